@@ -1,0 +1,158 @@
+//! Netfilter hooks: where rules run, in which order, and what they may see and change.
+//!
+//! Priorities are those of `include/uapi/linux/netfilter_ipv4.h`. A mechanism (xtables, nftables) says which
+//! functions it registers ([`HookFn`]) and runs one of them over a [`PacketCx`]; the path of a packet through
+//! the node ([`super::path`]) calls them in order and does conntrack and NAT around them.
+//!
+//! Left out: ARP, bridge and netdev families; `security` and connection-tracking helpers' hooks.
+
+use super::ipset::IpSets;
+use sim_core::classify::{Packet, Unit, Work};
+use sim_core::rng::Stream;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+/// The five netfilter hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hook {
+    /// Before routing.
+    Prerouting,
+    /// Before delivery to this node.
+    Input,
+    /// Between two devices.
+    Forward,
+    /// Made on this node.
+    Output,
+    /// Before transmission.
+    Postrouting,
+}
+
+impl Hook {
+    /// All hooks in the kernel's order.
+    pub const ALL: [Hook; 5] = [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
+
+    /// The name of the built-in chain that xtables gives this hook.
+    pub fn chain_name(self) -> &'static str {
+        match self {
+            Hook::Prerouting => "PREROUTING",
+            Hook::Input => "INPUT",
+            Hook::Forward => "FORWARD",
+            Hook::Output => "OUTPUT",
+            Hook::Postrouting => "POSTROUTING",
+        }
+    }
+}
+
+/// Whether a hook function sees every packet or only the first of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChainKind {
+    /// Sees every packet.
+    Filter,
+    /// Called by the NAT core for the first packet of a connection only (`nf_nat_core.c:nf_nat_inet_fn`).
+    Nat,
+}
+
+/// A function that a mechanism registers at a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HookFn {
+    /// Where.
+    pub hook: Hook,
+    /// Order among the hook's functions, lowest first.
+    pub priority: i32,
+    /// Who sees it.
+    pub kind: ChainKind,
+    /// The mechanism's own name for it: a table or base-chain index.
+    pub id: usize,
+}
+
+/// Connection-tracking state of a packet, as `ctstate` and `ct state` see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CtState {
+    /// First packet of a connection.
+    New,
+    /// Belongs to a connection seen before, either direction.
+    Established,
+    /// Belongs to no connection and cannot start one.
+    Invalid,
+    /// Not tracked: no hook of conntrack is registered.
+    Untracked,
+}
+
+/// What rules ask the NAT core to do with the connection of this packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NatRequest {
+    /// New destination.
+    pub dnat: Option<SocketAddr>,
+    /// Rewrite the source to an address of the outgoing device; `true` means with a fully random port.
+    pub masquerade: Option<bool>,
+}
+
+/// The verdict of one hook function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HookVerdict {
+    /// Go on.
+    Accept,
+    /// Discard.
+    Drop,
+    /// Discard and tell the sender.
+    Reject,
+}
+
+/// `get_random_u32()`: per-CPU batches of 24 numbers made by one ChaCha block (`drivers/char/random.c`).
+#[derive(Clone, Debug)]
+pub struct KernelRandom {
+    stream: Stream,
+    left: u32,
+}
+
+impl KernelRandom {
+    /// Numbers per refill: a 96-byte batch.
+    pub const BATCH: u32 = 24;
+
+    /// A generator drawing from `stream`.
+    pub fn new(stream: Stream) -> Self {
+        KernelRandom { stream, left: 0 }
+    }
+    /// One number; counts the draw and, once per batch, the refill.
+    pub fn u32(&mut self, work: &mut Work) -> u32 {
+        if self.left == 0 {
+            self.left = Self::BATCH;
+            work[Unit::RngRefills] += 1;
+        }
+        self.left -= 1;
+        work[Unit::RngU32] += 1;
+        self.stream.next_u32()
+    }
+}
+
+/// What is known about the node while its rules run.
+#[derive(Clone, Debug, Default)]
+pub struct NodeCx {
+    /// Addresses of this node's devices, loopback and kube-ipvs0 included: what `addrtype LOCAL` and
+    /// `fib daddr type local` say yes to.
+    pub local_addrs: BTreeSet<IpAddr>,
+    /// The node's ipsets.
+    pub sets: IpSets,
+}
+
+/// One packet inside the hooks, with everything that rules read, change and count.
+pub struct PacketCx<'a> {
+    /// Headers; rules change the mark, NAT the addresses.
+    pub packet: Packet,
+    /// Conntrack state.
+    pub ct_state: CtState,
+    /// Whether the connection's destination was translated (`ctstate DNAT`, `ct status dnat`).
+    pub ct_dnat: bool,
+    /// Device it came in on, empty where there is none.
+    pub in_iface: &'a str,
+    /// Device it leaves by, empty where not yet known.
+    pub out_iface: &'a str,
+    /// What NAT rules asked for.
+    pub nat: NatRequest,
+    /// The node.
+    pub node: &'a NodeCx,
+    /// The CPU's random numbers.
+    pub random: &'a mut KernelRandom,
+    /// Counters.
+    pub work: &'a mut Work,
+}

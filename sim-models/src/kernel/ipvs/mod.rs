@@ -1,0 +1,5 @@
+//! IPVS.
+
+/// One virtual server.
+#[derive(Clone, Debug)]
+pub struct VirtualServer {}

@@ -1,0 +1,5 @@
+//! nf_tables.
+
+/// One nf_tables table.
+#[derive(Clone, Debug, Default)]
+pub struct Table {}

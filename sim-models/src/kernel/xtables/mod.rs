@@ -1,0 +1,195 @@
+//! iptables-legacy: tables of chains of rules, as `iptables-save` prints them and `ip_tables.c` walks them.
+//!
+//! This file is the shared form: what `proxy` builds, [`print`] prints, [`layout`] measures and [`compile`]
+//! turns into the linear table that [`walk`] evaluates. Both address families use the same types.
+
+use sim_core::classify::{Family, Proto};
+use super::hook::Hook;
+use ipnet::IpNet;
+use smallvec::SmallVec;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The tables, with the hooks they attach to and their priorities (`net/ipv4/netfilter/iptable_*.c`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TableName {
+    /// Filter at priority 0.
+    Filter,
+    /// Mangle at priority -150.
+    Mangle,
+    /// NAT: destination at -100, source at 100.
+    Nat,
+    /// Raw at priority -300.
+    Raw,
+}
+
+/// Index of a chain in its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChainId(pub u32);
+
+/// One table of one family. Chains are in creation order; the built-in ones come first.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Which table.
+    pub name: TableName,
+    /// Family of every address in it.
+    pub family: Family,
+    /// Chains; a [`ChainId`] indexes this.
+    pub chains: Vec<Chain>,
+}
+
+/// A chain: rules in order.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// Name, at most 28 characters.
+    pub name: Arc<str>,
+    /// The hook it is attached to and its policy, for a built-in chain.
+    pub base: Option<(Hook, Policy)>,
+    /// Rules in order.
+    pub rules: Vec<Rule>,
+}
+
+/// What happens at the end of a built-in chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Let pass.
+    Accept,
+    /// Discard.
+    Drop,
+}
+
+/// A value to compare with, or its negation (`!`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Test<T> {
+    /// True for `! value`.
+    pub invert: bool,
+    /// The value.
+    pub value: T,
+}
+
+/// One rule. An absent field matches everything.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Rule {
+    /// Source network.
+    pub src: Option<Test<IpNet>>,
+    /// Destination network.
+    pub dst: Option<Test<IpNet>>,
+    /// Incoming device; a trailing `+` matches any suffix.
+    pub in_iface: Option<Test<Arc<str>>>,
+    /// Outgoing device.
+    pub out_iface: Option<Test<Arc<str>>>,
+    /// Transport protocol.
+    pub proto: Option<Test<Proto>>,
+    /// Matches, in the order in which they were written, which is the order of evaluation.
+    pub matches: SmallVec<[Match; 2]>,
+    /// What a matching packet does; `None` only counts.
+    pub target: Option<Target>,
+}
+
+/// A match extension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// Always true.
+    Comment(Arc<str>),
+    /// `-m tcp|udp|sctp`, with single ports or inclusive ranges where given.
+    Ports {
+        /// Which of the three.
+        proto: Proto,
+        /// Source ports.
+        sport: Option<Test<(u16, u16)>>,
+        /// Destination ports.
+        dport: Option<Test<(u16, u16)>>,
+    },
+    /// `-m statistic --mode random`: true with probability `p` / 2^31.
+    Statistic {
+        /// Threshold as the kernel stores it: lround(probability * 2^31).
+        p: u32,
+    },
+    /// `-m mark`.
+    Mark {
+        /// Value after masking.
+        value: u32,
+        /// Bits looked at.
+        mask: u32,
+        /// Negated.
+        invert: bool,
+    },
+    /// `-m conntrack --ctstate`.
+    Conntrack {
+        /// States that match.
+        states: CtStates,
+        /// Negated.
+        invert: bool,
+    },
+    /// `-m addrtype --src-type|--dst-type LOCAL`.
+    AddrtypeLocal {
+        /// Look at the source instead of the destination.
+        src: bool,
+        /// Negated.
+        invert: bool,
+    },
+    /// `-m recent --rcheck` (`set` false) or `--set`, on a named list of source addresses.
+    Recent {
+        /// List name.
+        name: Arc<str>,
+        /// Add the address instead of looking for it.
+        set: bool,
+        /// Greatest age in seconds, with `--reap`; for `rcheck` only.
+        seconds: Option<u32>,
+    },
+    /// `-m set --match-set NAME dst,dst`.
+    Set {
+        /// Set name.
+        name: Arc<str>,
+        /// For each dimension, whether it is taken from the source.
+        from_src: SmallVec<[bool; 3]>,
+        /// Negated.
+        invert: bool,
+    },
+    /// `-m nfacct`: counts in a named object, always true.
+    Nfacct(Arc<str>),
+}
+
+/// States of `--ctstate`, as a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct CtStates {
+    /// INVALID.
+    pub invalid: bool,
+    /// NEW.
+    pub new: bool,
+    /// RELATED.
+    pub related: bool,
+    /// ESTABLISHED.
+    pub established: bool,
+    /// DNAT.
+    pub dnat: bool,
+}
+
+/// What a matching packet does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Continue in another chain and come back.
+    Jump(ChainId),
+    /// Back to the calling chain, or to the policy.
+    Return,
+    /// Let pass this table.
+    Accept,
+    /// Discard.
+    Drop,
+    /// Discard with an error to the sender.
+    Reject,
+    /// mark = (mark & !mask) ^ value, the kernel's xmark.
+    Mark {
+        /// Bits xored in.
+        value: u32,
+        /// Bits cleared first.
+        mask: u32,
+    },
+    /// Set the connection's destination.
+    Dnat(SocketAddr),
+    /// Set the connection's source to the outgoing device's address.
+    Masquerade {
+        /// `--random-fully`.
+        random_fully: bool,
+    },
+}

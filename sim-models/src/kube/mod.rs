@@ -1,0 +1,92 @@
+//! Kubernetes objects, and Services resolved to ports and endpoints as kube-proxy does.
+//!
+//! `objects` holds what kubectl prints; `resolve` turns it into [`ServicePort`]s for one family and one node.
+
+pub mod objects;
+
+use sim_core::classify::Proto;
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Everything a proxy needs to write rules for one family on one node: service ports in the order in which
+/// they are visited. (The real kube-proxy visits them in Go's random map order; here the order is that of the
+/// objects, so that output is reproducible.)
+#[derive(Clone, Debug, Default)]
+pub struct ProxyObjects {
+    /// Service ports with their endpoints.
+    pub ports: Vec<ServicePort>,
+    /// ServiceCIDRs of this family, where the cluster says them.
+    pub service_cidrs: Vec<IpNet>,
+    /// Addresses of the node itself, primary first (`status.addresses` of the Node).
+    pub node_ips: Vec<IpAddr>,
+}
+
+/// Where an affinity or a traffic policy applies, and the addresses a Service answers on: one entry of
+/// `spec.ports` of one Service, for one family (`pkg/proxy/serviceport.go`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Namespace of the Service.
+    pub namespace: Arc<str>,
+    /// Name of the Service.
+    pub name: Arc<str>,
+    /// Name of the port, may be empty.
+    pub port_name: Arc<str>,
+    /// Transport protocol.
+    pub proto: Proto,
+    /// Address that every pod can use.
+    pub cluster_ip: IpAddr,
+    /// Port on the cluster IP, external IPs and load-balancer VIPs.
+    pub port: u16,
+    /// Port on every node, 0 where there is none.
+    pub node_port: u16,
+    /// `spec.externalIPs` of this family.
+    pub external_ips: Vec<IpAddr>,
+    /// `status.loadBalancer.ingress[].ip` of this family with ipMode VIP or unset.
+    pub load_balancer_vips: Vec<IpAddr>,
+    /// `spec.loadBalancerSourceRanges` of this family; empty if any is a /0.
+    pub source_ranges: Vec<IpNet>,
+    /// Seconds of ClientIP affinity.
+    pub affinity_seconds: Option<u32>,
+    /// `internalTrafficPolicy: Local`.
+    pub internal_local: bool,
+    /// `externalTrafficPolicy: Local` on an externally visible Service.
+    pub external_local: bool,
+    /// `healthCheckNodePort` where it counts, else 0.
+    pub health_check_node_port: u16,
+    /// Endpoints of this port in kube-proxy's order: sorted by the text "IP:port".
+    pub endpoints: EndpointLists,
+}
+
+/// Endpoints of one port, sorted into the lists that rules are written from (`pkg/proxy/topology.go`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointLists {
+    /// Usable by policy Cluster.
+    pub cluster: Vec<Endpoint>,
+    /// Usable by policy Local.
+    pub local: Vec<Endpoint>,
+    /// All that rules may send to from this node.
+    pub reachable: Vec<Endpoint>,
+    /// Whether any endpoint exists anywhere.
+    pub has_any: bool,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Address and port.
+    pub addr: SocketAddr,
+    /// Runs on this node.
+    pub is_local: bool,
+}
+
+impl ServicePort {
+    /// `ns/name` or `ns/name:port`, kube-proxy's ServicePortName.
+    pub fn full_name(&self) -> String {
+        if self.port_name.is_empty() {
+            format!("{}/{}", self.namespace, self.name)
+        } else {
+            format!("{}/{}:{}", self.namespace, self.name, self.port_name)
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The nodes and links of a cluster.

@@ -1,0 +1,1 @@
+//! Proxy modes: from resolved Services to the kernel's rules.
