@@ -76,6 +76,9 @@ mod slab;
 mod timer;
 mod trace;
 
+#[cfg(test)]
+mod tests;
+
 pub use queue::EventQueue;
 pub use simulation::{Context, Ending, Model, Outcome, Simulation};
 pub use timer::TimerId;
