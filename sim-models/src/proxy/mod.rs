@@ -2,3 +2,4 @@
 
 pub mod iptables;
 pub mod names;
+pub mod nftables;

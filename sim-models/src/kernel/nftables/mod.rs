@@ -1,5 +1,343 @@
-//! nf_tables.
+//! nf_tables: one table as kube-proxy writes it, as `nft` prints it and as the kernel evaluates it.
+//!
+//! This file is the shared form: what `proxy` builds and [`print`] prints. Rules are kept at the level of
+//! nft's text (one [`Statement`] for `ct state new`, one for `dnat to 10.0.0.1:80`). [`linearize`] turns
+//! them into the kernel's expressions as nft's `src/netlink_linearize.c` does, [`compile`] lays those out as a
+//! chain's rule blob, [`set`] holds the kernel's set backends, and [`eval`] runs the register machine.
+//!
+//! Left out: everything kube-proxy does not write (counters, limits, flowtables, objects, other families),
+//! and generations: a table changes between packets, never during one.
 
-/// One nf_tables table.
-#[derive(Clone, Debug, Default)]
-pub struct Table {}
+pub mod compile;
+pub mod eval;
+pub mod expr;
+pub mod linearize;
+mod memory;
+pub mod print;
+pub mod set;
+mod validate;
+
+pub use eval::{Counts, Engine};
+pub use set::dynamic::DynamicSets;
+
+use super::hook::{ChainKind, Hook};
+use ipnet::IpNet;
+use sim_core::classify::{Family, Proto};
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Index of a chain in its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChainId(pub u32);
+
+/// Index of a named set or map in its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetId(pub u32);
+
+/// One table of one family.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// `ip` or `ip6`.
+    pub family: Family,
+    /// Table name.
+    pub name: Arc<str>,
+    /// Table comment.
+    pub comment: Option<Arc<str>>,
+    /// Named sets and maps in creation order; a [`SetId`] indexes this.
+    pub sets: Vec<Set>,
+    /// Chains in creation order; a [`ChainId`] indexes this.
+    pub chains: Vec<Chain>,
+    index: BTreeMap<Arc<str>, ChainId>,
+    set_index: BTreeMap<Arc<str>, SetId>,
+}
+
+/// A named set, or a map to verdicts.
+#[derive(Clone, Debug)]
+pub struct Set {
+    /// Name.
+    pub name: Arc<str>,
+    /// Fields of the key.
+    pub key: SmallVec<[KeyType; 4]>,
+    /// True for a map from keys to verdicts.
+    pub is_map: bool,
+    /// Comment.
+    pub comment: Option<Arc<str>>,
+    /// For a set that rules update (`flags dynamic,timeout`): lifetime of an element in seconds.
+    pub timeout_seconds: Option<u32>,
+    /// Elements in insertion order.
+    pub elements: Vec<Element>,
+}
+
+/// Type of one field of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyType {
+    /// `ipv4_addr` or `ipv6_addr`, by the table's family.
+    Addr,
+    /// `inet_proto`.
+    Proto,
+    /// `inet_service`.
+    Service,
+}
+
+/// Value of one field of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyValue {
+    /// An address of the table's family.
+    Addr(IpAddr),
+    /// A transport protocol.
+    Proto(Proto),
+    /// A port.
+    Service(u16),
+}
+
+/// A whole key.
+pub type Key = SmallVec<[KeyValue; 4]>;
+
+/// An element of a named set or map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Element {
+    /// Key.
+    pub key: Key,
+    /// Verdict, in a map.
+    pub verdict: Option<Verdict>,
+    /// Comment.
+    pub comment: Option<Arc<str>>,
+}
+
+/// A chain: rules in order.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// Name.
+    pub name: Arc<str>,
+    /// Comment.
+    pub comment: Option<Arc<str>>,
+    /// Where it is attached, for a base chain. Its policy is accept.
+    pub base: Option<Base>,
+    /// Rules in order.
+    pub rules: Vec<Rule>,
+}
+
+/// Attachment of a base chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// `type filter` or `type nat`.
+    pub kind: ChainKind,
+    /// Hook.
+    pub hook: Hook,
+    /// Priority.
+    pub priority: i32,
+}
+
+/// One rule: statements from left to right, and a comment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Statements in order.
+    pub statements: SmallVec<[Statement; 3]>,
+    /// Comment.
+    pub comment: Option<Arc<str>>,
+}
+
+/// Something of a packet that rules compare or look up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Field {
+    /// `ip saddr` / `ip6 saddr`.
+    SrcAddr,
+    /// `ip daddr` / `ip6 daddr`.
+    DstAddr,
+    /// `meta l4proto`.
+    L4Proto,
+    /// `th dport`.
+    DstPort,
+}
+
+/// What ends the evaluation of a rule, or moves it to another chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Continue in another chain and come back.
+    Jump(ChainId),
+    /// Continue in another chain and do not come back here.
+    Goto(ChainId),
+    /// Back to the calling chain.
+    Return,
+    /// Let pass this base chain.
+    Accept,
+    /// Discard.
+    Drop,
+}
+
+/// One statement of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Statement {
+    /// `ct state new`.
+    CtStateNew,
+    /// `ct status dnat`.
+    CtStatusDnat,
+    /// `meta mark & MASK != 0`, or `== 0` with `set` false.
+    MarkTest {
+        /// Bits looked at.
+        mask: u32,
+        /// True if one of them must be set, false if none may be.
+        set: bool,
+    },
+    /// `ip saddr NET`; with `negate`, `!=`.
+    Addr {
+        /// [`Field::SrcAddr`] or [`Field::DstAddr`].
+        field: Field,
+        /// Network; one of full length prints as an address.
+        net: IpNet,
+        /// `!=`.
+        negate: bool,
+    },
+    /// `ip saddr { NET, ... }`: membership in an anonymous interval set of at least two written elements.
+    AddrIn {
+        /// [`Field::SrcAddr`] or [`Field::DstAddr`].
+        field: Field,
+        /// Networks as written.
+        nets: Vec<IpNet>,
+        /// `!=`.
+        negate: bool,
+    },
+    /// `FIELD . FIELD @SET`.
+    InSet {
+        /// Key fields.
+        fields: SmallVec<[Field; 4]>,
+        /// Named set.
+        set: SetId,
+    },
+    /// `FIELD . FIELD vmap @MAP`.
+    Vmap {
+        /// Key fields.
+        fields: SmallVec<[Field; 4]>,
+        /// Named map.
+        map: SetId,
+    },
+    /// `meta l4proto PROTO`.
+    L4Proto(Proto),
+    /// `PROTO dport PORT`, which also tests the protocol.
+    DstPort(Proto, u16),
+    /// `fib saddr type local` or `fib daddr type local`.
+    FibLocal {
+        /// The address looked up.
+        field: Field,
+    },
+    /// `meta mark set meta mark | MASK`.
+    MarkOr(u32),
+    /// `meta mark set meta mark ^ MASK`.
+    MarkXor(u32),
+    /// `numgen random mod N vmap { 0 : VERDICT, ... }`.
+    NumgenVmap(Vec<Verdict>),
+    /// `dnat to ADDR:PORT`.
+    Dnat(SocketAddr),
+    /// `dnat ip addr . port to numgen random mod N map { 0 : ADDR . PORT, ... }`.
+    DnatNumgen(Vec<SocketAddr>),
+    /// `masquerade fully-random`, or without.
+    Masquerade {
+        /// `fully-random`.
+        fully_random: bool,
+    },
+    /// `update @SET { FIELD }`.
+    Update {
+        /// Named dynamic set.
+        set: SetId,
+        /// Key.
+        field: Field,
+    },
+    /// `jump`, `goto`, `return`, `accept` or `drop`.
+    Verdict(Verdict),
+    /// `reject` with the family's port-unreachable error.
+    Reject,
+}
+
+impl Rule {
+    /// A rule of these statements.
+    pub fn new(statements: impl IntoIterator<Item = Statement>) -> Self {
+        Rule { statements: statements.into_iter().collect(), comment: None }
+    }
+    /// The same with a comment.
+    pub fn comment(mut self, text: &str) -> Self {
+        self.comment = Some(text.into());
+        self
+    }
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new(family: Family, name: &str, comment: Option<&str>) -> Self {
+        Table {
+            family,
+            name: name.into(),
+            comment: comment.map(Into::into),
+            sets: Vec::new(),
+            chains: Vec::new(),
+            index: BTreeMap::new(),
+            set_index: BTreeMap::new(),
+        }
+    }
+
+    /// Adds an empty chain, or finds the one of that name.
+    pub fn add_chain(&mut self, name: &str) -> ChainId {
+        if let Some(id) = self.find_chain(name) {
+            return id;
+        }
+        let id = ChainId(u32::try_from(self.chains.len()).expect("fewer than 2^32 chains"));
+        let name: Arc<str> = name.into();
+        self.index.insert(name.clone(), id);
+        self.chains.push(Chain { name, comment: None, base: None, rules: Vec::new() });
+        id
+    }
+
+    /// The chain of that name.
+    pub fn find_chain(&self, name: &str) -> Option<ChainId> {
+        self.index.get(name).copied()
+    }
+
+    /// Appends a rule.
+    pub fn add_rule(&mut self, chain: ChainId, rule: Rule) {
+        self.chains[chain.0 as usize].rules.push(rule);
+    }
+
+    /// Adds a set or map.
+    pub fn add_set(&mut self, set: Set) -> SetId {
+        let id = SetId(u32::try_from(self.sets.len()).expect("fewer than 2^32 sets"));
+        self.set_index.insert(set.name.clone(), id);
+        self.sets.push(set);
+        id
+    }
+
+    /// The set or map of that name.
+    pub fn find_set(&self, name: &str) -> Option<SetId> {
+        self.set_index.get(name).copied()
+    }
+
+    /// Appends an element without looking for an equal key: for a builder that knows its keys differ or
+    /// removes duplicates afterwards with [`Set::keep_last`].
+    pub fn push_element(&mut self, set: SetId, key: Key, verdict: Option<Verdict>, comment: Option<Arc<str>>) {
+        self.sets[set.0 as usize].elements.push(Element { key, verdict, comment });
+    }
+
+    /// The named chain.
+    pub fn chain(&self, id: ChainId) -> &Chain {
+        &self.chains[id.0 as usize]
+    }
+}
+
+impl Set {
+    /// Of elements with equal keys keeps the last, as delete-and-add does in the kernel.
+    pub fn keep_last(&mut self) {
+        let mut last: BTreeMap<&Key, usize> = BTreeMap::new();
+        for (i, e) in self.elements.iter().enumerate() {
+            last.insert(&e.key, i);
+        }
+        if last.len() == self.elements.len() {
+            return;
+        }
+        let mut keep = vec![false; self.elements.len()];
+        for i in last.into_values() {
+            keep[i] = true;
+        }
+        let mut kept = keep.into_iter();
+        self.elements.retain(|_| kept.next().expect("one flag an element"));
+    }
+}

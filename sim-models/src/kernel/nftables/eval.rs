@@ -1,0 +1,320 @@
+//! The register machine (`net/netfilter/nf_tables_core.c:nft_do_chain`) over a compiled table.
+//!
+//! An [`Engine`] is built once and shared by every node with equal rules; packets do not change it. The sets
+//! that packets do change are a node's own [`DynamicSets`]. Chains and sets are behind `Arc`, so that a copy that
+//! differs in one chain costs a vector of pointers.
+//!
+//! Cache lines are counted distinct within one visit of a chain: the chain's structure, the lines of its blob
+//! that were read, and what its lookups reached. A chain visited again at a later hook is counted again.
+
+use super::compile::CompiledChain;
+use super::expr::{Expr, Flow, Lookup, Regs, SetRef};
+use super::set::dynamic::DynamicSets;
+use super::set::{Backend, Found, derive_seed, key_words};
+use super::validate::JUMP_STACK;
+use super::{ChainId, Key, Rule, SetId, Table, Verdict, memory};
+use crate::kernel::hook::{HookFn, HookVerdict, PacketCx};
+use sim_core::classify::{Family, Unit};
+use sim_core::units::{SimSpan, SimTime};
+use std::sync::Arc;
+
+/// A compiled table.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    family: Family,
+    seed: u64,
+    hooks: Vec<HookFn>,
+    chains: Vec<Arc<CompiledChain>>,
+    sets: Vec<Arc<NamedSet>>,
+    /// Bytes of chain structures, names and set names, which rule changes do not touch.
+    fixed_bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+struct NamedSet {
+    backend: Backend,
+    key_words: u8,
+    /// Lifetime of elements that rules add.
+    lifetime: Option<SimSpan>,
+}
+
+/// How much a table holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Chains, base chains included.
+    pub chains: usize,
+    /// Rules.
+    pub rules: usize,
+    /// Named and anonymous sets and maps.
+    pub sets: usize,
+    /// Their elements.
+    pub elements: usize,
+}
+
+impl Engine {
+    /// Compiles `table`; hash seeds follow from `seed`.
+    ///
+    /// # Panics
+    /// If the kernel would not load the table: see [`Table::validate`].
+    pub fn new(table: &Table, seed: u64) -> Self {
+        if let Err(why) = table.validate() {
+            panic!("table {}: {why}", table.name);
+        }
+        let mut hooks = Vec::new();
+        let mut engine = Engine {
+            family: table.family,
+            seed,
+            hooks: Vec::new(),
+            chains: Vec::with_capacity(table.chains.len()),
+            sets: Vec::with_capacity(table.sets.len()),
+            fixed_bytes: 0,
+        };
+        for set in &table.sets {
+            engine.add_set(set);
+        }
+        for (id, chain) in table.chains.iter().enumerate() {
+            engine.add_chain(&chain.name, &chain.rules);
+            if let Some(b) = chain.base {
+                hooks.push(HookFn { hook: b.hook, priority: b.priority, kind: b.kind, id });
+            }
+            let structure = memory::chain_bytes(&chain.name, chain.base.is_some(), chain.comment.as_deref());
+            engine.fixed_bytes += structure - memory::chain_bytes(&chain.name, false, None);
+        }
+        engine.hooks = hooks;
+        engine
+    }
+
+    /// The base chains, in order of creation.
+    pub fn hooks(&self) -> Vec<HookFn> {
+        self.hooks.clone()
+    }
+
+    /// Runs base chain `id` over a packet, without session affinity: dynamic sets stay empty.
+    pub fn run(&self, id: usize, cx: &mut PacketCx<'_>) -> HookVerdict {
+        self.run_at(id, cx, None, SimTime::ZERO)
+    }
+
+    /// Runs base chain `id` over a packet at `now`, with the node's dynamic sets.
+    pub fn run_at(
+        &self,
+        id: usize,
+        cx: &mut PacketCx<'_>,
+        mut dynamic: Option<&mut DynamicSets>,
+        now: SimTime,
+    ) -> HookVerdict {
+        debug_assert_eq!(cx.packet.family(), self.family, "a packet of the other family");
+        cx.work[Unit::NftChains] += 1;
+        let mut regs = Regs::default();
+        let mut stack = [(0u32, 0u32, 0u32); JUMP_STACK];
+        let mut depth = 0;
+        let mut current = id as u32;
+        let mut chain: &CompiledChain = &self.chains[id];
+        let mut rule = 0u32;
+        // Last line of the blob that was read. The chain's structure is a line of its own.
+        let mut seen = u32::MAX;
+        let mut lines = 1u32;
+        let verdict = 'chains: loop {
+            let mut decided = None;
+            while let Some(at) = chain.rules.get(rule as usize) {
+                rule += 1;
+                cx.work[Unit::NftRules] += 1;
+                lines += u32::from(at.line != seen);
+                let mut end = at.line;
+                let mut flow = Flow::Continue;
+                for placed in &chain.exprs[at.first as usize..at.end as usize] {
+                    end = placed.end_line;
+                    flow = self.step(&placed.expr, chain, &mut regs, cx, &mut dynamic, now);
+                    if flow != Flow::Continue {
+                        break;
+                    }
+                }
+                lines += end - at.line;
+                seen = end;
+                match flow {
+                    Flow::Continue | Flow::Break => {}
+                    Flow::Verdict(v) => {
+                        decided = Some(v);
+                        break;
+                    }
+                    Flow::Reject => break 'chains HookVerdict::Reject,
+                }
+            }
+            let to = match decided {
+                Some(Verdict::Accept) => break HookVerdict::Accept,
+                Some(Verdict::Drop) => break HookVerdict::Drop,
+                Some(Verdict::Jump(to)) => {
+                    if depth == JUMP_STACK {
+                        break HookVerdict::Drop;
+                    }
+                    stack[depth] = (current, rule, seen);
+                    depth += 1;
+                    Some(to)
+                }
+                Some(Verdict::Goto(to)) => Some(to),
+                Some(Verdict::Return) => None,
+                None => {
+                    lines += u32::from(chain.end_line != seen);
+                    None
+                }
+            };
+            if let Some(to) = to {
+                cx.work[Unit::NftJumps] += 1;
+                (current, rule, seen) = (to.0, 0, u32::MAX);
+                lines += 1;
+            } else {
+                if depth == 0 {
+                    break HookVerdict::Accept;
+                }
+                depth -= 1;
+                cx.work[Unit::Returns] += 1;
+                (current, rule, seen) = stack[depth];
+            }
+            chain = &self.chains[current as usize];
+        };
+        cx.work[Unit::LinesChase] += lines;
+        verdict
+    }
+
+    #[inline]
+    fn step(
+        &self,
+        expr: &Expr,
+        chain: &CompiledChain,
+        regs: &mut Regs,
+        cx: &mut PacketCx<'_>,
+        dynamic: &mut Option<&mut DynamicSets>,
+        now: SimTime,
+    ) -> Flow {
+        match expr {
+            Expr::Payload(e) => e.eval(regs, cx),
+            Expr::Meta(e) => e.eval(regs, cx),
+            Expr::Bitwise(e) => e.eval(regs, cx),
+            Expr::Numgen(e) => e.eval(regs, cx),
+            Expr::Fib(e) => e.eval(regs, cx),
+            Expr::Cmp(e) => return e.eval(regs, cx),
+            Expr::Ct(e) => return e.eval(regs, cx),
+            Expr::Immediate(e) => return e.eval(regs, cx),
+            Expr::Lookup(e) => return self.lookup(e, chain, regs, cx, dynamic, now),
+            Expr::Nat(e) => return e.eval(regs, cx),
+            Expr::Masq(e) => return e.eval(cx),
+            Expr::Reject(e) => return e.eval(cx),
+            Expr::Dynset(e) => {
+                cx.work[Unit::NftDynset] += 1;
+                let set = &self.sets[e.set as usize];
+                let lifetime = set.lifetime.expect("a rule updates only sets with a timeout");
+                let key = &regs.0[usize::from(e.sreg)..][..usize::from(set.key_words)];
+                let added = match dynamic {
+                    Some(d) => d.update(e.set, key, lifetime, now, cx.work),
+                    None => true,
+                };
+                return if added { Flow::Continue } else { Flow::Break };
+            }
+        }
+        Flow::Continue
+    }
+
+    #[inline]
+    fn lookup(
+        &self,
+        e: &Lookup,
+        chain: &CompiledChain,
+        regs: &mut Regs,
+        cx: &mut PacketCx<'_>,
+        dynamic: &mut Option<&mut DynamicSets>,
+        now: SimTime,
+    ) -> Flow {
+        cx.work[Unit::NftLookup] += 1;
+        let backend = match e.set {
+            SetRef::Anonymous(at) => &chain.anonymous[at as usize],
+            SetRef::Named(id) => {
+                let set = &*self.sets[id as usize];
+                if let (Some(d), true) = (dynamic.as_mut(), set.lifetime.is_some()) {
+                    let key = &regs.0[usize::from(e.sreg)..][..usize::from(set.key_words)];
+                    let found = d.lookup(id, key, now, cx.work).then_some(Found::Member);
+                    return e.finish(found, regs);
+                }
+                &set.backend
+            }
+        };
+        let found = backend.lookup(regs, e.sreg, cx.work);
+        e.finish(found, regs)
+    }
+
+    /// Chains and named sets held.
+    pub(crate) fn extent(&self) -> (usize, usize) {
+        (self.chains.len(), self.sets.len())
+    }
+
+    /// Adds a chain behind the others, as a new chain of the table.
+    pub fn add_chain(&mut self, name: &str, rules: &[Rule]) -> ChainId {
+        let id = u32::try_from(self.chains.len()).expect("fewer than 2^32 chains");
+        self.fixed_bytes += memory::chain_bytes(name, false, None);
+        self.chains.push(Arc::new(CompiledChain::new(rules, self.family, self.seed, id)));
+        ChainId(id)
+    }
+
+    /// Puts new rules into a chain; nothing else is recompiled.
+    pub fn replace_chain(&mut self, chain: ChainId, rules: &[Rule]) {
+        let compiled = CompiledChain::new(rules, self.family, self.seed, chain.0);
+        self.chains[chain.0 as usize] = Arc::new(compiled);
+    }
+
+    /// Adds a set or map behind the others, as a new set of the table.
+    pub fn add_set(&mut self, set: &super::Set) -> SetId {
+        let id = u32::try_from(self.sets.len()).expect("fewer than 2^32 sets");
+        let words = super::set::key_bytes(&set.key, self.family).div_ceil(4);
+        self.fixed_bytes += u64::from(memory::text_bytes(&set.name));
+        self.sets.push(Arc::new(NamedSet {
+            backend: Backend::named(set, self.family, derive_seed(self.seed, u64::from(id))),
+            key_words: u8::try_from(words).expect("a key fits the registers"),
+            lifetime: set.timeout_seconds.map(|s| SimSpan::from_secs(u64::from(s))),
+        }));
+        SetId(id)
+    }
+
+    /// Adds an element to a named set or map, or changes its verdict.
+    pub fn insert_element(&mut self, set: SetId, key: &Key, verdict: Option<Verdict>) {
+        let words = key_words(key);
+        match &mut Arc::make_mut(&mut self.sets[set.0 as usize]).backend {
+            Backend::Rhash(t) => {
+                t.insert(&words, verdict);
+            }
+            Backend::Bitmap(b) => b.insert(words[0]),
+            other => panic!("elements cannot be added to {other:?}"),
+        }
+    }
+
+    /// Removes an element from a named set or map. False if it is not there.
+    pub fn remove_element(&mut self, set: SetId, key: &Key) -> bool {
+        let words = key_words(key);
+        match &mut Arc::make_mut(&mut self.sets[set.0 as usize]).backend {
+            Backend::Rhash(t) => t.remove(&words),
+            Backend::Bitmap(b) => b.remove(words[0]),
+            other => panic!("elements cannot be removed from {other:?}"),
+        }
+    }
+
+    /// Chains, rules, sets and elements held.
+    pub fn counts(&self) -> Counts {
+        let anonymous = || self.chains.iter().flat_map(|c| &c.anonymous);
+        Counts {
+            chains: self.chains.len(),
+            rules: self.chains.iter().map(|c| c.rules.len()).sum(),
+            sets: self.sets.len() + anonymous().count(),
+            elements: self.sets.iter().map(|s| s.backend.len()).sum::<usize>()
+                + anonymous().map(Backend::len).sum::<usize>(),
+        }
+    }
+
+    /// Kernel memory of the table in bytes, by slab class.
+    pub fn memory_bytes(&self) -> u64 {
+        let chain = |c: &CompiledChain| {
+            c.rule_bytes
+                + u64::from(super::set::slab_class(c.blob_bytes))
+                + c.anonymous.iter().map(Backend::memory_bytes).sum::<u64>()
+        };
+        let chains: u64 = self.chains.iter().map(|c| chain(c)).sum();
+        let sets: u64 = self.sets.iter().map(|s| s.backend.memory_bytes()).sum();
+        self.fixed_bytes + chains + sets
+    }
+}

@@ -1,0 +1,224 @@
+//! Statements to kernel expressions, in the order and number that nft 1.0.6 sends them.
+//!
+//! Source: nftables `src/netlink_linearize.c` (`netlink_gen_relational`, `netlink_gen_bitwise`,
+//! `netlink_gen_concat_expr`, `netlink_gen_nat_stmt`) and `src/payload.c` (`payload_gen_dependency`).
+//! A prefix that ends on a byte boundary is one shorter load and a compare; any other prefix needs a bitwise
+//! in between. A concatenation loads its fields into consecutive registers, each on a 4-byte boundary.
+//! Single-element anonymous sets are compared directly, as nft's `src/evaluate.c` rewrites them.
+
+use super::expr::{
+    Bitwise, Cmp, Ct, CtKey, Dynset, Expr, Fib, Immediate, Load, Lookup, Masq, Meta, Nat, Numgen, Payload,
+    Reject, SetRef, Words,
+};
+use super::set::AnonymousSet;
+use super::{Field, Rule, Statement, Verdict};
+use ipnet::IpNet;
+use sim_core::classify::Family;
+use std::net::{IpAddr, SocketAddr};
+
+/// First data register (`NFT_REG32_00`), as an index into the register words.
+const R1: u8 = 0;
+
+/// The expressions of a rule, with the anonymous sets that its lookups refer to by position.
+#[derive(Clone, Debug, Default)]
+pub struct LinearRule {
+    /// Expressions in order.
+    pub exprs: Vec<Expr>,
+    /// Anonymous sets of this rule.
+    pub anonymous: Vec<AnonymousSet>,
+}
+
+/// The address as register words: bytes in network order, words as a little-endian machine holds them.
+pub fn addr_words(addr: IpAddr) -> Words {
+    let mut w = [0u32; 4];
+    match addr {
+        IpAddr::V4(a) => w[0] = u32::from_le_bytes(a.octets()),
+        IpAddr::V6(a) => {
+            for (word, bytes) in w.iter_mut().zip(a.octets().chunks_exact(4)) {
+                *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            }
+        }
+    }
+    w
+}
+
+/// The port as a register word.
+pub fn port_word(port: u16) -> u32 {
+    u32::from(u16::from_le_bytes(port.to_be_bytes()))
+}
+
+/// Bytes of an address of this family.
+pub fn addr_len(family: Family) -> u8 {
+    if family == Family::Ipv4 { 4 } else { 16 }
+}
+
+/// Expressions of `rule` in a table of `family`. `first_anonymous` is the position of its first anonymous set
+/// among those of its chain.
+pub fn linearize(rule: &Rule, family: Family, first_anonymous: usize) -> LinearRule {
+    let mut out = Linearizer { family, first_anonymous, rule: LinearRule::default() };
+    for s in &rule.statements {
+        out.statement(s);
+    }
+    out.rule
+}
+
+struct Linearizer {
+    family: Family,
+    first_anonymous: usize,
+    rule: LinearRule,
+}
+
+impl Linearizer {
+    fn push(&mut self, e: Expr) {
+        self.rule.exprs.push(e);
+    }
+
+    fn anonymous(&mut self, set: AnonymousSet) -> SetRef {
+        let at = self.first_anonymous + self.rule.anonymous.len();
+        self.rule.anonymous.push(set);
+        SetRef::Anonymous(u32::try_from(at).expect("fewer than 2^32 anonymous sets"))
+    }
+
+    /// Loads a field and returns how many registers it takes.
+    fn load(&mut self, field: Field, dreg: u8) -> u8 {
+        let addr = addr_len(self.family);
+        match field {
+            Field::SrcAddr => self.push(Expr::Payload(Payload { load: Load::SrcAddr, len: addr, dreg })),
+            Field::DstAddr => self.push(Expr::Payload(Payload { load: Load::DstAddr, len: addr, dreg })),
+            Field::DstPort => self.push(Expr::Payload(Payload { load: Load::DstPort, len: 2, dreg })),
+            Field::L4Proto => self.push(Expr::Meta(Meta::LoadL4Proto { dreg })),
+        }
+        match field {
+            Field::SrcAddr | Field::DstAddr => addr / 4,
+            Field::L4Proto | Field::DstPort => 1,
+        }
+    }
+
+    fn concat(&mut self, fields: &[Field]) {
+        let mut reg = R1;
+        for &f in fields {
+            reg += self.load(f, reg);
+        }
+    }
+
+    fn cmp_word(&mut self, value: u32, neq: bool) {
+        self.push(Expr::Cmp(Cmp::Word { sreg: R1, value, neq }));
+    }
+
+    fn net(&mut self, field: Field, net: IpNet, negate: bool) {
+        let full = addr_len(self.family);
+        let bits = net.prefix_len();
+        let words = addr_words(net.network());
+        let load = if field == Field::SrcAddr { Load::SrcAddr } else { Load::DstAddr };
+        if bits % 8 == 0 && bits > 0 {
+            let len = bits / 8;
+            self.push(Expr::Payload(Payload { load, len, dreg: R1 }));
+            self.cmp_addr(words, len, negate);
+        } else {
+            self.push(Expr::Payload(Payload { load, len: full, dreg: R1 }));
+            let mask = addr_words(net.netmask());
+            self.push(Expr::Bitwise(if full == 4 {
+                Bitwise::Word { sreg: R1, dreg: R1, mask: mask[0], xor: 0 }
+            } else {
+                Bitwise::Wide { sreg: R1, dreg: R1, mask: Box::new(mask) }
+            }));
+            self.cmp_addr(words, full, negate);
+        }
+    }
+
+    fn cmp_addr(&mut self, words: Words, len: u8, neq: bool) {
+        if len <= 4 {
+            self.cmp_word(words[0], neq);
+        } else {
+            self.push(Expr::Cmp(Cmp::Wide { sreg: R1, words: Box::new(words), neq }));
+        }
+    }
+
+    fn verdict(&mut self, v: Verdict) {
+        self.push(Expr::Immediate(Immediate::Verdict(v)));
+    }
+
+    fn nat_to(&mut self, to: SocketAddr) {
+        let regs = addr_len(self.family) / 4;
+        self.push(Expr::Immediate(Immediate::Addr { dreg: R1, addr: to.ip() }));
+        self.push(Expr::Immediate(Immediate::Word { dreg: R1 + regs, value: port_word(to.port()) }));
+        self.push(Expr::Nat(Nat { addr_reg: R1, port_reg: R1 + regs, family: self.family }));
+    }
+
+    fn mark_op(&mut self, mask: u32, xor: u32) {
+        self.push(Expr::Meta(Meta::LoadMark { dreg: R1 }));
+        self.push(Expr::Bitwise(Bitwise::Word { sreg: R1, dreg: R1, mask, xor }));
+        self.push(Expr::Meta(Meta::SetMark { sreg: R1 }));
+    }
+
+    fn statement(&mut self, s: &Statement) {
+        match s {
+            Statement::CtStateNew => self.ct_bit(CtKey::State, super::expr::ct::STATE_NEW),
+            Statement::CtStatusDnat => self.ct_bit(CtKey::Status, super::expr::ct::STATUS_DNAT),
+            &Statement::MarkTest { mask, set } => {
+                self.push(Expr::Meta(Meta::LoadMark { dreg: R1 }));
+                self.push(Expr::Bitwise(Bitwise::Word { sreg: R1, dreg: R1, mask, xor: 0 }));
+                self.cmp_word(0, set);
+            }
+            &Statement::Addr { field, net, negate } => self.net(field, net, negate),
+            Statement::AddrIn { field, nets, negate } => {
+                self.load(*field, R1);
+                let set = self.anonymous(AnonymousSet::Intervals(nets.clone()));
+                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: *negate, dreg: None }));
+            }
+            Statement::InSet { fields, set } => {
+                self.concat(fields);
+                let set = SetRef::Named(set.0);
+                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: false, dreg: None }));
+            }
+            Statement::Vmap { fields, map } => {
+                self.concat(fields);
+                let set = SetRef::Named(map.0);
+                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: false, dreg: None }));
+            }
+            Statement::L4Proto(p) => {
+                self.push(Expr::Meta(Meta::LoadL4Proto { dreg: R1 }));
+                self.cmp_word(u32::from(p.number()), false);
+            }
+            Statement::DstPort(p, port) => {
+                self.statement(&Statement::L4Proto(*p));
+                self.push(Expr::Payload(Payload { load: Load::DstPort, len: 2, dreg: R1 }));
+                self.cmp_word(port_word(*port), false);
+            }
+            Statement::FibLocal { field } => {
+                self.push(Expr::Fib(Fib { src: *field == Field::SrcAddr, dreg: R1 }));
+                self.cmp_word(super::expr::fib::RTN_LOCAL, false);
+            }
+            &Statement::MarkOr(bits) => self.mark_op(!bits, bits),
+            &Statement::MarkXor(bits) => self.mark_op(u32::MAX, bits),
+            Statement::NumgenVmap(verdicts) => {
+                let modulus = u32::try_from(verdicts.len()).expect("fewer than 2^32 endpoints");
+                self.push(Expr::Numgen(Numgen { modulus, dreg: R1 }));
+                let set = self.anonymous(AnonymousSet::Verdicts(verdicts.clone()));
+                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: false, dreg: None }));
+            }
+            &Statement::Dnat(to) => self.nat_to(to),
+            Statement::DnatNumgen(backends) => {
+                let modulus = u32::try_from(backends.len()).expect("fewer than 2^32 endpoints");
+                self.push(Expr::Numgen(Numgen { modulus, dreg: R1 }));
+                let set = self.anonymous(AnonymousSet::Backends(backends.clone()));
+                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: false, dreg: Some(R1) }));
+                let port_reg = R1 + addr_len(self.family) / 4;
+                self.push(Expr::Nat(Nat { addr_reg: R1, port_reg, family: self.family }));
+            }
+            &Statement::Masquerade { fully_random } => self.push(Expr::Masq(Masq { fully_random })),
+            Statement::Update { set, field } => {
+                self.load(*field, R1);
+                self.push(Expr::Dynset(Dynset { set: set.0, sreg: R1 }));
+            }
+            &Statement::Verdict(v) => self.verdict(v),
+            Statement::Reject => self.push(Expr::Reject(Reject)),
+        }
+    }
+
+    fn ct_bit(&mut self, key: CtKey, bit: u32) {
+        self.push(Expr::Ct(Ct { key, dreg: R1 }));
+        self.push(Expr::Bitwise(Bitwise::Word { sreg: R1, dreg: R1, mask: bit, xor: 0 }));
+        self.cmp_word(0, true);
+    }
+}

@@ -1,0 +1,124 @@
+//! Sets that rules update: kube-proxy's session affinity (`flags dynamic,timeout`).
+//!
+//! They change while packets run, so they live outside the compiled engine, one [`DynamicSets`] a node. An
+//! update refreshes the expiration of an element that is there, or inserts one while the set has room
+//! (`net/netfilter/nft_set_hash.c:nft_rhash_update`; a size of 0 becomes 65,535, `nft_dynset.c:nft_dynset_init`).
+//! An expired element is passed over by lookups and removed by the collector, which walks the whole table
+//! (`nft_rhash_gc`). Departure: the collector's walk, every second in the kernel, happens here when a packet uses
+//! the set after a second or more, and is not counted as work of the packet.
+
+use super::rhash::Rhash;
+use super::{Layout, derive_seed};
+use sim_core::classify::{Unit, Work};
+use sim_core::units::{SimSpan, SimTime};
+use std::collections::BTreeMap;
+
+/// Elements of a dynamic set without a given size.
+pub const DEFAULT_SIZE: u32 = 65_535;
+
+/// Time between two walks of the collector.
+const GC_INTERVAL: SimSpan = SimSpan::from_secs(1);
+
+/// The dynamic sets of one node, by position in its table.
+#[derive(Clone, Debug, Default)]
+pub struct DynamicSets {
+    sets: BTreeMap<u32, Dynamic>,
+}
+
+#[derive(Clone, Debug)]
+struct Dynamic {
+    table: Rhash,
+    expires: Vec<SimTime>,
+    words: BTreeMap<u32, Box<[u32]>>,
+    collected: SimTime,
+}
+
+impl DynamicSets {
+    /// No element in any set.
+    pub fn new() -> Self {
+        DynamicSets::default()
+    }
+
+    /// Elements of a set, expired ones included until they are collected.
+    pub fn len(&self, set: super::super::SetId) -> usize {
+        self.sets.get(&set.0).map_or(0, |d| d.table.len())
+    }
+
+    /// Whether `key` is in the set and has not expired.
+    pub(crate) fn lookup(&mut self, set: u32, key: &[u32], now: SimTime, work: &mut Work) -> bool {
+        match self.sets.get_mut(&set) {
+            Some(d) => {
+                d.collect(now);
+                d.table.walk(key, work).is_some_and(|e| d.expires[e as usize] > now)
+            }
+            None => {
+                count_empty(work);
+                false
+            }
+        }
+    }
+
+    /// Refreshes or inserts `key`. False if the set is full.
+    pub(crate) fn update(
+        &mut self,
+        set: u32,
+        key: &[u32],
+        lifetime: SimSpan,
+        now: SimTime,
+        work: &mut Work,
+    ) -> bool {
+        let d = self.sets.entry(set).or_insert_with(|| Dynamic::new(set, key.len()));
+        d.collect(now);
+        let expires = now + lifetime;
+        if let Some(e) = d.table.walk(key, work) {
+            d.expires[e as usize] = expires;
+            return true;
+        }
+        if d.table.len() >= DEFAULT_SIZE as usize {
+            return false;
+        }
+        let e = d.table.insert(key, None);
+        if d.expires.len() <= e as usize {
+            d.expires.resize(e as usize + 1, SimTime::ZERO);
+        }
+        d.expires[e as usize] = expires;
+        d.words.insert(e, key.into());
+        true
+    }
+
+    /// Forgets a set's elements, as deleting it does.
+    pub fn clear(&mut self, set: super::super::SetId) {
+        self.sets.remove(&set.0);
+    }
+}
+
+/// A lookup in an empty table: hash, and the lines of set, heads and bucket.
+fn count_empty(work: &mut Work) {
+    work[Unit::Jhash] += 1;
+    work[Unit::LinesChase] += 4;
+}
+
+impl Dynamic {
+    fn new(set: u32, words: usize) -> Self {
+        let bytes = u32::try_from(words * 4).expect("small");
+        let layout = Layout::rhash(bytes, false, true);
+        let table = Rhash::new(bytes, layout, derive_seed(0x00af_f111, u64::from(set)));
+        Dynamic { table, expires: Vec::new(), words: BTreeMap::new(), collected: SimTime::ZERO }
+    }
+
+    fn collect(&mut self, now: SimTime) {
+        if now.since(self.collected) < GC_INTERVAL {
+            return;
+        }
+        self.collected = now;
+        let expires = &self.expires;
+        let table = &mut self.table;
+        self.words.retain(|&e, key| {
+            let alive = expires[e as usize] > now;
+            if !alive {
+                table.remove(key);
+            }
+            alive
+        });
+    }
+}

@@ -1,0 +1,105 @@
+//! nftables mode: the table that kube-proxy writes (`pkg/proxy/nftables/proxier.go`).
+//!
+//! [`build`] writes the whole table; [`update`] changes an existing one for one service port. Two layouts exist:
+//! since Kubernetes 1.36 a Service without affinity is one rule that picks an endpoint out of an anonymous map and
+//! hairpin traffic is told by a set; before, every endpoint has a chain ([`Shape::endpoint_chains`]).
+//!
+//! Departures: service ports are written in the order of the objects, where kube-proxy follows Go's random map
+//! order; of two ports that claim the same address and port the later one stays, as there. `nodePortAddresses` is
+//! `primary`, the mode's default. Local traffic is told by a network (`clusterCIDR`) or not at all. Stale chains,
+//! which kube-proxy empties at once and deletes a second later, are not kept.
+
+mod base;
+pub mod names;
+mod service;
+mod update;
+
+pub use update::update;
+
+use crate::config::ProxyConfig;
+use crate::kernel::nftables::{SetId, Table};
+use crate::kernel::rules::NodeRules;
+use crate::kube::{ProxyObjects, ServicePort};
+use ipnet::IpNet;
+use sim_core::classify::Family;
+use std::net::IpAddr;
+
+/// First Kubernetes minor version that writes one rule a Service and the hairpin set (kubernetes/kubernetes
+/// pull requests 135800 and 136499).
+pub const FIRST_MINOR_WITHOUT_ENDPOINT_CHAINS: u32 = 36;
+
+/// What shapes the rules besides the Services.
+#[derive(Clone, Debug)]
+struct Shape {
+    family: Family,
+    /// A chain per endpoint (before 1.36).
+    endpoint_chains: bool,
+    mark: u32,
+    masquerade_all: bool,
+    local_cidr: Option<IpNet>,
+    /// The node's own address, for NodePorts and for source ranges that contain it.
+    node_ip: Option<IpAddr>,
+}
+
+/// One service port before and after a change; `None` where it does not exist.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// As the table has it.
+    pub old: Option<&'a ServicePort>,
+    /// As it is to be.
+    pub new: Option<&'a ServicePort>,
+}
+
+/// The named sets and maps of the table.
+#[derive(Clone, Copy, Debug)]
+struct Sets {
+    hairpin: Option<SetId>,
+    cluster_ips: SetId,
+    no_endpoint_services: SetId,
+    no_endpoint_nodeports: SetId,
+    firewall_ips: SetId,
+    service_ips: SetId,
+    service_nodeports: SetId,
+}
+
+impl Sets {
+    fn of(table: &Table) -> Self {
+        let named = |name: &str| table.find_set(name).unwrap_or_else(|| panic!("no set {name}"));
+        Sets {
+            hairpin: table.find_set("hairpin-connections"),
+            cluster_ips: named("cluster-ips"),
+            no_endpoint_services: named("no-endpoint-services"),
+            no_endpoint_nodeports: named("no-endpoint-nodeports"),
+            firewall_ips: named("firewall-ips"),
+            service_ips: named("service-ips"),
+            service_nodeports: named("service-nodeports"),
+        }
+    }
+}
+
+impl Shape {
+    fn new(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> Self {
+        Shape {
+            family,
+            endpoint_chains: config.kubernetes_minor < FIRST_MINOR_WITHOUT_ENDPOINT_CHAINS,
+            mark: 1 << config.masquerade_bit,
+            masquerade_all: config.masquerade_all,
+            local_cidr: config.local_cidr.filter(|c| Family::of(c.network()) == family),
+            node_ip: objects.node_ips.iter().copied().find(|ip| Family::of(*ip) == family),
+        }
+    }
+}
+
+/// Everything kube-proxy writes for these objects on one node, for one family.
+pub fn build(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
+    let shape = Shape::new(objects, config, family);
+    let mut table = Table::new(family, "kube-proxy", Some("rules for kube-proxy"));
+    let sets = base::write(&mut table, &shape, &objects.service_cidrs);
+    for port in &objects.ports {
+        service::write(&mut table, &shape, &sets, port);
+    }
+    for set in &mut table.sets {
+        set.keep_last();
+    }
+    NodeRules { nftables: Some(table), ..NodeRules::default() }
+}
