@@ -312,6 +312,7 @@ fn value_axis(label: &str, log: bool, (low, high): (f64, f64), unit: &str) -> Ax
         (false, true) => label.to_owned(),
         (false, false) => format!("{label} ({name})"),
     };
+    let high = if log { high } else { high * 1.04 }; // room for the marker
     Axis::new(title, log, (low, high), factor, |at| human::tick(at, unit))
 }
 
@@ -320,9 +321,12 @@ fn subtitle(record: &RunRecord, extrapolated: bool, with: &[&&PointRecord], metr
         with.iter().filter_map(|point| point.metric(metric)).map(|m| m.basis).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    let kinds: Vec<_> = kinds.into_iter().map(Basis::name).collect();
-    let hollow = if extrapolated { "; hollow markers are extrapolated" } else { "" };
-    format!("Profile {}; {}{hollow}", short(&record.profile.name), kinds.join(", "))
+    kinds.retain(|kind| *kind != Basis::Extrapolated);
+    let mut kinds: Vec<_> = kinds.into_iter().map(Basis::name).collect();
+    if extrapolated {
+        kinds.push("hollow markers: extrapolated beyond the calibrated range");
+    }
+    format!("Profile {}; {}", short(&record.profile.name), kinds.join("; "))
 }
 
 fn of<'a>(point: &'a PointRecord, name: &str) -> Option<&'a Distribution> {

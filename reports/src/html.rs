@@ -10,7 +10,7 @@ body{margin:0 auto;padding:2rem 1.5rem 4rem;max-width:62rem;color:#1a1a1a;backgr
 font:16px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif}
 h1{font-size:1.7rem;line-height:1.25;margin:0 0 .4rem}
 h2{font-size:1.25rem;margin:2.6rem 0 .8rem;padding-top:.8rem;border-top:1px solid #ccc}
-h3{font-size:1rem;margin:1.6rem 0 .3rem}
+h3{font-size:1.05rem;margin:2rem 0 .3rem}
 p{margin:.5rem 0}
 .run,.quiet{color:#555;font-size:.9rem;overflow-wrap:anywhere}
 .headline{font-size:1.08rem;padding-left:1.2rem}
@@ -22,7 +22,9 @@ table{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:
 th,td{padding:.28rem .5rem;text-align:right;border-bottom:1px solid #e2e2e2;white-space:nowrap}
 th{font-weight:600}
 thead th{border-bottom:1px solid #888}
-th:first-child,td.text{text-align:left}
+th:first-child,td.text,td.block{text-align:left}
+td.block{white-space:normal;padding-top:.8rem}
+tbody th{font-weight:400;padding-left:1.2rem}
 td.text{white-space:normal;overflow-wrap:anywhere}
 td.best{font-weight:700;background:#eaf4ee}
 td.guess{font-style:italic;color:#555}
@@ -68,46 +70,33 @@ pub fn render(record: &RunRecord) -> String {
     page.into_string()
 }
 
-/// One sentence on modes and swept values.
+/// One sentence on modes and sizes, and one on what else is swept.
 fn what_was_run(record: &RunRecord) -> String {
     let points: Vec<&PointRecord> = record.points.iter().collect();
-    let modes = crate::grid::modes(&points);
-    let mut keys: Vec<&String> = record.points.iter().flat_map(|point| point.axes.keys()).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let swept: Vec<String> = keys
-        .iter()
-        .map(|key| {
-            let mut xs: Vec<_> =
-                record.points.iter().filter_map(|point| point.axes.get(*key).copied()).collect();
-            xs.sort_unstable();
-            xs.dedup();
-            let number = |at: usize| human::count(xs[at].get());
-            format!("{} to {} {}", number(0), number(xs.len() - 1), metrics::axis_label(key))
-        })
-        .collect();
-    let size = |pick: fn(&PointRecord) -> f64| {
-        let all = points.iter().map(|point| pick(point));
-        let (low, high) =
-            all.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), v| (low.min(v), high.max(v)));
-        if low == high {
-            human::count(low)
-        } else {
-            format!("{} to {}", human::count(low), human::count(high))
-        }
-    };
     if points.is_empty() {
         return "No points.".into();
     }
-    let services = size(|point| point.services as f64);
-    let endpoints = size(|point| point.endpoints.get());
-    let swept =
-        if swept.is_empty() { "Nothing is swept".into() } else { format!("Swept: {}", swept.join("; ")) };
-    format!(
-        "{} in {} points: {services} Services with {endpoints} endpoints each. {swept}.",
-        metrics::capital(&modes.join(", ")),
+    let between = |values: &[f64]| {
+        let low = human::count(values.iter().copied().fold(f64::INFINITY, f64::min));
+        let high = human::count(values.iter().copied().fold(0.0, f64::max));
+        if low == high { low } else { format!("{low} to {high}") }
+    };
+    let all = |value: fn(&PointRecord) -> f64| between(&points.iter().map(|point| value(point)).collect::<Vec<_>>());
+    let mut text = format!(
+        "Modes: {}. {} Services with {} endpoints per Service, in {} points.",
+        crate::grid::modes(&points).join(", "),
+        all(|point| point.services as f64),
+        all(|point| point.endpoints.get()),
         points.len()
-    )
+    );
+    let mut keys: Vec<&String> = points.iter().flat_map(|point| point.axes.keys()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    for key in keys.into_iter().filter(|key| !matches!(key.as_str(), "cluster.services" | "cluster.endpoints")) {
+        let values: Vec<f64> = points.iter().filter_map(|point| point.axes.get(key)).map(|v| v.get()).collect();
+        text.push_str(&format!(" Swept: {} {}.", between(&values), metrics::axis_label(key)));
+    }
+    text
 }
 
 fn headline(record: &RunRecord) -> Markup {
@@ -138,32 +127,41 @@ fn tables(sheet: &Sheet) -> Markup {
                 @if extrapolated { "Italic with ~: extrapolated beyond the calibrated range. " }
             }
         }
-        @for block in &sheet.blocks { (table(sheet, block)) }
+        @for blocks in sheet.blocks.chunk_by(|a, b| a.group == b.group) { (table(sheet, blocks)) }
         @if !sheet.zero.is_empty() { p.quiet { "Zero everywhere: " (sheet.zero.join("; ")) "." } }
     }
 }
 
-fn table(sheet: &Sheet, block: &Block) -> Markup {
-    let description = metrics::KNOWN.iter().find(|known| metrics::capital(known.label) == block.title);
+/// One table per group; each block has its title, meaning and basis above its rows.
+fn table(sheet: &Sheet, blocks: &[Block]) -> Markup {
+    let columns = sheet.heads.len() + 1;
     html! {
-        h3 { (block.title) }
-        p.quiet {
-            @if let Some(known) = description { (known.description) " " }
-            @if !block.basis.is_empty() { "Basis: " (block.basis) "." }
-        }
+        h3 { (blocks[0].group.title()) }
         div.scroll { table {
             thead {
                 @for (i, corner) in sheet.corner.iter().enumerate() {
                     tr { th scope="col" { (corner) } @for head in &sheet.heads { th scope="col" { (head[i]) } } }
                 }
             }
-            tbody {
-                @for row in &block.rows {
-                    tr { th scope="row" { (row.label) } @for cell in &row.cells { (self::cell(cell.as_ref())) } }
+            @for block in blocks {
+                tbody {
+                    tr { td.block colspan=(columns) {
+                        @if block.title != block.group.title() { b { (block.title) } " " }
+                        span.quiet { (meaning(block)) (block.basis) }
+                    } }
+                    @for row in &block.rows {
+                        tr { th scope="row" { (row.label) } @for cell in &row.cells { (self::cell(cell.as_ref())) } }
+                    }
                 }
             }
         } }
     }
+}
+
+/// What the metric of a block says, where the block has one metric.
+fn meaning(block: &Block) -> String {
+    let known = metrics::KNOWN.iter().find(|known| metrics::capital(known.label) == block.title);
+    known.map_or_else(String::new, |known| format!("{} Basis: ", known.description))
 }
 
 fn cell(cell: Option<&Cell>) -> Markup {

@@ -126,8 +126,10 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn draw(root: &Area, plot: &Plot) -> Outcome {
     root.fill(&WHITE)?;
-    let ends = plot.lines.iter().map(|line| width(&line.label));
-    let keys = plot.key.iter().flat_map(|(_, lines)| lines.iter().map(|text| width(text) + 12));
+    let ends = plot.lines.iter().map(|line| bold_width(&line.label));
+    let keys = plot.key.iter().flat_map(|(_, lines)| {
+        lines.iter().enumerate().map(|(i, text)| bold_width(text) + if i == 0 { 40 } else { 0 })
+    });
     let margin = if plot.labels == Labels::Margin { ends.max() } else { keys.max() }.unwrap_or(0);
     let right = SIZE.0 as i32 - 28 - margin.clamp(40, 280);
     let x = Scale::new(plot.x.log, plot.x.range, (LEFT, right));
@@ -176,18 +178,26 @@ fn axes(root: &Area, plot: &Plot, x: &Scale, y: &Scale, right: i32) -> Outcome {
     Ok(())
 }
 
-/// Vertical lines from crossings down to the axis, their texts stacked at the foot.
+/// Crossings: a ring, and a dashed line to the texts, which are stacked where there is more room, above or below.
+/// Crossings that nearly coincide share ring and line.
 fn marks(root: &Area, plot: &Plot, x: &Scale, y: &Scale, right: i32) -> Outcome {
-    for (i, (at, height, label)) in plot.marks.iter().enumerate() {
-        let (px, py) = (x.pixel(*at), y.pixel(*height));
-        let dashes = [(px, BOTTOM), (px, py)];
-        root.draw(&DashedPathElement::new(dashes, 3, 3, GREY.stroke_width(1)))?;
-        root.draw(&Circle::new((px, py), 8, GREY.stroke_width(1)))?;
-        let left = px + 6 + width(label) > right;
-        let (side, anchor) = if left { (px - 6, HPos::Right) } else { (px + 6, HPos::Left) };
-        let place = (side, BOTTOM - 12 - 18 * i as i32);
-        backdrop(root, place, label, anchor)?;
-        text(root, label, place, 13, GREY, anchor, false)?;
+    let mut marks: Vec<(Pixel, &str)> =
+        plot.marks.iter().map(|(at, height, label)| ((x.pixel(*at), y.pixel(*height)), label.as_str())).collect();
+    marks.sort_by_key(|mark| mark.0.0); // stable
+    let above = marks.iter().all(|mark| mark.0.1 > (TOP + BOTTOM) / 2);
+    let mut column = i32::MIN;
+    for (i, ((px, py), label)) in marks.iter().enumerate() {
+        let end = if above { TOP + 14 + 18 * i as i32 } else { BOTTOM - 12 - 18 * i as i32 };
+        if *px >= column.saturating_add(10) {
+            column = *px;
+            let edge = if above { TOP + 6 } else { BOTTOM };
+            root.draw(&DashedPathElement::new([(column, edge), (column, *py)], 3, 3, GREY.stroke_width(1)))?;
+            root.draw(&Circle::new((column, *py), 8, GREY.stroke_width(1)))?;
+        }
+        let left = column + 8 + width(label) > right;
+        let (side, anchor) = if left { (column - 8, HPos::Right) } else { (column + 8, HPos::Left) };
+        backdrop(root, (side, end), label, anchor)?;
+        text(root, label, (side, end), 13, INK, anchor, false)?;
     }
     Ok(())
 }
@@ -257,7 +267,8 @@ fn stroke(root: &Area, pixels: &[Pixel], look: Look) -> Outcome {
     Ok(())
 }
 
-/// A marker, filled with its colour or, if hollow, with white.
+/// A marker, filled with its colour or, if hollow, with white. A square is larger than a triangle, so that both are
+/// seen where lines coincide.
 fn marker(root: &Area, (px, py): Pixel, look: Look, hollow: bool) -> Outcome {
     let shape: Vec<Pixel> = match look.marker {
         Marker::Circle => {
@@ -265,8 +276,8 @@ fn marker(root: &Area, (px, py): Pixel, look: Look, hollow: bool) -> Outcome {
             root.draw(&Circle::new((px, py), 5, look.colour.stroke_width(2)))?;
             return Ok(());
         }
-        Marker::Square => vec![(px - 4, py - 4), (px + 5, py - 4), (px + 5, py + 5), (px - 4, py + 5)],
-        Marker::Triangle => vec![(px, py - 6), (px + 6, py + 5), (px - 6, py + 5)],
+        Marker::Square => vec![(px - 6, py - 6), (px + 6, py - 6), (px + 6, py + 6), (px - 6, py + 6)],
+        Marker::Triangle => vec![(px, py - 5), (px + 5, py + 4), (px - 5, py + 4)],
         Marker::Diamond => vec![(px, py - 6), (px + 6, py), (px, py + 6), (px - 6, py)],
     };
     let outline: Vec<Pixel> = shape.iter().chain(&shape[..1]).copied().collect();
@@ -306,6 +317,10 @@ fn style(size: i32, colour: RGBColor, anchor: HPos, bold: bool) -> TextStyle<'st
 
 fn width(label: &str) -> i32 {
     label.chars().count() as i32 * CHARACTER
+}
+
+fn bold_width(label: &str) -> i32 {
+    label.chars().count() as i32 * (CHARACTER + 1)
 }
 
 /// The document with a title and a role for screen readers, and no fixed size beyond its view box.

@@ -49,11 +49,14 @@ pub fn render(record: &RunRecord, width: usize, colour: bool) -> String {
 fn columns(out: &mut String, sheet: &Sheet, width: usize, paint: Paint) {
     let rows = || sheet.blocks.iter().flat_map(|block| &block.rows);
     let labels = rows().map(|row| chars(&row.label) + 2).chain(sheet.corner.iter().map(|text| chars(text)));
-    let label = labels.max().unwrap_or(0);
+    let label = labels.max().unwrap_or(0) + 1;
     let cells = rows().flat_map(|row| row.cells.iter().flatten()).map(|cell| chars(&shown(cell)));
     let heads = sheet.heads.iter().flatten().map(|head| chars(head) + 1);
     let cell = cells.chain(heads).max().unwrap_or(0).max(CELL_MIN);
     let fit = (width.saturating_sub(label) / (cell + 1)).max(1);
+    // Spread the columns a little where there is room.
+    let columns = sheet.heads.len().clamp(1, fit);
+    let cell = cell + (width.saturating_sub(label) / columns).saturating_sub(cell + 1).min(2);
     let mut from = 0;
     while from < sheet.heads.len() {
         let part = from..(from + fit).min(sheet.heads.len());
@@ -67,7 +70,10 @@ fn columns(out: &mut String, sheet: &Sheet, width: usize, paint: Paint) {
             line(out, &paint.bold(text.trim_end()));
         }
         line(out, &paint.dim(&"-".repeat(wide)));
-        for block in &sheet.blocks {
+        for (i, block) in sheet.blocks.iter().enumerate() {
+            if i > 0 && sheet.blocks[i - 1].group != block.group {
+                line(out, "");
+            }
             self::block(out, block, part.clone(), (label, cell, wide), paint);
         }
         from = part.end;
