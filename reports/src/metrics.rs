@@ -1,0 +1,162 @@
+//! The metrics that reports know: label, unit, group and meaning of each.
+//!
+//! One table, used by the terminal table, Markdown, HTML, charts and `windtunnel list metrics`. A metric that is not
+//! here is still shown, under its raw name and in the group [`Group::Other`].
+
+/// What a metric is about; tables are ordered by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// Cost of the first packet of a connection.
+    FirstPacket,
+    /// Cost of later packets of a connection.
+    EstablishedPacket,
+    /// Time as a client sees it, queueing included.
+    Latency,
+    /// Work counted by lookups.
+    Work,
+    /// Writing the rules.
+    Sync,
+    /// What the rules occupy.
+    Size,
+    /// Traffic and what became of it.
+    Load,
+    /// Not in the table of known metrics.
+    Other,
+}
+
+impl Group {
+    /// Heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Group::FirstPacket => "First packet of a connection",
+            Group::EstablishedPacket => "Established packets",
+            Group::Latency => "Latency, queueing included",
+            Group::Work => "Work per first packet",
+            Group::Sync => "Sync",
+            Group::Size => "Size",
+            Group::Load => "Load",
+            Group::Other => "Other",
+        }
+    }
+}
+
+/// One known metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Name in records, gates and CSV.
+    pub name: &'static str,
+    /// Name for people, lower case.
+    pub label: &'static str,
+    /// Its unit in records; `cost` is the unit of the profile, `ns` or `instr`.
+    pub unit: &'static str,
+    /// What it belongs to.
+    pub group: Group,
+    /// Whether a lower value is better; if not, it is neither good nor bad.
+    pub lower_is_better: bool,
+    /// Whether it is left to the full reports and not shown in the terminal.
+    pub detail: bool,
+    /// What it says, in one sentence.
+    pub description: &'static str,
+}
+
+const fn row(
+    name: &'static str,
+    label: &'static str,
+    unit: &'static str,
+    group: Group,
+    lower_is_better: bool,
+    detail: bool,
+    description: &'static str,
+) -> Known {
+    Known { name, label, unit, group, lower_is_better, detail, description }
+}
+
+/// Every known metric, in the order in which tables show them.
+#[rustfmt::skip]
+pub const KNOWN: &[Known] = &[
+    row("first_packet_mean", "first packet, mean", "cost", Group::FirstPacket, true, false, "Mean cost of classifying the first packet of a connection on the client's node."),
+    row("first_packet_p50", "first packet, p50", "cost", Group::FirstPacket, true, false, "Median cost of a first packet."),
+    row("first_packet_p99", "first packet, p99", "cost", Group::FirstPacket, true, false, "Cost that one first packet in a hundred exceeds."),
+    row("server_node_first_packet_mean", "first packet on the server's node, mean", "cost", Group::FirstPacket, true, true, "Mean cost of a first packet on the node of the pod that it reaches."),
+    row("established_packet_mean", "established packet, mean", "cost", Group::EstablishedPacket, true, false, "Mean cost of a packet of a connection that conntrack knows."),
+    row("established_packet_p50", "established packet, p50", "cost", Group::EstablishedPacket, true, false, "Median cost of an established packet."),
+    row("established_packet_p99", "established packet, p99", "cost", Group::EstablishedPacket, true, false, "Cost that one established packet in a hundred exceeds."),
+    row("first_packet_latency_p50", "first packet latency, p50", "ns", Group::Latency, true, false, "Median time from sending a first packet to its arrival, waiting for a CPU included."),
+    row("first_packet_latency_p99", "first packet latency, p99", "ns", Group::Latency, true, false, "Time that one first packet in a hundred exceeds, waiting for a CPU included."),
+    row("connection_p50", "connection, p50", "ns", Group::Latency, true, false, "Median time from opening a connection to its last reply."),
+    row("connection_p99", "connection, p99", "ns", Group::Latency, true, false, "Time that one connection in a hundred exceeds, from opening to last reply."),
+    row("rules_evaluated_mean", "rules evaluated", "count", Group::Work, false, false, "Rules evaluated for a first packet, mean; counted by real lookups."),
+    row("hash_probes_mean", "hash probes", "count", Group::Work, false, false, "Hash tables looked into for a first packet, mean; counted by real lookups."),
+    row("first_full_sync", "first full sync", "ns", Group::Sync, true, false, "Time that kube-proxy takes to write all rules for the first time."),
+    row("endpoint_change_sync", "sync of one endpoint change", "ns", Group::Sync, true, false, "Time that kube-proxy takes to write the change of one endpoint."),
+    row("convergence_p50", "convergence, p50", "ns", Group::Sync, true, false, "Median time from an endpoint change to its being live on every node."),
+    row("convergence_p99", "convergence, p99", "ns", Group::Sync, true, false, "Time that one endpoint change in a hundred exceeds until it is live on every node."),
+    row("rules", "rules", "count", Group::Size, false, false, "Rules (iptables, nftables with its set elements; ipvs with its virtual and real servers) on one node."),
+    row("kernel_memory", "kernel memory", "bytes", Group::Size, true, false, "Kernel memory that these rules occupy on one node."),
+    row("cpu_utilisation", "CPU utilisation", "ratio", Group::Load, true, false, "Share of the nodes' network CPU that is busy."),
+    row("failed_connections", "failed connections", "count", Group::Load, true, false, "Connections refused, dropped or timed out."),
+    row("load_skew", "load skew", "ratio", Group::Load, true, false, "Load of the busiest endpoint over the mean of all; 1 is even."),
+    row("connections", "connections", "count", Group::Load, false, true, "Connections opened."),
+    row("packets", "packets", "count", Group::Load, false, true, "Packets sent."),
+];
+
+/// The known metric of that name.
+pub fn find(name: &str) -> Option<&'static Known> {
+    KNOWN.iter().find(|known| known.name == name)
+}
+
+/// The label of a metric, or its raw name if it is unknown.
+pub fn label(name: &str) -> &str {
+    find(name).map_or(name, |known| known.label)
+}
+
+/// The group of a metric.
+pub fn group(name: &str) -> Group {
+    find(name).map_or(Group::Other, |known| known.group)
+}
+
+/// Place in tables: known metrics in the order of [`KNOWN`], unknown ones behind them.
+pub fn rank(name: &str) -> usize {
+    KNOWN.iter().position(|known| known.name == name).unwrap_or(KNOWN.len())
+}
+
+/// What people call a swept key, as in "from 118 Services on"; `None` if it has no short noun.
+pub fn axis_noun(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "cluster.services" => "Services",
+        "cluster.endpoints" => "endpoints per Service",
+        "cluster.nodes" => "nodes",
+        "cluster.pods" => "pods",
+        _ => return None,
+    })
+}
+
+/// What people call a swept key, or the key itself.
+pub fn axis_label(key: &str) -> &str {
+    axis_noun(key).unwrap_or(key)
+}
+
+/// The first letter in upper case, as for a heading.
+pub fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_metric_is_told_once_and_groups_are_together() {
+        for (i, known) in KNOWN.iter().enumerate() {
+            assert_eq!(rank(known.name), i, "{} is there twice", known.name);
+            assert!(known.description.ends_with('.'), "{}", known.name);
+        }
+        assert!(KNOWN.is_sorted_by_key(|known| known.group));
+    }
+
+    #[test]
+    fn an_unknown_metric_keeps_its_raw_name() {
+        assert_eq!((label("zebras"), group("zebras"), rank("zebras")), ("zebras", Group::Other, KNOWN.len()));
+    }
+}
