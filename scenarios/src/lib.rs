@@ -5,6 +5,7 @@
 //! * [`tree`], [`scenario`]: the document with its places, and what the command line sets over it.
 //! * [`reader`], [`quantity`], [`settings`], [`checks`]: one sweep point, read and checked.
 //! * [`sweep`], [`gate`], [`plan`]: what is simulated, and what must hold.
+//! * [`schema`]: the key table for editors.
 //! * [`diagnostic`]: what is wrong, with `file:line:column`, a caret and a "did you mean".
 //!
 //! Nothing here touches files: the caller reads them and hands over their text.
@@ -19,6 +20,7 @@ pub mod plan;
 pub mod quantity;
 pub mod reader;
 pub mod scenario;
+pub mod schema;
 #[allow(missing_docs, reason = "the fields are the keys of the key table, which documents them")]
 pub mod settings;
 pub mod sweep;

@@ -136,7 +136,13 @@ impl fmt::Display for SimSpan {
             _ => (1e9, "s"),
         };
         let value = ns as f64 / scale;
-        let decimals = if value < 9.995 { 2 } else if value < 99.95 { 1 } else { 0 };
+        let decimals = if value < 9.995 {
+            2
+        } else if value < 99.95 {
+            1
+        } else {
+            0
+        };
         write!(f, "{value:.decimals$}{unit}")
     }
 }
@@ -147,7 +153,14 @@ mod tests {
 
     #[test]
     fn spans_print_with_three_significant_digits() {
-        let rows = [(0, "0ns"), (999, "999ns"), (1_604, "1.60us"), (33_316, "33.3us"), (320_000_000, "320ms"), (61_000_000_000, "61.0s")];
+        let rows = [
+            (0, "0ns"),
+            (999, "999ns"),
+            (1_604, "1.60us"),
+            (33_316, "33.3us"),
+            (320_000_000, "320ms"),
+            (61_000_000_000, "61.0s"),
+        ];
         for (ns, text) in rows {
             assert_eq!(SimSpan::from_ns(ns).to_string(), text);
         }
