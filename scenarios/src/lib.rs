@@ -1,1 +1,30 @@
-//! Scenario files.
+//! Scenario files: TOML text -> [`scenario::Scenario`] (as written, with places) -> [`plan::Plan`] (units resolved, sweep
+//! expanded, all errors told at once).
+//!
+//! * [`keys`]: every key, its kind, default, limits and meaning, in one table.
+//! * [`tree`], [`scenario`]: the document with its places, and what the command line sets over it.
+//! * [`reader`], [`quantity`], [`settings`], [`checks`]: one sweep point, read and checked.
+//! * [`sweep`], [`gate`], [`plan`]: what is simulated, and what must hold.
+//! * [`schema`]: the key table for editors.
+//! * [`diagnostic`]: what is wrong, with `file:line:column`, a caret and a "did you mean".
+//!
+//! Nothing here touches files: the caller reads them and hands over their text.
+
+pub mod checks;
+pub mod diagnostic;
+pub mod endpoints;
+pub mod gate;
+pub mod keys;
+pub mod known;
+pub mod plan;
+pub mod quantity;
+pub mod reader;
+pub mod scenario;
+pub mod schema;
+#[allow(missing_docs, reason = "the fields are the keys of the key table, which documents them")]
+pub mod settings;
+pub mod sweep;
+pub mod tree;
+
+#[cfg(test)]
+mod tests;

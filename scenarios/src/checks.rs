@@ -1,0 +1,196 @@
+//! Checks that need several keys: is the cluster possible, does it fit its networks, can the run be afforded.
+//!
+//! Everything here is arithmetic on settings: absurd input is refused before anything is allocated.
+
+use crate::diagnostic::Diagnostic;
+use crate::endpoints;
+use crate::keys::{CONNECTIONS_MAX, ENDPOINTS_MAX, grouped};
+use crate::reader::Context;
+use crate::settings::Settings;
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+
+/// Services of a scenario that does not say how many.
+pub const SERVICES_DEFAULT: u64 = 100;
+
+/// Runs all checks on one sweep point.
+pub fn check(cx: &mut Context<'_>, s: &Settings) {
+    one_source_of_services(cx, s);
+    networks(cx, s);
+    cost(cx, s);
+    written_services(cx, s);
+    targets(cx, s);
+}
+
+fn one_source_of_services(cx: &mut Context<'_>, s: &Settings) {
+    let mut sources = Vec::new();
+    sources.extend(s.cluster.services.as_ref().map(|v| (v.at, "cluster.services")));
+    sources.extend(s.cluster.import.as_ref().map(|v| (v.at, "cluster.import")));
+    sources.extend(s.services.first().map(|v| (v.at, "[[services]]")));
+    if let [(_, first), (at, second), ..] = sources[..] {
+        let d = Diagnostic::new(at, second, format!("{first} and {second} cannot stand together"));
+        cx.out.push(d.help("allowed: one of cluster.services (generated), cluster.import, [[services]]"));
+    }
+}
+
+/// Addresses that can be given out: all but the network's own and the broadcast address.
+fn usable(net: &IpNet) -> u64 {
+    let host_bits = u32::from(net.max_prefix_len() - net.prefix_len());
+    1u64.checked_shl(host_bits).unwrap_or(u64::MAX).saturating_sub(2)
+}
+
+fn networks(cx: &mut Context<'_>, s: &Settings) {
+    let (service, cluster) = (&s.cluster.service_cidr, &s.cluster.cluster_cidr);
+    if service.ok && cluster.ok {
+        let overlap = service.value.contains(&cluster.value.network())
+            || cluster.value.contains(&service.value.network());
+        let (at, key) = if service.written {
+            (service.at, "cluster.service_cidr")
+        } else {
+            (cluster.at, "cluster.cluster_cidr")
+        };
+        if overlap {
+            let message =
+                format!("service_cidr {} and cluster_cidr {} overlap", service.value, cluster.value);
+            cx.out.push(
+                Diagnostic::new(at, key, message).help("pods and Services need addresses of their own"),
+            );
+        } else if service.value.addr().is_ipv4() != cluster.value.addr().is_ipv4() {
+            let message = format!(
+                "service_cidr {} and cluster_cidr {} are of two families",
+                service.value, cluster.value
+            );
+            cx.out.push(Diagnostic::new(at, key, message));
+        }
+    }
+    if s.cluster.import.is_some() || !s.services.is_empty() {
+        return;
+    }
+    let services = s.cluster.services.as_ref();
+    let count = services.map_or(SERVICES_DEFAULT, |v| v.value);
+    if services.is_some_and(|v| !v.ok) {
+        return;
+    }
+    let room = usable(&service.value);
+    if service.ok && count > room {
+        let at = if service.written { service.at } else { services.map_or(service.at, |v| v.at) };
+        let message = format!(
+            "service_cidr {} has {} usable addresses, too few for {} Services",
+            service.value,
+            grouped(room),
+            grouped(count)
+        );
+        let fit = u32::from(service.value.max_prefix_len()) - (64 - (count + 1).leading_zeros());
+        cx.out.push(
+            Diagnostic::new(at, "cluster.service_cidr", message)
+                .help(format!("allowed: a prefix of /{fit} or shorter")),
+        );
+    }
+    let law = &s.cluster.endpoints;
+    if !law.ok {
+        return;
+    }
+    let endpoints = endpoints::total(&law.value, count);
+    let at = if law.written { law.at } else { services.map_or(law.at, |v| v.at) };
+    if endpoints > ENDPOINTS_MAX {
+        let message = format!(
+            "{} Services have {} endpoints together, at most {} are simulated",
+            grouped(count),
+            grouped(endpoints),
+            grouped(ENDPOINTS_MAX)
+        );
+        cx.out.push(
+            Diagnostic::new(at, "cluster.endpoints", message).help(
+                "reason: 5,000 nodes of 110 pods are 550,000; ten times that would not fit into memory",
+            ),
+        );
+    } else if cluster.ok && endpoints > usable(&cluster.value) {
+        let at = if cluster.written { cluster.at } else { at };
+        let message = format!(
+            "cluster_cidr {} has {} usable addresses, too few for {} endpoints",
+            cluster.value,
+            grouped(usable(&cluster.value)),
+            grouped(endpoints)
+        );
+        cx.out.push(Diagnostic::new(at, "cluster.cluster_cidr", message));
+    }
+}
+
+fn cost(cx: &mut Context<'_>, s: &Settings) {
+    let seconds = s.duration.value.as_secs_f64() + s.warmup.value.as_secs_f64();
+    if !s.duration.ok || !s.warmup.ok || !s.cluster.nodes.ok {
+        return;
+    }
+    let nodes = s.cluster.nodes.value as f64;
+    let mut total = 0.0;
+    for traffic in s.traffic.iter().filter(|t| t.rate.ok) {
+        let requests = if traffic.requests.ok { traffic.requests.value as f64 } else { 1.0 };
+        total += traffic.rate.value * nodes * seconds * requests;
+        if total > CONNECTIONS_MAX {
+            let message = format!(
+                "the run would make {total:.1e} requests, at most {CONNECTIONS_MAX:.0e} are simulated"
+            );
+            let sum = format!("rate x nodes x (duration + warmup) x requests, {nodes} nodes, {seconds} s");
+            let d = Diagnostic::new(traffic.rate.at, "traffic.rate", message);
+            cx.out.push(
+                d.help(format!("estimated as {sum}"))
+                    .help("reason: that many take hours and change no figure's third digit"),
+            );
+            return;
+        }
+    }
+}
+
+fn written_services(cx: &mut Context<'_>, s: &Settings) {
+    let mut names: BTreeMap<(&str, &str, &str), ()> = BTreeMap::new();
+    let mut addresses = BTreeMap::new();
+    for service in s.services.iter().filter(|v| v.name.ok && v.namespace.ok && v.port_name.ok) {
+        let name =
+            (service.namespace.value.as_str(), service.name.value.as_str(), service.port_name.value.as_str());
+        if names.insert(name, ()).is_some() {
+            let message = format!("Service {}/{} has two ports named `{}`", name.0, name.1, name.2);
+            cx.out.push(Diagnostic::new(service.name.at, "services.name", message).help(
+                "a Service with several ports is written as several [[services]] with different port_name",
+            ));
+        }
+        if !(service.cluster_ip.ok && service.port.ok && service.protocol.ok) {
+            continue;
+        }
+        let address = (service.cluster_ip.value, service.port.value, service.protocol.value.as_str());
+        if let Some(other) = addresses.insert(address, name) {
+            let message = format!(
+                "{}:{}/{} already belongs to Service {}/{}",
+                address.0, address.1, address.2, other.0, other.1
+            );
+            cx.out.push(Diagnostic::new(service.cluster_ip.at, "services.cluster_ip", message));
+        }
+        let ipv4 = service.cluster_ip.value.is_ipv4();
+        if service.endpoints.ok && service.endpoints.value.iter().any(|e| e.is_ipv4() != ipv4) {
+            let message = format!("endpoints of another family than cluster_ip {}", service.cluster_ip.value);
+            cx.out.push(Diagnostic::new(service.endpoints.at, "services.endpoints", message));
+        }
+        if service.endpoints.ok && service.endpoints.value.iter().any(|e| e.port() == 0) {
+            cx.out.push(Diagnostic::new(service.endpoints.at, "services.endpoints", "port 0 is no port"));
+        }
+    }
+}
+
+fn targets(cx: &mut Context<'_>, s: &Settings) {
+    for traffic in s.traffic.iter().filter(|t| t.to.ok && t.to.value != "uniform") {
+        let to = traffic.to.value.as_str();
+        let Some((namespace, name)) = to.split_once('/') else {
+            let d = Diagnostic::new(traffic.to.at, "traffic.to", format!("`{to}` is not a target"));
+            cx.out.push(d.help("allowed: \"uniform\", or one Service as \"namespace/name\""));
+            continue;
+        };
+        let names: Vec<String> =
+            s.services.iter().map(|v| format!("{}/{}", v.namespace.value, v.name.value)).collect();
+        if !names.is_empty() && !names.contains(&format!("{namespace}/{name}")) {
+            let mut d = Diagnostic::new(traffic.to.at, "traffic.to", format!("there is no Service `{to}`"));
+            if let Some(near) = crate::diagnostic::did_you_mean(to, names.iter().map(String::as_str)) {
+                d = d.label(format!("did you mean `{near}`?"));
+            }
+            cx.out.push(d.help(format!("allowed: uniform, {}", names.join(", "))));
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! From a [`Scenario`] to a [`Plan`]: units resolved, the sweep expanded, every error told at once.
+//!
+//! A sweep point is the scenario with the swept values set, read again: so each value is checked where it was written,
+//! and there is no second way in which a key gets its meaning. Each point becomes one [`WorldConfig`] a mode.
+
+use crate::checks::{self, SERVICES_DEFAULT};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::gate::{self, Gate};
+use crate::known::Known;
+use crate::reader::{Context, Spot};
+use crate::scenario::{Scenario, resolved};
+use crate::settings::Settings;
+use crate::sweep::{self, Axis};
+use crate::tree::{At, Node, Table, Value};
+use sim_core::record::ChartRecord;
+use sim_core::units::SimSpan;
+use sim_models::config::{
+    CacheState, ChurnConfig, ClusterConfig, KernelConfig, ProxyConfig, TrafficConfig, TrafficTarget,
+    WorldConfig,
+};
+use sim_models::kube::objects::Objects;
+use std::sync::Arc;
+
+/// What will be simulated.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Stem of the scenario's file name.
+    pub name: String,
+    /// Heading of the report.
+    pub title: String,
+    /// Root of all random streams.
+    pub seed: u64,
+    /// Name of the cost profile.
+    pub profile: String,
+    /// Sweep points times modes, modes running fastest.
+    pub points: Vec<PlannedPoint>,
+    /// Charts of the report.
+    pub charts: Vec<ChartRecord>,
+    /// Conditions on the result.
+    pub gates: Vec<Gate>,
+    /// The scenario with every default written out, TOML that plans to the same.
+    pub resolved: String,
+}
+
+/// One simulation.
+#[derive(Clone, Debug)]
+pub struct PlannedPoint {
+    /// Position in the plan.
+    pub index: u32,
+    /// Swept keys and their values: counts as they are, times in nanoseconds, rates per second.
+    pub axes: Vec<(String, f64)>,
+    /// The world.
+    pub config: Arc<WorldConfig>,
+}
+
+impl Plan {
+    /// Plans a scenario. `import` is what [`Scenario::import`] names, read by the caller.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the scenario.
+    ///
+    /// # Panics
+    /// If the scenario names an import and the caller neither handed it over nor reported why not.
+    pub fn new(
+        scenario: &Scenario,
+        known: &Known,
+        import: Option<Arc<Objects>>,
+    ) -> Result<Plan, Diagnostics> {
+        let mut out = scenario.pending.clone();
+        let cx = &mut Context { known, out: &mut out };
+        let base = Settings::read(cx, &scenario.root);
+        let axes = sweep::axes(cx, &scenario.root);
+        let combinations = sweep::combinations(cx, &axes, base.proxy.modes.value.len());
+        // The scenario itself is checked only where it is a point of its own: swept values may make it possible.
+        if axes.is_empty() {
+            checks::check(cx, &base);
+        }
+        let charts = charts(cx, &base, &axes);
+        let gates = gates(cx, &base, &axes);
+        let objects = match (&base.cluster.import, import) {
+            (Some(spot), None) if spot.ok => {
+                assert!(!scenario.pending.is_empty(), "{}: the import was not handed over", scenario.name);
+                None
+            }
+            (_, Some(objects)) => Some(objects),
+            (_, None) => None,
+        };
+        let mut points = Vec::new();
+        for combination in &combinations {
+            let tree = point_tree(cx, &scenario.root, &axes, combination);
+            let settings = Settings::read(cx, &tree);
+            if !axes.is_empty() {
+                checks::check(cx, &settings);
+            }
+            if !cx.out.is_empty() {
+                continue;
+            }
+            let place: Vec<(String, f64)> = axes
+                .iter()
+                .zip(combination)
+                .map(|(a, i)| {
+                    (a.key.clone(), sweep::number(&a.key, &a.values[*i]).expect("checked by the reader"))
+                })
+                .collect();
+            for mode in &settings.proxy.modes.value {
+                let index = u32::try_from(points.len()).expect("at most POINTS_MAX");
+                let config = Arc::new(world(&settings, mode, objects.clone()));
+                points.push(PlannedPoint { index, axes: place.clone(), config });
+            }
+        }
+        if !out.is_empty() {
+            return Err(out);
+        }
+        let mut root = scenario.root.clone();
+        if base.cluster.services.is_none() && base.cluster.import.is_none() && base.services.is_empty() {
+            let at = At { source: 0, start: 0, end: 0 };
+            root.set(&["cluster", "services"], &Node { at, value: Value::Integer(SERVICES_DEFAULT.into()) });
+        }
+        let title = if base.title.value.is_empty() { scenario.name.clone() } else { base.title.value };
+        Ok(Plan {
+            name: scenario.name.clone(),
+            title,
+            seed: base.seed.value,
+            profile: base.kernel.profile.value,
+            points,
+            charts,
+            gates,
+            resolved: resolved(&root),
+        })
+    }
+}
+
+/// The scenario at one sweep point.
+fn point_tree(cx: &mut Context<'_>, root: &Table, axes: &[Axis], combination: &[usize]) -> Table {
+    let mut tree = root.clone();
+    for (axis, i) in axes.iter().zip(combination) {
+        let path: Vec<&str> = axis.key.split('.').collect();
+        if !tree.set(&path, &axis.values[*i]) {
+            let message = format!("`{}` leads nowhere in this scenario", axis.key);
+            cx.out.push(Diagnostic::new(axis.at, &format!("sweep.{}", axis.key), message));
+        }
+    }
+    tree
+}
+
+fn charts(cx: &mut Context<'_>, base: &Settings, axes: &[Axis]) -> Vec<ChartRecord> {
+    for chart in &base.charts {
+        let x = &chart.x.value;
+        if chart.x.ok && x != "distribution" && !axes.iter().any(|a| a.key == *x) {
+            let swept: Vec<&str> = axes.iter().map(|a| a.key.as_str()).collect();
+            let mut d = Diagnostic::new(chart.x.at, "charts.x", format!("`{x}` is not swept"));
+            if let Some(near) = crate::diagnostic::did_you_mean(x, swept.iter().copied()) {
+                d = d.label(format!("did you mean `{near}`?"));
+            }
+            cx.out.push(d.help(format!("allowed: {}", [&swept[..], &["distribution"]].concat().join(", "))));
+        }
+    }
+    base.charts
+        .iter()
+        .map(|c| ChartRecord {
+            x: c.x.value.clone(),
+            y: c.y.value.clone(),
+            by: c.by.value.clone(),
+            title: c.title.value.clone(),
+            log_x: c.log_x.value,
+            log_y: c.log_y.value,
+        })
+        .collect()
+}
+
+fn gates(cx: &mut Context<'_>, base: &Settings, axes: &[Axis]) -> Vec<Gate> {
+    let swept: Vec<&str> = axes.iter().map(|a| a.key.as_str()).collect();
+    let mut gates = Vec::new();
+    for spot in base.gates.iter().filter(|g| g.ok) {
+        match gate::parse(&spot.value, cx.known, &base.proxy.modes.value, &swept) {
+            Ok(gate) => match place_of(&gate, axes) {
+                GatePlace::Planned => gates.push(gate),
+                GatePlace::PinnedAway => {}
+                GatePlace::Nowhere(values) => {
+                    let (key, value) = gate.at.as_ref().expect("only a gate with a place can miss it");
+                    let message = format!("`{key}` is never {value}: this gate could not be judged");
+                    cx.out.push(
+                        Diagnostic::new(spot.at, "gates.expect", message)
+                            .help(format!("swept values: {values}")),
+                    );
+                }
+            },
+            // Modes that were refused would make every gate on them look wrong.
+            Err(_) if !base.proxy.modes.ok => {}
+            Err((message, help)) => cx.out.push(Diagnostic::new(spot.at, "gates.expect", message).help(help)),
+        }
+    }
+    gates
+}
+
+/// Whether the place that a gate is confined to is simulated.
+enum GatePlace {
+    /// It is, or the gate speaks of every point.
+    Planned,
+    /// It would be, had `--set` not pinned the key to another value: the gate says nothing about this run.
+    PinnedAway,
+    /// The sweep does not have it; its values.
+    Nowhere(String),
+}
+
+fn place_of(gate: &Gate, axes: &[Axis]) -> GatePlace {
+    let Some((key, value)) = &gate.at else { return GatePlace::Planned };
+    let axis = axes.iter().find(|a| a.key == *key).expect("the parser allows swept keys only");
+    if axis.values.iter().any(|n| sweep::number(key, n) == Some(*value)) {
+        GatePlace::Planned
+    } else if axis.values.iter().all(|n| n.at.source != 0) {
+        GatePlace::PinnedAway
+    } else {
+        let values: Vec<String> = axis.values.iter().map(|n| n.value.to_toml()).collect();
+        GatePlace::Nowhere(values.join(", "))
+    }
+}
+
+/// The world of one point under one mode. All settings have been checked.
+fn world(s: &Settings, mode: &str, objects: Option<Arc<Objects>>) -> WorldConfig {
+    let count = |spot: &Spot<u64>| u32::try_from(spot.value).expect("limits are below 2^32");
+    WorldConfig {
+        seed: s.seed.value,
+        duration: s.duration.value,
+        warmup: s.warmup.value,
+        cluster: ClusterConfig {
+            nodes: count(&s.cluster.nodes),
+            services: match (&s.cluster.services, &objects) {
+                (Some(spot), _) => count(spot),
+                (None, Some(_)) => 0,
+                (None, None) => SERVICES_DEFAULT as u32,
+            },
+            endpoints: s.cluster.endpoints.value.clone(),
+            service_cidr: s.cluster.service_cidr.value,
+            cluster_cidr: s.cluster.cluster_cidr.value,
+            objects,
+        },
+        proxy: ProxyConfig {
+            mode: mode.to_owned(),
+            kubernetes_minor: s.proxy.kubernetes.value,
+            scheduler: s.proxy.scheduler.value.clone(),
+            masquerade_bit: u8::try_from(s.proxy.masquerade_bit.value).expect("at most 31"),
+            masquerade_all: s.proxy.masquerade_all.value,
+            local_cidr: (s.proxy.detect_local.value == "cluster_cidr")
+                .then_some(s.cluster.cluster_cidr.value),
+            localhost_node_ports: s.proxy.localhost_node_ports.value,
+            // Defaults of pkg/proxy/apis/config/v1alpha1/defaults.go: 1 s for iptables and nftables, none for ipvs.
+            min_sync_period: match &s.proxy.min_sync_period {
+                Some(spot) => spot.value,
+                None if mode == "ipvs" => SimSpan::ZERO,
+                None => SimSpan::from_secs(1),
+            },
+            sync_period: s.proxy.sync_period.value,
+        },
+        kernel: KernelConfig {
+            profile: s.kernel.profile.value.clone(),
+            cache: match s.kernel.cache.value.as_str() {
+                "hot" => CacheState::Hot,
+                "shared" => CacheState::Shared,
+                "cold" => CacheState::Cold,
+                other => panic!("the key table allows cache = {other}"),
+            },
+            cores: count(&s.kernel.cores),
+        },
+        traffic: s
+            .traffic
+            .iter()
+            .map(|t| TrafficConfig {
+                name: t.name.value.clone(),
+                rate_per_node: t.rate.value,
+                requests: count(&t.requests),
+                think: t.think.value,
+                service_time: t.service_time.value,
+                to: match t.to.value.as_str() {
+                    "uniform" => TrafficTarget::Uniform,
+                    service => TrafficTarget::Service(service.to_owned()),
+                },
+            })
+            .collect(),
+        churn: ChurnConfig { rate: s.churn_rate.value },
+    }
+}

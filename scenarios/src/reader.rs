@@ -1,0 +1,447 @@
+//! Reads one table of a scenario against its [`Section`]: types, units, limits and names, every error collected.
+//!
+//! A value that is wrong is reported once and replaced by a harmless one marked as not `ok`, so that reading goes on
+//! and the checks that span several keys can leave it alone.
+
+use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
+use crate::keys::{Family, Key, Kind, Section, grouped};
+use crate::known::Known;
+use crate::quantity;
+use crate::tree::{At, Node, Table, Value, parse_value};
+use ipnet::IpNet;
+use sim_core::units::SimSpan;
+use std::net::{IpAddr, SocketAddr};
+
+/// A value, where it comes from, and whether it is fit for use.
+#[derive(Clone, Debug)]
+pub struct Spot<T> {
+    /// The value.
+    pub value: T,
+    /// Where it was written, or the place of its table if it is a default.
+    pub at: At,
+    /// False if what was written was refused and `value` stands in.
+    pub ok: bool,
+    /// False if it is the default.
+    pub written: bool,
+}
+
+/// What the readers of all tables share.
+pub struct Context<'a> {
+    /// Names that exist.
+    pub known: &'a Known,
+    /// Where errors go.
+    pub out: &'a mut Diagnostics,
+}
+
+/// A table being read.
+pub struct Reader<'t> {
+    section: &'static Section,
+    table: Option<&'t Table>,
+    path: String,
+    at: At,
+}
+
+impl<'t> Reader<'t> {
+    /// Begins a table and reports its unknown and missing keys.
+    pub fn new(
+        cx: &mut Context<'_>,
+        section: &'static Section,
+        table: Option<&'t Table>,
+        path: &str,
+        at: At,
+    ) -> Self {
+        let reader = Reader { section, table, path: path.to_owned(), at };
+        for entry in table.iter().flat_map(|t| &t.entries) {
+            if section.key(&entry.key).is_none() {
+                let names: Vec<&str> = section.keys.iter().map(|k| k.name).collect();
+                let mut d = Diagnostic::new(
+                    entry.key_at,
+                    &reader.key_path(&entry.key),
+                    format!("unknown key `{}` in {}", entry.key, section.title),
+                );
+                if let Some(near) = did_you_mean(&entry.key, names.iter().copied()) {
+                    d = d.label(format!("did you mean `{near}`?"));
+                }
+                cx.out.push(d.help(format!("allowed: {}", names.join(", "))));
+            }
+        }
+        if table.is_some() {
+            for key in section.keys.iter().filter(|k| k.required && reader.entry(k.name).is_none()) {
+                let path = reader.key_path(key.name);
+                let d = Diagnostic::new(at, &path, format!("{} needs the key `{}`", section.title, key.name));
+                cx.out.push(d.help(format!("allowed: {}", key.kind.expected())));
+            }
+        }
+        reader
+    }
+
+    /// Dotted path of a key of this table.
+    pub fn key_path(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+    /// Place of the table.
+    pub fn at(&self) -> At {
+        self.at
+    }
+    /// The node written under `name`.
+    pub fn entry(&self, name: &str) -> Option<&'t Node> {
+        self.table.and_then(|t| t.get(name)).map(|e| &e.node)
+    }
+    /// Place of the key `name`, if it was written.
+    pub fn key_at(&self, name: &str) -> Option<At> {
+        self.table.and_then(|t| t.get(name)).map(|e| e.key_at)
+    }
+
+    fn key(&self, name: &str) -> &'static Key {
+        self.section
+            .key(name)
+            .unwrap_or_else(|| panic!("{} has no key {name} in the key table", self.section.title))
+    }
+
+    /// Reads `name`, written or default, with `read`, whose error is a finished diagnostic without place.
+    fn spot<T>(
+        &self,
+        cx: &mut Context<'_>,
+        name: &str,
+        fallback: T,
+        read: impl FnOnce(&Key, &Node, &Known) -> Result<T, Refusal>,
+    ) -> Spot<T> {
+        let key = self.key(name);
+        let (node, written) = match (self.entry(name), key.default) {
+            (Some(node), _) => (node.clone(), true),
+            (None, Some(text)) => {
+                let node =
+                    parse_value(self.at.source, text).unwrap_or_else(|| panic!("default of {name}: {text}"));
+                (Node { at: self.at, value: node.value }, false)
+            }
+            (None, None) => return Spot { value: fallback, at: self.at, ok: false, written: false },
+        };
+        match read(key, &node, cx.known) {
+            Ok(value) => Spot { value, at: node.at, ok: true, written },
+            Err(refusal) => {
+                let place = refusal.at.unwrap_or(node.at);
+                let mut d =
+                    Diagnostic::new(place, &self.key_path(name), refusal.message).label(refusal.label);
+                d.help = refusal.help;
+                cx.out.push(d);
+                Spot { value: fallback, at: node.at, ok: false, written }
+            }
+        }
+    }
+
+    /// Text, a fixed word or a known name.
+    pub fn text(&self, cx: &mut Context<'_>, name: &str) -> Spot<String> {
+        self.spot(cx, name, String::new(), |key, node, known| {
+            let Value::Text(text) = &node.value else { return Err(Refusal::kind(key, node)) };
+            match key.kind {
+                Kind::OneOf(words) => one_of(text, name, words.iter().copied())?,
+                Kind::Name(family) => known_name(text, family, known)?,
+                _ => {}
+            }
+            Ok(text.clone())
+        })
+    }
+
+    /// A list of known names, at least one, none twice.
+    pub fn names(&self, cx: &mut Context<'_>, name: &str) -> Spot<Vec<String>> {
+        self.spot(cx, name, Vec::new(), |key, node, known| {
+            let (Value::Array(items), Kind::Names(family)) = (&node.value, key.kind) else {
+                return Err(Refusal::kind(key, node));
+            };
+            let mut names: Vec<String> = Vec::new();
+            for item in items {
+                let Value::Text(text) = &item.value else { return Err(Refusal::kind(key, item)) };
+                known_name(text, family, known).map_err(|r| r.at(item.at))?;
+                if names.contains(text) {
+                    return Err(Refusal::new(format!("`{text}` is listed twice")).at(item.at));
+                }
+                names.push(text.clone());
+            }
+            if names.is_empty() {
+                return Err(Refusal::new(format!("`{name}` is empty"))
+                    .help(format!("allowed: {}", key.kind.expected())));
+            }
+            Ok(names)
+        })
+    }
+
+    /// A whole number within the key's limits.
+    pub fn integer(&self, cx: &mut Context<'_>, name: &str) -> Spot<u64> {
+        self.spot(cx, name, 1, |key, node, _| {
+            let Value::Integer(n) = node.value else { return Err(Refusal::kind(key, node)) };
+            within(key, name, n)
+        })
+    }
+
+    /// True or false.
+    pub fn boolean(&self, cx: &mut Context<'_>, name: &str) -> Spot<bool> {
+        self.spot(cx, name, false, |key, node, _| match node.value {
+            Value::Bool(b) => Ok(b),
+            _ => Err(Refusal::kind(key, node)),
+        })
+    }
+
+    /// A time.
+    pub fn span(&self, cx: &mut Context<'_>, name: &str) -> Spot<SimSpan> {
+        self.spot(cx, name, SimSpan::ZERO, |key, node, _| {
+            let span = quantity::span(unit_text(key, node)?).map_err(Refusal::new)?;
+            if let Kind::Span { min_ns, max_ns } = key.kind
+                && !(min_ns..=max_ns).contains(&span.as_ns())
+            {
+                let (min, max) = (plain_span(min_ns), plain_span(max_ns));
+                return Err(Refusal::new(format!("`{name}` must be from {min} to {max}")).help(
+                    "longer runs only add the same again: raise the rates, or run several seeds".to_owned(),
+                ));
+            }
+            Ok(span)
+        })
+    }
+
+    /// A rate per second.
+    pub fn rate(&self, cx: &mut Context<'_>, name: &str) -> Spot<f64> {
+        self.spot(cx, name, 0.0, |key, node, _| {
+            let Kind::Rate { per_node, max } = key.kind else { panic!("{name} is not a rate") };
+            let rate = quantity::rate(unit_text(key, node)?, per_node).map_err(Refusal::new)?;
+            if rate > max {
+                return Err(Refusal::new(format!("`{name}` is more than {max}/s")));
+            }
+            Ok(rate)
+        })
+    }
+
+    /// A network.
+    pub fn cidr(&self, cx: &mut Context<'_>, name: &str) -> Spot<IpNet> {
+        self.spot(cx, name, IpNet::default(), |key, node, _| {
+            let Value::Text(text) = &node.value else { return Err(Refusal::kind(key, node)) };
+            let net: IpNet = text.parse().map_err(|_| {
+                Refusal::new(format!("`{text}` is not a network"))
+                    .help(format!("allowed: {}", key.kind.expected()))
+            })?;
+            if net.addr() != net.network() {
+                return Err(Refusal::new(format!("`{text}` has bits beyond its prefix"))
+                    .label(format!("did you mean `{}`?", net.trunc())));
+            }
+            Ok(net)
+        })
+    }
+
+    /// An IP address.
+    pub fn address(&self, cx: &mut Context<'_>, name: &str) -> Spot<IpAddr> {
+        self.spot(cx, name, IpAddr::from([0, 0, 0, 0]), |key, node, _| {
+            let Value::Text(text) = &node.value else { return Err(Refusal::kind(key, node)) };
+            text.parse().map_err(|_| {
+                Refusal::new(format!("`{text}` is not an IP address"))
+                    .help(format!("allowed: {}", key.kind.expected()))
+            })
+        })
+    }
+
+    /// A list of `ip:port`.
+    pub fn targets(&self, cx: &mut Context<'_>, name: &str) -> Spot<Vec<SocketAddr>> {
+        self.spot(cx, name, Vec::new(), |key, node, _| {
+            let Value::Array(items) = &node.value else { return Err(Refusal::kind(key, node)) };
+            items
+                .iter()
+                .map(|item| {
+                    let Value::Text(text) = &item.value else {
+                        return Err(Refusal::kind(key, item).at(item.at));
+                    };
+                    text.parse().map_err(|_| {
+                        Refusal::new(format!("`{text}` is not an address with a port"))
+                            .at(item.at)
+                            .help(format!("allowed: {}", key.kind.expected()))
+                    })
+                })
+                .collect()
+        })
+    }
+
+    /// Minor version of Kubernetes.
+    pub fn version(&self, cx: &mut Context<'_>, name: &str) -> Spot<u32> {
+        let (first, last) = cx.known.kubernetes_minors;
+        self.spot(cx, name, last, |key, node, _| {
+            if let Value::Float(x) = node.value {
+                let refusal = Refusal::new(format!("`{name}` must be {}", key.kind.expected()));
+                return Err(refusal.label(format!("write \"{x}\": 1.30 and 1.3 are the same number")));
+            }
+            let Value::Text(text) = &node.value else { return Err(Refusal::kind(key, node)) };
+            let minor = kubernetes_minor(text).filter(|minor| (first..=last).contains(minor));
+            minor.ok_or_else(|| {
+                Refusal::new(format!("`{text}` is not a version of Kubernetes that is modelled"))
+                    .help(format!("allowed: \"1.{first}\" to \"1.{last}\""))
+            })
+        })
+    }
+
+    /// The law of endpoints.
+    pub fn endpoints(&self, cx: &mut Context<'_>, name: &str) -> Spot<sim_models::config::EndpointLaw> {
+        let fallback = sim_models::config::EndpointLaw::Fixed(0);
+        self.spot(cx, name, fallback, |key, node, _| crate::endpoints::law(key, node))
+    }
+
+    /// The reader of the table under `name`; an absent one reads as empty.
+    pub fn table(&self, cx: &mut Context<'_>, name: &str) -> Reader<'t> {
+        let key = self.key(name);
+        let Kind::Table(section) = key.kind else { panic!("{name} is not a table") };
+        let at = self.key_at(name).unwrap_or(self.at);
+        let table = self.entry(name).and_then(|node| match &node.value {
+            Value::Table(table) => Some(table),
+            _ => {
+                cx.out.push(Refusal::kind(key, node).place(node.at, &self.key_path(name)));
+                None
+            }
+        });
+        Reader::new(cx, section, table, &self.key_path(name), at)
+    }
+
+    /// The readers of the list of tables under `name`.
+    pub fn tables(&self, cx: &mut Context<'_>, name: &str) -> Vec<Reader<'t>> {
+        let key = self.key(name);
+        let Kind::Tables(section) = key.kind else { panic!("{name} is not a list of tables") };
+        let Some(node) = self.entry(name) else { return Vec::new() };
+        let Value::Array(items) = &node.value else {
+            let mut d =
+                Refusal::kind(key, node).place(self.key_at(name).unwrap_or(node.at), &self.key_path(name));
+            d.label = format!("write [[{name}]]");
+            cx.out.push(d);
+            return Vec::new();
+        };
+        let mut readers = Vec::new();
+        for (i, item) in items.iter().enumerate() {
+            let path = format!("{}.{i}", self.key_path(name));
+            match &item.value {
+                Value::Table(table) => readers.push(Reader::new(cx, section, Some(table), &path, item.at)),
+                _ => cx.out.push(Refusal::kind(key, item).place(item.at, &path)),
+            }
+        }
+        readers
+    }
+}
+
+/// Why a value is refused, before its place is known.
+pub struct Refusal {
+    message: String,
+    label: String,
+    help: Vec<String>,
+    at: Option<At>,
+}
+
+impl Refusal {
+    /// With a message.
+    pub fn new(message: impl Into<String>) -> Self {
+        Refusal { message: message.into(), label: String::new(), help: Vec::new(), at: None }
+    }
+    /// A value of the wrong kind.
+    pub fn kind(key: &Key, node: &Node) -> Self {
+        Refusal::new(format!("`{}` must be {}", key.name, key.kind.expected()))
+            .label(format!("this is {}", node.value.kind()))
+    }
+    /// With text beside the caret.
+    pub fn label(mut self, text: impl Into<String>) -> Self {
+        self.label = text.into();
+        self
+    }
+    /// With a line of help.
+    pub fn help(mut self, text: String) -> Self {
+        self.help.push(text);
+        self
+    }
+    /// At a place inside the value.
+    pub fn at(mut self, at: At) -> Self {
+        self.at = Some(at);
+        self
+    }
+    /// The message, and its help in one line.
+    pub fn into_parts(self) -> (String, String) {
+        let mut help = self.help;
+        if !self.label.is_empty() {
+            help.insert(0, self.label);
+        }
+        (self.message, help.join(" "))
+    }
+    fn place(self, at: At, key: &str) -> Diagnostic {
+        let mut d = Diagnostic::new(self.at.unwrap_or(at), key, self.message).label(self.label);
+        d.help = self.help;
+        d
+    }
+}
+
+/// Checks an integer against its key's limits.
+pub fn within(key: &Key, name: &str, n: i128) -> Result<u64, Refusal> {
+    let Kind::Integer { min, max, why } = key.kind else { panic!("{name} is not an integer") };
+    match u64::try_from(n) {
+        Ok(n) if (min..=max).contains(&n) => Ok(n),
+        _ if n < i128::from(min) => Err(Refusal::new(format!("`{name}` must be at least {min}"))),
+        _ => {
+            Err(Refusal::new(format!("`{name}` must be at most {}", grouped(max)))
+                .help(format!("reason: {why}")))
+        }
+    }
+}
+
+/// The text of a quantity; a bare number lacks its unit.
+fn unit_text<'n>(key: &Key, node: &'n Node) -> Result<&'n str, Refusal> {
+    match &node.value {
+        Value::Text(text) => Ok(text),
+        Value::Integer(n) => {
+            let fix = match key.kind {
+                Kind::Rate { per_node: true, .. } => format!("did you mean \"{n}/s per node\"?"),
+                Kind::Rate { per_node: false, .. } => format!("did you mean \"{n}/s\"?"),
+                _ => format!("did you mean \"{n}s\"?"),
+            };
+            Err(Refusal::new(format!("the unit of `{}` is missing", key.name))
+                .label(fix)
+                .help(format!("allowed: {}", key.kind.expected())))
+        }
+        _ => Err(Refusal::kind(key, node)),
+    }
+}
+
+/// A span as a limit is best read.
+fn plain_span(ns: u64) -> String {
+    match ns {
+        0 => "0s".into(),
+        ns if ns % 3_600_000_000_000 == 0 => format!("{}h", ns / 3_600_000_000_000),
+        ns if ns % 1_000_000_000 == 0 => format!("{}s", ns / 1_000_000_000),
+        ns => format!("{}ms", ns / 1_000_000),
+    }
+}
+
+/// `1.36` and `v1.36.2` are 36.
+pub fn kubernetes_minor(text: &str) -> Option<u32> {
+    let mut parts = text.trim_start_matches('v').split('.');
+    let major = parts.next()?;
+    let minor = parts.next()?.parse().ok()?;
+    let patch_ok = parts.next().is_none_or(|p| p.parse::<u32>().is_ok());
+    (major == "1" && patch_ok && parts.next().is_none()).then_some(minor)
+}
+
+fn one_of<'a>(text: &str, name: &str, words: impl Iterator<Item = &'a str> + Clone) -> Result<(), Refusal> {
+    if words.clone().any(|w| w == text) {
+        return Ok(());
+    }
+    Err(unknown_name(text, &format!("`{text}` is not a {name}"), words))
+}
+
+/// Checks a name against its family.
+pub fn known_name(text: &str, family: Family, known: &Known) -> Result<(), Refusal> {
+    let names = known.names(family);
+    if names.iter().any(|n| n.name == text) {
+        return Ok(());
+    }
+    let what = match family {
+        Family::Mode => "proxy mode",
+        Family::Scheduler => "IPVS scheduler",
+        Family::Profile => "cost profile",
+        Family::Metric => "metric",
+    };
+    Err(unknown_name(text, &format!("there is no {what} `{text}`"), names.iter().map(|n| n.name.as_str())))
+}
+
+fn unknown_name<'a>(text: &str, message: &str, words: impl Iterator<Item = &'a str> + Clone) -> Refusal {
+    let mut refusal = Refusal::new(message);
+    if let Some(near) = did_you_mean(text, words.clone()) {
+        refusal = refusal.label(format!("did you mean `{near}`?"));
+    }
+    refusal.help(format!("allowed: {}", words.collect::<Vec<_>>().join(", ")))
+}

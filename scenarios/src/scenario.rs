@@ -1,0 +1,231 @@
+//! A scenario as it was written: its file, then what the command line sets over it. Nothing is judged here but TOML's
+//! syntax and the form of `--set`; [`crate::plan`] judges the rest, so that all errors are told at once.
+
+use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
+use crate::keys;
+use crate::tree::{At, Node, Table, Value, bare, parse_document, parse_value};
+
+/// A scenario as written.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Stem of the file's name: what its results are called.
+    pub name: String,
+    pub(crate) root: Table,
+    /// Its texts, and what is already known to be wrong with overrides and the import.
+    pub(crate) pending: Diagnostics,
+}
+
+impl Scenario {
+    /// Parses the text of `file`, a path used for messages and the name.
+    ///
+    /// # Errors
+    /// All syntax errors of the text.
+    pub fn parse(file: &str, text: &str) -> Result<Scenario, Diagnostics> {
+        let mut pending = Diagnostics::default();
+        let source = pending.sources.add(file, text);
+        match parse_document(source, text) {
+            Ok(Node { value: Value::Table(root), .. }) => Ok(Scenario { name: stem(file), root, pending }),
+            Ok(node) => panic!("a TOML document is a table, not {}", node.value.kind()),
+            Err(errors) => {
+                for (message, at) in errors {
+                    pending.push(Diagnostic::new(at, "", format!("TOML syntax: {message}")));
+                }
+                Err(pending)
+            }
+        }
+    }
+
+    /// Sets a key over the file's value: `cluster.services=8000`, `duration=5s`, `proxy.modes=["ipvs"]`. A value that
+    /// is not TOML is text. Setting a swept key pins it: the value becomes
+    /// the only one of its list. Errors are told with the plan.
+    pub fn set(&mut self, assignment: &str) {
+        let source = self.pending.sources.add("--set", assignment);
+        let Some((path, text)) = assignment.split_once('=') else {
+            let at = At { source, start: 0, end: assignment.len() };
+            let d = Diagnostic::new(at, "", "`--set` takes KEY=VALUE")
+                .help("for example: --set cluster.services=8000");
+            self.pending.push(d);
+            return;
+        };
+        let path_at = At { source, start: 0, end: path.len() };
+        let path = path.trim();
+        let offset = assignment.len() - text.len();
+        let at = At { source, start: offset, end: assignment.len() };
+        let node = match parse_value(source, text) {
+            Some(node) => Node { at, value: node.value },
+            None => Node { at, value: Value::Text(text.trim().to_owned()) },
+        };
+        let parts: Vec<&str> = match path.strip_prefix("sweep.") {
+            Some(swept) => vec!["sweep", swept],
+            None => {
+                if let Err((section, part)) = keys::find(path) {
+                    self.unknown_path(path_at, path, section, &part);
+                    return;
+                }
+                self.pin(path, &node);
+                path.split('.').collect()
+            }
+        };
+        if !self.root.set(&parts, &node) {
+            self.pending.push(Diagnostic::new(
+                path_at,
+                path,
+                format!("`{path}` leads nowhere in this scenario"),
+            ));
+        }
+    }
+
+    fn unknown_path(&mut self, at: At, path: &str, section: &keys::Section, part: &str) {
+        let d = unknown_path(at, path, section, part);
+        self.pending.push(d);
+    }
+
+    /// Leaves `node` as the only value of a swept key, written as one quoted key or as nested tables.
+    fn pin(&mut self, path: &str, node: &Node) {
+        if let Some(entry) = self.root.entries.iter_mut().find(|e| e.key == "sweep")
+            && let Value::Table(sweep) = &mut entry.node.value
+        {
+            pin(sweep, path, node);
+        }
+    }
+
+    /// The file that `cluster.import` names.
+    pub fn import(&self) -> Option<&str> {
+        match &self.import_node()?.value {
+            Value::Text(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    fn import_node(&self) -> Option<&Node> {
+        match &self.root.get("cluster")?.node.value {
+            Value::Table(cluster) => Some(&cluster.get("import")?.node),
+            _ => None,
+        }
+    }
+
+    /// Notes that the import could not be used, for example since the file is missing.
+    pub fn import_failed(&mut self, reason: &str) {
+        let Some(node) = self.import_node() else { panic!("no import, yet it failed: {reason}") };
+        let d = Diagnostic::new(node.at, "cluster.import", format!("cannot import the cluster: {reason}"));
+        self.pending.push(
+            d.help("allowed: the output of `kubectl get services,endpointslices,nodes,pods -A -o json`"),
+        );
+    }
+
+    /// Notes an error inside the imported text at a line and column from 1 (0 where unknown).
+    pub fn import_wrong(
+        &mut self,
+        file: &str,
+        text: &str,
+        line: usize,
+        column: usize,
+        key: &str,
+        message: &str,
+    ) {
+        let source = self.pending.sources.add(file, text);
+        let line_start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+        let start = (line_start + column.saturating_sub(1)).min(text.len());
+        self.pending.push(
+            Diagnostic::new(At { source, start, end: start + 1 }, key, message)
+                .help("allowed: the output of `kubectl get services,endpointslices,nodes,pods -A -o json`"),
+        );
+    }
+}
+
+/// The diagnostic of a dotted path that the key table does not have.
+pub(crate) fn unknown_path(at: At, path: &str, section: &keys::Section, part: &str) -> Diagnostic {
+    let names: Vec<&str> = section.keys.iter().map(|k| k.name).collect();
+    let mut d = Diagnostic::new(at, path, format!("unknown key `{part}` in {}", section.title));
+    if let Some(near) = did_you_mean(part, names.iter().copied()) {
+        d = d.label(format!("did you mean `{near}`?"));
+    }
+    d.help(format!("allowed: {}", names.join(", ")))
+}
+
+fn pin(table: &mut Table, path: &str, node: &Node) {
+    if let Some(entry) = table.entries.iter_mut().find(|e| e.key == path) {
+        entry.node = Node { at: node.at, value: Value::Array(vec![node.clone()]) };
+    } else if let Some((first, rest)) = path.split_once('.')
+        && let Some(entry) = table.entries.iter_mut().find(|e| e.key == first)
+        && let Value::Table(inner) = &mut entry.node.value
+    {
+        pin(inner, rest, node);
+    }
+}
+
+/// File name without folders and extension.
+fn stem(file: &str) -> String {
+    let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
+    name.strip_suffix(".toml").unwrap_or(name).to_owned()
+}
+
+/// The scenario with every key written out, defaults included: what is stored beside the results.
+pub(crate) fn resolved(root: &Table) -> String {
+    let mut out = String::from("# The scenario as it ran, every default written out.\n");
+    write_section(&keys::SCENARIO, root, "", &mut out);
+    out
+}
+
+fn write_section(section: &keys::Section, table: &Table, path: &str, out: &mut String) {
+    use keys::Kind;
+    let nested = |kind: &Kind| matches!(kind, Kind::Table(_) | Kind::Tables(_) | Kind::Sweep);
+    for key in section.keys.iter().filter(|k| !nested(&k.kind) || !path.is_empty()) {
+        match (table.get(key.name), key.kind) {
+            (entry, Kind::Table(inner)) => {
+                let empty = Table::default();
+                let inner_table = match entry.map(|e| &e.node.value) {
+                    Some(Value::Table(t)) => t,
+                    _ => &empty,
+                };
+                out.push_str(&format!("{} = {}\n", key.name, inline(inner, inner_table)));
+            }
+            (Some(entry), _) => out.push_str(&format!("{} = {}\n", key.name, entry.node.value.to_toml())),
+            (None, _) => {
+                if let Some(default) = key.default {
+                    out.push_str(&format!("{} = {default}\n", key.name));
+                }
+            }
+        }
+    }
+    if !path.is_empty() {
+        return;
+    }
+    let empty = Table::default();
+    for key in section.keys {
+        let value = table.get(key.name).map(|e| &e.node.value);
+        match (key.kind, value) {
+            (Kind::Table(inner), value) => {
+                let inner_table = if let Some(Value::Table(t)) = value { t } else { &empty };
+                out.push_str(&format!("\n[{}]\n", key.name));
+                write_section(inner, inner_table, key.name, out);
+            }
+            (Kind::Tables(inner), Some(Value::Array(items))) => {
+                for item in items {
+                    if let Value::Table(t) = &item.value {
+                        out.push_str(&format!("\n[[{}]]\n", key.name));
+                        write_section(inner, t, key.name, out);
+                    }
+                }
+            }
+            (Kind::Sweep, Some(Value::Table(t))) if !t.entries.is_empty() => {
+                out.push_str("\n[sweep]\n");
+                for e in &t.entries {
+                    out.push_str(&format!("{} = {}\n", bare(&e.key), e.node.value.to_toml()));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn inline(section: &keys::Section, table: &Table) -> String {
+    let mut items = Vec::new();
+    for key in section.keys {
+        let written = table.get(key.name).map(|e| e.node.value.to_toml());
+        if let Some(value) = written.or_else(|| key.default.map(str::to_owned)) {
+            items.push(format!("{} = {value}", key.name));
+        }
+    }
+    format!("{{ {} }}", items.join(", "))
+}

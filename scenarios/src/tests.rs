@@ -1,0 +1,173 @@
+//! Tests of the whole way from text to plan.
+
+use crate::diagnostic::{Diagnostics, Style};
+use crate::known::{Known, Named};
+use crate::plan::Plan;
+use crate::scenario::Scenario;
+use sim_core::units::SimSpan;
+use sim_models::config::EndpointLaw;
+
+/// Names for tests: a part of the real ones.
+pub fn known() -> Known {
+    let list =
+        |names: &[&str]| names.iter().map(|n| Named { name: (*n).to_owned(), doc: String::new() }).collect();
+    Known {
+        modes: list(&["iptables", "ipvs", "nftables"]),
+        schedulers: list(&["rr", "wrr", "lc", "wlc", "sh", "dh", "sed", "nq"]),
+        profiles: list(&["linux-6.18", "linux-6.1-instructions"]),
+        metrics: list(&["first_packet_mean", "first_packet_p50", "first_packet_p99", "sync_full_mean"]),
+        kubernetes_minors: (29, 36),
+    }
+}
+
+fn plan(text: &str) -> Result<Plan, Diagnostics> {
+    Plan::new(&Scenario::parse("test.toml", text)?, &known(), None)
+}
+
+fn plan_with(text: &str, sets: &[&str]) -> Result<Plan, Diagnostics> {
+    let mut scenario = Scenario::parse("test.toml", text)?;
+    for set in sets {
+        scenario.set(set);
+    }
+    Plan::new(&scenario, &known(), None)
+}
+
+#[track_caller]
+fn planned(text: &str) -> Plan {
+    plan(text).unwrap_or_else(|d| panic!("{}", d.render(Style::Plain)))
+}
+
+#[track_caller]
+fn refused(result: Result<Plan, Diagnostics>) -> String {
+    match result {
+        Ok(_) => panic!("was planned"),
+        Err(d) => d.render(Style::Plain),
+    }
+}
+
+const FRONT_DOOR: &str = include_str!("../4k-services.toml");
+
+#[test]
+fn the_front_door_scenario_plans_seven_sizes_under_three_modes() {
+    let plan = planned(FRONT_DOOR);
+    assert_eq!((plan.name.as_str(), plan.seed, plan.points.len()), ("test", 42, 21));
+    let place: Vec<(u32, f64, &str)> =
+        plan.points.iter().map(|p| (p.index, p.axes[0].1, p.config.proxy.mode.as_str())).collect();
+    assert_eq!(
+        place[..4],
+        [(0, 250.0, "iptables"), (1, 250.0, "ipvs"), (2, 250.0, "nftables"), (3, 500.0, "iptables")]
+    );
+    let last = &plan.points[20].config;
+    assert_eq!(
+        (last.cluster.services, last.cluster.nodes, last.cluster.endpoints.clone()),
+        (16_000, 10, EndpointLaw::Fixed(3))
+    );
+    assert_eq!((last.traffic[0].rate_per_node, last.traffic[0].requests, last.churn.rate), (100.0, 1, 1.0));
+    assert!(
+        plan.points.iter().all(|p| p.config.seed == 42),
+        "one seed for all modes: the arrivals are paired"
+    );
+    assert_eq!((plan.charts.len(), plan.gates.len()), (2, 2));
+}
+
+#[test]
+fn an_empty_scenario_is_a_small_cluster_under_every_mode() {
+    let plan = planned("");
+    assert_eq!(plan.points.len(), 3);
+    assert_eq!(plan.points[0].config.cluster.services, 100);
+    assert_eq!(plan.points[0].config.duration, SimSpan::from_secs(10));
+}
+
+#[test]
+fn a_resolved_scenario_plans_to_itself() {
+    for text in [
+        FRONT_DOOR,
+        "",
+        "[cluster]\nendpoints = { a = [5, 0.75], b = [250, 0.25] }\n[proxy]\nmin_sync_period = \"5ms\"\n",
+    ] {
+        let first = planned(text);
+        let second = planned(&first.resolved);
+        assert_eq!(second.resolved, first.resolved);
+        let show = |p: &Plan| format!("{:?}", p.points);
+        assert_eq!(show(&second), show(&first));
+    }
+}
+
+#[test]
+fn every_key_of_the_table_is_read_and_every_default_is_valid() {
+    // An unread key would be accepted and ignored; a bad default would panic on an empty scenario.
+    let written = planned("").resolved;
+    for section in ["[cluster]", "[proxy]", "[kernel]", "[churn]"] {
+        assert!(written.contains(section), "{section} is missing in:\n{written}");
+    }
+    assert!(written.contains("service_cidr = \"10.96.0.0/12\"") && written.contains("services = 100"));
+}
+
+#[test]
+fn ipvs_has_no_least_sync_period_unless_one_is_written() {
+    let spans =
+        |text: &str| planned(text).points.iter().map(|p| p.config.proxy.min_sync_period).collect::<Vec<_>>();
+    let second = SimSpan::from_secs(1);
+    assert_eq!(spans(""), [second, SimSpan::ZERO, second]);
+    assert_eq!(spans("[proxy]\nmin_sync_period = \"5ms\"\n"), [SimSpan::from_ms(5); 3]);
+}
+
+#[test]
+fn an_override_pins_a_swept_key_and_reaches_every_client() {
+    let plan =
+        plan_with(FRONT_DOOR, &["cluster.services=8000", "seed=7", "traffic.rate=5/s per node"]).unwrap();
+    assert_eq!(plan.points.len(), 3);
+    let config = &plan.points[0].config;
+    assert_eq!((config.cluster.services, config.seed, config.traffic[0].rate_per_node), (8_000, 7, 5.0));
+    assert_eq!(plan.gates.len(), 1, "the gate at 4,000 Services says nothing about 8,000");
+}
+
+#[test]
+fn a_wrong_override_is_shown_as_it_was_typed() {
+    let text = refused(plan_with(
+        "",
+        &["cluster.servces=8000", "nonsense", "cluster.nodes=\"x\"", "traffic.rate=1/s per node"],
+    ));
+    for part in
+        ["--set:1:1", "did you mean `services`?", "takes KEY=VALUE", "cluster.nodes=\"x\"", "this is text"]
+    {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn swept_times_and_rates_stand_on_axes_in_nanoseconds_and_per_second() {
+    let plan = planned(
+        "[[traffic]]\nrate = \"1/s per node\"\n[proxy]\nmodes = [\"ipvs\"]\n[sweep]\n\"proxy.min_sync_period\" = [\"1ms\", \"1s\"]\n\"traffic.rate\" = [\"60/m per node\", \"10/s per node\"]\n",
+    );
+    let axes: Vec<(f64, f64)> = plan.points.iter().map(|p| (p.axes[0].1, p.axes[1].1)).collect();
+    assert_eq!(axes, [(1e6, 1.0), (1e6, 10.0), (1e9, 1.0), (1e9, 10.0)]);
+    assert_eq!(plan.points[3].config.traffic[0].rate_per_node, 10.0);
+}
+
+#[test]
+fn all_errors_of_a_file_come_at_once_and_each_only_once() {
+    let text = refused(plan(
+        "duration = 30\n[cluster]\nservces = 4\nnodes = \"ten\"\n[proxy]\nmodes = [\"iptable\"]\n[sweep]\n\"cluster.endpoints\" = [1, 2, 3]\n",
+    ));
+    assert!(text.ends_with("4 errors\n"), "{text}");
+}
+
+#[test]
+fn absurd_sizes_are_refused_before_anything_is_built() {
+    for (text, part) in [
+        ("[cluster]\nservices = 1_000_000_000_000\n", "at most 100,000"),
+        ("[cluster]\nservices = 999999999999999999999999999999\n", "at most 100,000"),
+        ("[cluster]\nservices = 100000\nendpoints = 1000\n", "100,000,000 endpoints together"),
+        (
+            "duration = \"24h\"\n[cluster]\nnodes = 5000\n[[traffic]]\nrate = \"1000/s per node\"\n",
+            "requests, at most",
+        ),
+        ("[sweep]\n\"cluster.nodes\" = [0]\n", "at least 1"),
+        ("duration = \"1000h\"\n", "from 1ms to 24h"),
+        ("[cluster]\nendpoints = { a = [1, 0.5] }\n", "add up to 0.5"),
+    ] {
+        let out = refused(plan(text));
+        assert!(out.contains(part), "{part} is not in:\n{out}");
+    }
+}

@@ -1,0 +1,21 @@
+//! `windtunnel list`: what scenarios can name.
+
+use crate::cli::ListWhat;
+use crate::exit::{Exit, Failure};
+use crate::known::known;
+use crate::terminal;
+
+/// Prints one family of names, aligned, each with its line.
+pub fn list(what: ListWhat) -> Result<Exit, Failure> {
+    let known = known();
+    let names = match what {
+        ListWhat::Modes => known.modes,
+        ListWhat::Schedulers => known.schedulers,
+        ListWhat::Profiles => known.profiles,
+        ListWhat::Metrics => known.metrics,
+    };
+    let width = names.iter().map(|n| n.name.len()).max().unwrap_or(0);
+    let text: String = names.iter().map(|n| format!("{:width$}  {}\n", n.name, n.doc)).collect();
+    terminal::print(&text)?;
+    Ok(Exit::Fine)
+}

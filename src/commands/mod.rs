@@ -1,0 +1,23 @@
+//! One file a command.
+
+pub mod completions;
+pub mod list;
+pub mod load;
+pub mod run;
+pub mod schema;
+
+use crate::cli::{Cli, Command};
+use crate::exit::{Exit, Failure};
+
+/// Does what was typed.
+pub fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    match cli.command {
+        None => run::run(&cli.run),
+        Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Rules(_)) => Err(Failure::Ours("`rules` is not built yet".into())),
+        Some(Command::Validate(_)) => Err(Failure::Ours("`validate` is not built yet".into())),
+        Some(Command::List { what }) => list::list(what),
+        Some(Command::Schema) => schema::schema(),
+        Some(Command::Completions { shell }) => completions::completions(shell),
+    }
+}
