@@ -131,3 +131,20 @@ pub struct ChurnConfig {
     /// Changes per second in the whole cluster, Poisson; each replaces one endpoint of one Service.
     pub rate: f64,
 }
+
+impl Default for ProxyConfig {
+    /// kube-proxy 1.36's defaults in iptables mode, without a local detector.
+    fn default() -> Self {
+        ProxyConfig {
+            mode: "iptables".to_owned(),
+            kubernetes_minor: 36,
+            scheduler: "rr".to_owned(),
+            masquerade_bit: 14,
+            masquerade_all: false,
+            local_cidr: None,
+            localhost_node_ports: true,
+            min_sync_period: SimSpan::from_secs(1),
+            sync_period: SimSpan::from_secs(30),
+        }
+    }
+}

@@ -6,9 +6,12 @@
 //! * [`network`], [`workload`]: topology and clients. [`config`]: what a world is made from. [`world`]: the simulation.
 
 pub mod config;
+pub mod control;
+pub mod host;
 pub mod kernel;
 pub mod kube;
 pub mod network;
 pub mod proxy;
+pub mod rig;
 pub mod workload;
 pub mod world;

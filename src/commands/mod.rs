@@ -5,6 +5,7 @@ pub mod list;
 pub mod load;
 pub mod run;
 pub mod schema;
+pub mod validate;
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
@@ -15,7 +16,7 @@ pub fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         None => run::run(&cli.run),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Rules(_)) => Err(Failure::Ours("`rules` is not built yet".into())),
-        Some(Command::Validate(_)) => Err(Failure::Ours("`validate` is not built yet".into())),
+        Some(Command::Validate(args)) => validate::validate(&args),
         Some(Command::List { what }) => list::list(what),
         Some(Command::Schema) => schema::schema(),
         Some(Command::Completions { shell }) => completions::completions(shell),

@@ -7,6 +7,8 @@
 //! Left out: ARP, bridge and netdev families; `security` and connection-tracking helpers' hooks.
 
 use super::ipset::IpSets;
+use super::xtables::recent::RecentTables;
+use sim_core::units::SimTime;
 use sim_core::classify::{Packet, Unit, Work};
 use sim_core::rng::Stream;
 use std::collections::BTreeSet;
@@ -129,11 +131,9 @@ impl KernelRandom {
 /// What is known about the node while its rules run.
 #[derive(Clone, Debug, Default)]
 pub struct NodeCx {
-    /// Addresses of this node's devices, loopback and kube-ipvs0 included: what `addrtype LOCAL` and
-    /// `fib daddr type local` say yes to.
+    /// Addresses of this node's own devices: with kube-ipvs0's, what `addrtype LOCAL` and `fib daddr type local`
+    /// say yes to.
     pub local_addrs: BTreeSet<IpAddr>,
-    /// The node's ipsets.
-    pub sets: IpSets,
 }
 
 /// One packet inside the hooks, with everything that rules read, change and count.
@@ -152,8 +152,23 @@ pub struct PacketCx<'a> {
     pub nat: NatRequest,
     /// The node.
     pub node: &'a NodeCx,
+    /// Addresses of kube-ipvs0.
+    pub dummy_addrs: &'a BTreeSet<IpAddr>,
+    /// The node's ipsets.
+    pub sets: &'a IpSets,
+    /// Lists of `-m recent`.
+    pub recent: &'a mut RecentTables,
+    /// Now, for what ages.
+    pub now: SimTime,
     /// The CPU's random numbers.
     pub random: &'a mut KernelRandom,
     /// Counters.
     pub work: &'a mut Work,
+}
+
+impl PacketCx<'_> {
+    /// Whether `addr` is one of the node's own, loopback and kube-ipvs0 included.
+    pub fn is_local(&self, addr: IpAddr) -> bool {
+        addr.is_loopback() || self.node.local_addrs.contains(&addr) || self.dummy_addrs.contains(&addr)
+    }
 }

@@ -1,8 +1,12 @@
 //! The kernel's packet path: hooks, tables, connection tracking, NAT, IPVS, and the price of their work.
 
+pub mod conntrack;
+pub mod cost;
 pub mod hook;
 pub mod ipset;
 pub mod ipvs;
+pub mod nat;
 pub mod nftables;
+pub mod path;
 pub mod rules;
 pub mod xtables;

@@ -3,6 +3,13 @@
 //! This file is the shared form: what `proxy` builds, [`print`] prints, [`layout`] measures and [`compile`]
 //! turns into the linear table that [`walk`] evaluates. Both address families use the same types.
 
+pub mod compile;
+pub mod layout;
+pub mod recent;
+pub mod walk;
+
+pub use compile::{CompileError, Compiled};
+
 use super::hook::Hook;
 use ipnet::IpNet;
 use sim_core::classify::{Family, Proto};
@@ -192,4 +199,27 @@ pub enum Target {
         /// `--random-fully`.
         random_fully: bool,
     },
+}
+
+impl Table {
+    /// The chain of that name.
+    pub fn chain_id(&self, name: &str) -> Option<ChainId> {
+        self.chains.iter().position(|c| &*c.name == name).map(|i| ChainId(i as u32))
+    }
+
+    /// Takes out a user chain and every rule that jumps to it, as flushing its users and `-X` would.
+    pub fn remove_chain(&mut self, name: &str) {
+        let Some(ChainId(gone)) = self.chain_id(name) else { return };
+        self.chains.remove(gone as usize);
+        for chain in &mut self.chains {
+            chain.rules.retain(|r| r.target != Some(Target::Jump(ChainId(gone))));
+            for rule in &mut chain.rules {
+                if let Some(Target::Jump(to)) = &mut rule.target
+                    && to.0 > gone
+                {
+                    to.0 -= 1;
+                }
+            }
+        }
+    }
 }

@@ -1,0 +1,204 @@
+//! The control plane as nodes see it: endpoint changes, the watch that carries them, and the sync loop.
+//!
+//! A change replaces one endpoint of one Service: the old pod is gone at once, the new one answers at once, and
+//! every node learns of it after its watch delay. kube-proxy then syncs: at once if it was idle for
+//! min-sync-period, else when that has passed since the end of the last run; changes in between coalesce
+//! (`pkg/proxy/runner/bounded_frequency_runner.go`). A sync takes what its work costs and loads the rules of
+//! the newest change the node knew at its start.
+//!
+//! Left out so far: the EndpointSlice controller's batching, API server load, pods' readiness, the periodic
+//! full sync, failures.
+
+use crate::config::ProxyConfig;
+use crate::kernel::cost::CostProfile;
+use crate::kernel::path::Stack;
+use crate::kernel::rules::NodeRules;
+use crate::kube::ProxyObjects;
+use crate::proxy::ProxyMode;
+use sim_core::classify::Family;
+use sim_core::dist;
+use sim_core::rng::Stream;
+use sim_core::units::{SimSpan, SimTime};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Fixed part of the delay from a change to a node's kube-proxy knowing it: API server, watch, informer.
+/// Assumed; the recorded change-to-traffic times leave a few milliseconds beside the sync.
+const WATCH_FIXED: SimSpan = SimSpan::from_ms(2);
+/// Mean of its exponential part, which differs from node to node.
+const WATCH_RANDOM: SimSpan = SimSpan::from_ms(2);
+
+/// The watch delay of one node for one change.
+pub fn watch_delay(stream: &mut Stream) -> SimSpan {
+    WATCH_FIXED + dist::exponential(stream, WATCH_RANDOM)
+}
+
+/// One endpoint replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// When it happened.
+    pub at: SimTime,
+    /// Service port.
+    pub port: usize,
+    /// Endpoint that is gone.
+    pub old: SocketAddr,
+    /// Endpoint that came.
+    pub new: SocketAddr,
+    /// Node of the new endpoint.
+    pub node: u32,
+}
+
+/// What a version's rules and the sync that brings them are made with.
+pub struct Builder {
+    /// The mode.
+    pub mode: &'static dyn ProxyMode,
+    /// Its configuration.
+    pub config: ProxyConfig,
+    /// Family of the rules.
+    pub family: Family,
+    /// Seed of the hash tables.
+    pub seed: u64,
+    /// Prices of syncs.
+    pub profile: Arc<CostProfile>,
+}
+
+impl Builder {
+    /// Rules for `objects`.
+    pub fn rules(&self, objects: &ProxyObjects) -> NodeRules {
+        self.mode.build(objects, &self.config, self.family)
+    }
+
+    /// Rules compiled.
+    pub fn stack(&self, rules: &NodeRules) -> Arc<Stack> {
+        Arc::new(Stack::new(rules, self.seed).unwrap_or_else(|e| panic!("the mode's own rules: {e}")))
+    }
+
+    /// Time of the first full sync; nothing if the profile prices no syncs.
+    pub fn first_sync(&self, objects: &ProxyObjects, rules: &NodeRules) -> Option<SimSpan> {
+        self.mode.first_sync(objects, rules).time(&self.profile)
+    }
+
+    /// Time of the sync after a change to service port `port`; nothing if the profile prices no syncs.
+    pub fn change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, port: usize) -> Option<SimSpan> {
+        self.mode.endpoint_change_sync(objects, rules, port).time(&self.profile)
+    }
+}
+
+/// Rules of a group of nodes that share them, by version of the objects: version `v` is the state after the
+/// first `v` changes. A version is built when the first node loads it.
+pub struct Versions {
+    /// The node whose view this is; `None` where the view does not depend on the node.
+    view: Option<u32>,
+    objects: ProxyObjects,
+    at: u64,
+    built: BTreeMap<u64, (Arc<Stack>, SimSpan)>,
+}
+
+impl Versions {
+    /// Versions starting from `objects` as version 0, with its rules.
+    pub fn new(view: Option<u32>, objects: ProxyObjects, first: (Arc<Stack>, SimSpan)) -> Self {
+        Versions { view, objects, at: 0, built: BTreeMap::from([(0, first)]) }
+    }
+
+    /// The objects of the version built last.
+    pub fn objects(&self) -> &ProxyObjects {
+        &self.objects
+    }
+
+    /// The rules of `version` and the time of the sync that brings them.
+    ///
+    /// # Panics
+    /// If there are fewer changes than `version`.
+    pub fn load(&mut self, version: u64, changes: &[Change], builder: &Builder) -> (Arc<Stack>, SimSpan) {
+        if let Some(loaded) = self.built.get(&version) {
+            return loaded.clone();
+        }
+        assert!(version <= changes.len() as u64, "version {version} of {} changes", changes.len());
+        while self.at < version {
+            let change = changes[self.at as usize];
+            self.replace(change.port, change.old, change.new, change.node);
+            self.at += 1;
+        }
+        while self.at > version {
+            self.at -= 1;
+            let change = changes[self.at as usize];
+            self.replace(change.port, change.new, change.old, change.node);
+        }
+        let rules = builder.rules(&self.objects);
+        let port = changes[version as usize - 1].port;
+        let duration = builder.change_sync(&self.objects, &rules, port).unwrap_or(SimSpan::ZERO);
+        let loaded = (builder.stack(&rules), duration);
+        self.built.insert(version, loaded.clone());
+        loaded
+    }
+
+    /// Forgets rules older than `oldest`, which no node needs any more.
+    pub fn forget_before(&mut self, oldest: u64) {
+        self.built = self.built.split_off(&oldest);
+    }
+
+    fn replace(&mut self, port: usize, old: SocketAddr, new: SocketAddr, node: u32) {
+        let list = &self.objects.ports[port].endpoints.reachable;
+        // An endpoint that this view does not reach changes nothing in it.
+        let Some(index) = list.iter().position(|e| e.addr == old) else { return };
+        let is_local = self.view.is_none_or(|view| view == node);
+        self.objects.replace_endpoint(port, index, new, is_local).unwrap_or_else(|e| panic!("{e}"));
+    }
+}
+
+/// The sync loop of one node's kube-proxy.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncLoop {
+    /// Newest version the node knows of.
+    pub known: u64,
+    /// Version the node has loaded or is loading.
+    pub target: u64,
+    /// A run is queued or going on.
+    pub busy: bool,
+    /// End of the last run.
+    pub last_end: SimTime,
+}
+
+impl SyncLoop {
+    /// A loop whose first run has just ended.
+    pub fn idle_since(last_end: SimTime) -> Self {
+        SyncLoop { known: 0, target: 0, busy: false, last_end }
+    }
+
+    /// The node learns of `version`; the start of the run that this queues, if none is queued or going on.
+    pub fn learn(&mut self, version: u64, min_sync_period: SimSpan, now: SimTime) -> Option<SimTime> {
+        self.known = self.known.max(version);
+        if self.busy || self.known == self.target {
+            return None;
+        }
+        self.busy = true;
+        Some(now.max(self.last_end + min_sync_period))
+    }
+
+    /// A run ended; the start of the next one, if something is left to load.
+    pub fn end_run(&mut self, min_sync_period: SimSpan, now: SimTime) -> Option<SimTime> {
+        self.last_end = now;
+        self.busy = self.known > self.target;
+        self.busy.then(|| now + min_sync_period)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_loop_reacts_at_once_and_a_busy_one_coalesces() {
+        let (period, ms) = (SimSpan::from_ms(1000), |t: u64| SimTime::ZERO + SimSpan::from_ms(t));
+        let mut sync = SyncLoop::idle_since(SimTime::ZERO);
+        assert_eq!(sync.learn(1, period, ms(5_000)), Some(ms(5_000)));
+        sync.target = 1;
+        assert_eq!(sync.learn(2, period, ms(5_010)), None);
+        assert_eq!(sync.learn(3, period, ms(5_020)), None);
+        assert_eq!(sync.end_run(period, ms(5_050)), Some(ms(6_050)));
+        sync.target = sync.known;
+        assert_eq!((sync.target, sync.end_run(period, ms(6_090))), (3, None));
+        assert_eq!(sync.learn(4, period, ms(6_500)), Some(ms(7_090)));
+    }
+}

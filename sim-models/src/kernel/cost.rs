@@ -1,0 +1,327 @@
+//! Cost profiles: the only place where work becomes time.
+//!
+//! A profile is a data file (`profiles/*.toml`) in which every constant has a value, an error and a source. It
+//! prices each unit of [`Work`]; the price holds with everything in the first-level cache. Cache lines cost
+//! extra by the level they are found in, which follows from one idea: a line is where its reuse distance says.
+//! The distance is the number of distinct lines touched since its last use, against the size of each level.
+//! What was touched in between follows from how packets spread over Services ([`Locality`]).
+//!
+//! Left out: contention between cores, and the translation look-aside buffer as a level of its own (its misses
+//! are in the price of a chased line).
+
+use crate::config::CacheState;
+use serde::Deserialize;
+use sim_core::classify::{Unit, Work};
+use sim_core::dist;
+use std::collections::BTreeMap;
+
+/// The embedded profiles: name and text.
+pub const PROFILES: &[(&str, &str)] = &[
+    ("linux-6.18", include_str!("../../profiles/linux-6.18.toml")),
+    ("linux-6.1-instructions", include_str!("../../profiles/linux-6.1-instructions.toml")),
+];
+
+/// One constant with its provenance.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Constant {
+    /// Value in the profile's unit, unless the name says another.
+    pub value: f64,
+    /// Standard error or spread.
+    pub error: f64,
+    /// Where it was measured and how.
+    pub source: String,
+}
+
+/// Sizes and latencies of the caches.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct CacheModel {
+    /// Bytes of the first level that rules get before they spill.
+    pub l1_bytes: Constant,
+    /// Bytes of the second level at which the first lines spill.
+    pub l2_bytes_low: Constant,
+    /// Bytes of the second level at which the last lines spill. (Sets fill unevenly.)
+    pub l2_bytes_high: Constant,
+    /// Extra time of a line read in address order from the second level.
+    pub stream_l2: Constant,
+    /// The same from the shared level.
+    pub stream_l3: Constant,
+    /// The same from memory.
+    pub stream_dram: Constant,
+    /// Extra time of a line reached through a pointer, from the second level.
+    pub chase_l2: Constant,
+    /// The same from the shared level.
+    pub chase_l3: Constant,
+    /// The same from memory.
+    pub chase_dram: Constant,
+    /// Lines that every packet touches outside rules, established or not.
+    pub path_lines: Constant,
+    /// More such lines for the first packet of a connection.
+    pub first_packet_lines: Constant,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProfileFile {
+    name: String,
+    unit: String,
+    description: String,
+    ns_per_unit: f64,
+    calibrated: BTreeMap<String, (f64, f64)>,
+    #[serde(default)]
+    rigs: BTreeMap<String, Constant>,
+    price: BTreeMap<String, Constant>,
+    cache: Option<CacheModel>,
+    sync: BTreeMap<String, Constant>,
+}
+
+/// A cost profile.
+#[derive(Clone, Debug)]
+pub struct CostProfile {
+    /// Its name.
+    pub name: String,
+    /// `ns` or `instr`.
+    pub unit: String,
+    /// What it was measured on.
+    pub description: String,
+    /// Nanoseconds that one unit takes: 1 for a profile in ns, an estimate for one in instructions.
+    pub ns_per_unit: f64,
+    /// Ranges inside which it was calibrated, by quantity (`services`, `endpoints`).
+    pub calibrated: BTreeMap<String, (f64, f64)>,
+    /// Constant part of measurements on other rigs, by the `kernel` column of their files.
+    pub rigs: BTreeMap<String, Constant>,
+    prices: Vec<f64>,
+    constants: BTreeMap<String, Constant>,
+    cache: Option<CacheModel>,
+    sync: BTreeMap<String, Constant>,
+}
+
+/// A profile file that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileError {
+    /// Not TOML, or not of the profile's form.
+    #[error("{0}")]
+    Syntax(String),
+    /// A price for something that is not a unit of work.
+    #[error("price.{0}: no such unit of work")]
+    UnknownUnit(String),
+}
+
+/// How the packets of one node spread over Services: what decides reuse distances.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Locality {
+    /// State in which other work leaves the caches between packets.
+    pub state: CacheState,
+    /// Lines that a walk over the whole linear table streams; 0 for one that is always walked to the same place.
+    pub table_lines: f64,
+    /// Services that packets choose among with equal probability; 1 for the same one each time.
+    pub services: f64,
+    /// Lines of data of its own that one Service's lookup chases.
+    pub lines_per_service: f64,
+}
+
+impl Locality {
+    /// Every packet takes the same way.
+    pub fn repeated() -> Self {
+        Locality { state: CacheState::Hot, table_lines: 0.0, services: 1.0, lines_per_service: 0.0 }
+    }
+}
+
+/// Lines found beyond the first level, by level.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Misses {
+    l2: f64,
+    l3: f64,
+}
+
+impl CostProfile {
+    /// Reads a profile.
+    ///
+    /// # Errors
+    /// If the text is not a profile.
+    pub fn parse(text: &str) -> Result<Self, ProfileError> {
+        let file: ProfileFile = toml::from_str(text).map_err(|e| ProfileError::Syntax(e.to_string()))?;
+        let mut prices = vec![0.0; Unit::COUNT];
+        for (name, constant) in &file.price {
+            let unit = Unit::ALL.iter().find(|u| u.name() == name);
+            prices[*unit.ok_or_else(|| ProfileError::UnknownUnit(name.clone()))? as usize] = constant.value;
+        }
+        Ok(CostProfile {
+            name: file.name,
+            unit: file.unit,
+            description: file.description,
+            ns_per_unit: file.ns_per_unit,
+            calibrated: file.calibrated,
+            rigs: file.rigs,
+            prices,
+            constants: file.price,
+            cache: file.cache,
+            sync: file.sync,
+        })
+    }
+
+    /// The embedded profile of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        let (_, text) = PROFILES.iter().find(|(n, _)| *n == name)?;
+        Some(CostProfile::parse(text).unwrap_or_else(|e| panic!("embedded profile {name}: {e}")))
+    }
+
+    /// Price of one unit in the profile's unit, first-level cache.
+    pub fn price(&self, unit: Unit) -> f64 {
+        self.prices[unit as usize]
+    }
+
+    /// The price of sync work by name, or zero where the profile has none.
+    pub fn sync_price(&self, name: &str) -> f64 {
+        self.sync.get(name).map_or(0.0, |c| c.value)
+    }
+
+    /// Whether the profile prices syncs at all.
+    pub fn has_sync(&self) -> bool {
+        !self.sync.is_empty()
+    }
+
+    /// Every constant with its name, for provenance.
+    pub fn constants(&self) -> Vec<(String, Constant)> {
+        let mut all: Vec<(String, Constant)> =
+            self.constants.iter().map(|(n, c)| (format!("price.{n}"), c.clone())).collect();
+        if let Some(c) = &self.cache {
+            let named = [
+                ("l1_bytes", &c.l1_bytes),
+                ("l2_bytes_low", &c.l2_bytes_low),
+                ("l2_bytes_high", &c.l2_bytes_high),
+                ("stream_l2", &c.stream_l2),
+                ("stream_l3", &c.stream_l3),
+                ("stream_dram", &c.stream_dram),
+                ("chase_l2", &c.chase_l2),
+                ("chase_l3", &c.chase_l3),
+                ("chase_dram", &c.chase_dram),
+                ("path_lines", &c.path_lines),
+                ("first_packet_lines", &c.first_packet_lines),
+            ];
+            all.extend(named.iter().map(|(n, c)| (format!("cache.{n}"), (*c).clone())));
+        }
+        all.extend(self.sync.iter().map(|(n, c)| (format!("sync.{n}"), c.clone())));
+        all
+    }
+
+    /// The cost of `work` in the profile's unit.
+    pub fn cost(&self, work: &Work, locality: &Locality, first: bool) -> f64 {
+        let cpu: f64 = work.iter().map(|(unit, n)| self.prices[unit as usize] * f64::from(n)).sum();
+        cpu + self.cache.as_ref().map_or(0.0, |c| c.extra(work, locality, first))
+    }
+}
+
+impl CacheModel {
+    fn extra(&self, work: &Work, at: &Locality, first: bool) -> f64 {
+        let stream = f64::from(work[Unit::LinesStream]);
+        let chase = f64::from(work[Unit::LinesChase]);
+        let path = self.path_lines.value + if first { self.first_packet_lines.value } else { 0.0 };
+        match at.state {
+            CacheState::Hot => {
+                let s = self.stream_misses(stream, at.table_lines);
+                let c = self.chase_misses(chase, at);
+                s.l2 * self.stream_l2.value
+                    + s.l3 * self.stream_l3.value
+                    + c.l2 * self.chase_l2.value
+                    + c.l3 * self.chase_l3.value
+            }
+            CacheState::Shared => stream * self.stream_l3.value + (chase + path) * self.chase_l3.value,
+            CacheState::Cold => stream * self.stream_dram.value + (chase + path) * self.chase_dram.value,
+        }
+    }
+
+    /// Lines of a walk of `n` lines that are beyond each level, in a table of `table` lines.
+    fn stream_misses(&self, n: f64, table: f64) -> Misses {
+        let line = 64.0;
+        let beyond_l1 = walk_misses(n, table, self.l1_bytes.value / line);
+        let (low, high) = (self.l2_bytes_low.value / line, self.l2_bytes_high.value / line);
+        // Sets fill unevenly: capacities between low and high are equally common.
+        let parts = 8;
+        let beyond_l2 = (0..parts)
+            .map(|i| walk_misses(n, table, low + (high - low) * (f64::from(i) + 0.5) / f64::from(parts)))
+            .sum::<f64>()
+            / f64::from(parts);
+        Misses { l2: beyond_l1 - beyond_l2, l3: beyond_l2 }
+    }
+
+    /// Chased lines beyond each level when `services` Services are chosen with equal probability: under LRU a
+    /// line of a population of P lines is still in a level of C lines with probability C / P.
+    fn chase_misses(&self, n: f64, at: &Locality) -> Misses {
+        let own = at.lines_per_service.min(n);
+        let population = at.services * at.lines_per_service + at.table_lines;
+        let beyond = |bytes: f64| if population <= 0.0 { 0.0 } else { (1.0 - bytes / 64.0 / population).max(0.0) };
+        let l2 = (self.l2_bytes_low.value + self.l2_bytes_high.value) / 2.0;
+        let (b1, b2) = (beyond(self.l1_bytes.value), beyond(l2));
+        Misses { l2: own * (b1 - b2), l3: own * b2 }
+    }
+}
+
+/// How many lines of a walk over lines `0..n` miss in an LRU cache of `capacity` lines.
+///
+/// With `table` zero the same walk comes again and again: all or nothing. Otherwise walks end anywhere in
+/// `0..table` with equal probability. The reuse distance of line `i` is then the length of the last walk that
+/// passed it, uniform in `i..table`, so that it misses with probability `(table - capacity) / (table - i)`.
+fn walk_misses(n: f64, table: f64, capacity: f64) -> f64 {
+    if table <= 0.0 {
+        return if n > capacity { n } else { 0.0 };
+    }
+    if table <= capacity || n <= 0.0 {
+        return 0.0;
+    }
+    let inside = n.min(capacity);
+    (table - capacity) * dist::ln(table / (table - inside)) + (n - capacity).max(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_walk_misses_wholly_or_not_at_all() {
+        assert_eq!(walk_misses(100.0, 0.0, 100.0), 0.0);
+        assert_eq!(walk_misses(101.0, 0.0, 100.0), 101.0);
+    }
+
+    #[test]
+    fn random_walks_miss_as_a_simulated_lru_cache_does() {
+        let (table, capacity, n) = (60usize, 40usize, 50usize);
+        let mut stream = sim_core::rng::Stream::new(1, "test", "walks");
+        let mut lru: Vec<usize> = Vec::new();
+        let (mut touched, mut missed) = (vec![0u32; table], vec![0u32; table]);
+        for _ in 0..40_000 {
+            for line in 0..1 + stream.below(table as u64) as usize {
+                touched[line] += 1;
+                match lru.iter().rposition(|&l| l == line) {
+                    Some(at) => drop(lru.remove(at)),
+                    None => missed[line] += 1,
+                }
+                lru.push(line);
+                if lru.len() > capacity {
+                    lru.remove(0);
+                }
+            }
+        }
+        let simulated: f64 = (0..n).map(|i| f64::from(missed[i]) / f64::from(touched[i])).sum();
+        let law = walk_misses(n as f64, table as f64, capacity as f64);
+        assert!((simulated / law - 1.0).abs() < 0.05, "simulated {simulated}, law {law}");
+    }
+
+    #[test]
+    fn a_price_for_an_unknown_unit_is_refused() {
+        let text = r#"
+            name = "x"
+            unit = "ns"
+            description = ""
+            ns_per_unit = 1.0
+            calibrated = {}
+            sync = {}
+            [price.rule_evils]
+            value = 1.0
+            error = 0.0
+            source = ""
+        "#;
+        assert_eq!(CostProfile::parse(text).unwrap_err(), ProfileError::UnknownUnit("rule_evils".into()));
+    }
+}

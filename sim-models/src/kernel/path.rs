@@ -1,0 +1,479 @@
+//! The path of a packet through one node: hooks in order of priority, with conntrack, NAT and IPVS between.
+//!
+//! ```text
+//! pod or wire -> PREROUTING -+-> FORWARD ----------------------> POSTROUTING -> out
+//!                            +-> INPUT -> IPVS -> (LOCAL_OUT) -> POSTROUTING -> out
+//!                                  +--> this node
+//! this node   -> OUTPUT -----------------------------------> POSTROUTING -> out
+//! ```
+//! At PREROUTING and OUTPUT conntrack runs at priority -200 and destination NAT at -100; at POSTROUTING and
+//! INPUT source NAT runs at 100 and confirmation last (`nf_conntrack_proto.c`, `nf_nat_proto.c`). IPVS takes
+//! packets at INPUT 98 and 99 and puts translated ones back at LOCAL_OUT (`ip_vs_core.c`); answers pass its
+//! FORWARD hook. Connections are those of [`Conntrack`]; only the first packet of one runs NAT rules.
+//!
+//! Left out: bridge netfilter, raw sockets, fragments, ICMP errors as packets of their own.
+
+use super::conntrack::{ConnId, Conntrack, ConntrackConfig, Direction, Tuple};
+use super::hook::{ChainKind, CtState, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx};
+use super::ipset::IpSets;
+use super::ipvs::{IpvsConfig, IpvsState, IpvsVerdict, Services};
+use super::rules::NodeRules;
+use super::xtables::recent::RecentTables;
+use super::{nat, nftables, xtables};
+use sim_core::classify::{Packet, Unit, Verdict, Work};
+use sim_core::rng::Stream;
+use sim_core::units::SimTime;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// Where a packet enters the node's stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From a pod's veth.
+    Pod,
+    /// From the network.
+    Wire,
+    /// From a socket of the node itself.
+    Host,
+}
+
+/// Rules that a kernel would refuse.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StackError {
+    /// xtables.
+    #[error(transparent)]
+    Xtables(#[from] xtables::CompileError),
+    /// IPVS.
+    #[error(transparent)]
+    Ipvs(#[from] super::ipvs::ServiceError),
+}
+
+/// Compiled rules, sets and services. They do not change from packet to packet, and nodes with equal rules share
+/// one of these.
+pub struct Stack {
+    xtables: xtables::Compiled,
+    nftables: Option<nftables::Engine>,
+    ipvs: Services,
+    sets: IpSets,
+    dummy_addrs: BTreeSet<IpAddr>,
+    /// Hook functions of every mechanism, by hook, in order of priority.
+    hooks: [Vec<(Mechanism, HookFn)>; 5],
+    /// Whether any NAT chain exists: only then are the NAT core's own hooks registered.
+    has_nat: bool,
+    /// Whether IPVS has services: its hooks are registered with the first.
+    has_ipvs: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mechanism {
+    Xtables,
+    Nftables,
+}
+
+impl Stack {
+    /// Compiles rules; `seed` gives hash tables their seeds.
+    ///
+    /// # Errors
+    /// If a rule refers to a set that is not there, or a virtual server is one that IPVS refuses.
+    pub fn new(rules: &NodeRules, seed: u64) -> Result<Self, StackError> {
+        let sets = IpSets::new(&rules.ipsets);
+        let xtables = xtables::Compiled::new(&rules.xtables, &sets)?;
+        let nftables = rules.nftables.as_ref().map(|table| nftables::Engine::new(table, seed));
+        let mut hooks: [Vec<(Mechanism, HookFn)>; 5] = Default::default();
+        let of_nft = nftables.iter().flat_map(nftables::Engine::hooks).map(|h| (Mechanism::Nftables, h));
+        for (mechanism, hook) in xtables.hooks().into_iter().map(|h| (Mechanism::Xtables, h)).chain(of_nft) {
+            hooks[hook.hook as usize].push((mechanism, hook));
+        }
+        for list in &mut hooks {
+            list.sort_by_key(|(_, h)| h.priority);
+        }
+        let has_nat = hooks.iter().flatten().any(|(_, h)| h.kind == ChainKind::Nat);
+        let dummy_addrs = rules.dummy_addrs.iter().copied().collect();
+        let ipvs = Services::new(&rules.ipvs)?;
+        Ok(Stack { xtables, nftables, ipvs, sets, dummy_addrs, hooks, has_nat, has_ipvs: !rules.ipvs.is_empty() })
+    }
+
+    /// Kernel memory of rules, sets and services on a machine with `cpus` CPUs.
+    pub fn memory_bytes(&self, cpus: u64) -> u64 {
+        self.xtables.memory_bytes(cpus)
+            + self.nftables.as_ref().map_or(0, nftables::Engine::memory_bytes)
+            + self.ipvs.memory_bytes(cpus)
+            + self.sets.memory_bytes()
+    }
+
+    /// The IPVS services, for what follows their changes.
+    pub fn ipvs(&self) -> &Services {
+        &self.ipvs
+    }
+}
+
+/// What a node's kernel remembers from packet to packet.
+pub struct NodeState {
+    /// Connections.
+    pub conntrack: Conntrack,
+    /// IPVS connections and schedulers.
+    pub ipvs: IpvsState,
+    node: NodeCx,
+    /// Address that masquerading gives packets.
+    node_ip: IpAddr,
+    random: KernelRandom,
+    recent: RecentTables,
+}
+
+impl NodeState {
+    /// A node with the addresses `node_ips` that has seen no packet; masquerading uses the first address.
+    /// `path` names the node for its random streams.
+    ///
+    /// # Panics
+    /// If `node_ips` is empty.
+    pub fn new(seed: u64, path: &str, cores: u32, node_ips: &[IpAddr]) -> Self {
+        let mut boot = Stream::new(seed, path, "boot keys");
+        let key = (boot.next_u64(), boot.next_u64());
+        NodeState {
+            conntrack: Conntrack::new(ConntrackConfig::for_cores(cores), key),
+            ipvs: IpvsState::new(IpvsConfig::default(), boot.next_u32()),
+            node: NodeCx { local_addrs: node_ips.iter().copied().collect() },
+            node_ip: node_ips[0],
+            random: KernelRandom::new(Stream::new(seed, path, "get_random_u32")),
+            recent: RecentTables::default(),
+        }
+    }
+}
+
+/// What became of a packet, and the work it took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Crossing {
+    /// The outcome.
+    pub verdict: Verdict,
+    /// Headers as they leave.
+    pub packet: Packet,
+    /// Whether this was the first packet of a connection.
+    pub first: bool,
+    /// Everything done.
+    pub work: Work,
+}
+
+/// A connection in the making, or one that exists.
+struct Tracked {
+    id: Option<ConnId>,
+    direction: Direction,
+    original: Tuple,
+    reply: Tuple,
+    dst_bound: bool,
+    src_bound: bool,
+}
+
+/// One packet under way.
+struct Walk<'a> {
+    stack: &'a Stack,
+    state: &'a mut NodeState,
+    packet: Packet,
+    tracked: Tracked,
+    now: SimTime,
+    work: Work,
+    in_iface: &'static str,
+    out_iface: &'static str,
+    translated: Option<std::net::SocketAddr>,
+    masqueraded: bool,
+}
+
+/// Sends `packet` through the node.
+pub fn cross(stack: &Stack, state: &mut NodeState, packet: Packet, origin: Origin, now: SimTime) -> Crossing {
+    let mut work = Work::new();
+    let (entry, in_iface) = match origin {
+        Origin::Pod => (Hook::Prerouting, "veth0"),
+        Origin::Wire => (Hook::Prerouting, "eth0"),
+        Origin::Host => (Hook::Output, ""),
+    };
+    let tuple = Tuple::of(&packet);
+    let tracked = match state.conntrack.lookup(&tuple, now, &mut work) {
+        Some((id, direction)) => {
+            state.conntrack.advance(id, direction, packet.flags, now);
+            let conn = state.conntrack.conn(id);
+            let (original, reply) = (conn.original, conn.reply);
+            Tracked { id: Some(id), direction, original, reply, dst_bound: true, src_bound: true }
+        }
+        None => Tracked {
+            id: None,
+            direction: Direction::Original,
+            original: tuple,
+            reply: tuple.reversed(),
+            dst_bound: false,
+            src_bound: false,
+        },
+    };
+    let first = tracked.id.is_none();
+    let mut walk = Walk {
+        stack,
+        state,
+        packet,
+        tracked,
+        now,
+        work,
+        in_iface,
+        out_iface: "",
+        translated: None,
+        masqueraded: false,
+    };
+    let outcome = walk.run(entry);
+    let verdict = match outcome {
+        HookVerdict::Drop => Verdict::Drop,
+        HookVerdict::Reject => {
+            walk.work[Unit::Rejects] += 1;
+            Verdict::Reject
+        }
+        HookVerdict::Accept => match walk.translated {
+            Some(to) => Verdict::Dnat { to, masquerade: walk.masqueraded },
+            None => Verdict::Accept,
+        },
+    };
+    Crossing { verdict, packet: walk.packet, first, work: walk.work }
+}
+
+impl Walk<'_> {
+    fn run(&mut self, entry: Hook) -> HookVerdict {
+        let verdict = self.hook(entry, i32::MIN..i32::MAX);
+        if verdict != HookVerdict::Accept {
+            return verdict;
+        }
+        if entry == Hook::Output {
+            self.work[Unit::PathOutput] += 1;
+            if self.translated.is_some() {
+                self.work[Unit::Reroutes] += 1;
+            }
+        } else if self.is_local(self.packet.dst) {
+            return self.deliver();
+        } else {
+            self.out_iface = "veth0";
+            self.work[Unit::PathForward] += 1;
+            let verdict = self.hook(Hook::Forward, i32::MIN..i32::MAX);
+            if verdict != HookVerdict::Accept {
+                return verdict;
+            }
+            self.ipvs_answer();
+        }
+        self.leave()
+    }
+
+    fn is_local(&self, addr: IpAddr) -> bool {
+        addr.is_loopback()
+            || self.state.node.local_addrs.contains(&addr)
+            || self.stack.dummy_addrs.contains(&addr)
+    }
+
+    /// INPUT; IPVS may take the packet there and send it on.
+    fn deliver(&mut self) -> HookVerdict {
+        let verdict = self.hook(Hook::Input, i32::MIN..98);
+        if verdict != HookVerdict::Accept {
+            return verdict;
+        }
+        if self.stack.has_ipvs {
+            let before = self.packet;
+            let verdict = self.state.ipvs.request(
+                &self.stack.ipvs,
+                &before,
+                self.now,
+                &mut self.state.random,
+                &mut self.work,
+            );
+            match verdict {
+                IpvsVerdict::Translate { to, .. } => {
+                    self.work[Unit::PathForward] += 1;
+                    self.translate_by_ipvs(to);
+                    self.out_iface = "veth0";
+                    // Re-injected at LOCAL_OUT; conntrack and destination NAT have seen this packet already.
+                    let verdict = self.hook(Hook::Output, i32::MIN..i32::MAX);
+                    if verdict != HookVerdict::Accept {
+                        return verdict;
+                    }
+                    return self.leave();
+                }
+                IpvsVerdict::Reply { from } => {
+                    (self.packet.src, self.packet.sport) = (from.ip(), from.port());
+                }
+                IpvsVerdict::NoDestination => return HookVerdict::Reject,
+                IpvsVerdict::Drop => return HookVerdict::Drop,
+                IpvsVerdict::NotAService => {}
+            }
+        }
+        self.work[Unit::PathInput] += 1;
+        let verdict = self.hook(Hook::Input, 98..i32::MAX);
+        if verdict == HookVerdict::Accept { self.confirm() } else { verdict }
+    }
+
+    fn leave(&mut self) -> HookVerdict {
+        let verdict = self.hook(Hook::Postrouting, i32::MIN..i32::MAX);
+        if verdict == HookVerdict::Accept { self.confirm() } else { verdict }
+    }
+
+    /// Runs the hook's functions with a priority in `range`.
+    fn hook(&mut self, hook: Hook, range: std::ops::Range<i32>) -> HookVerdict {
+        let stack = self.stack;
+        let nat_due = |p: i32| range.contains(&p) && stack.has_nat;
+        let nat_priority = if matches!(hook, Hook::Prerouting | Hook::Output) { -100 } else { 100 };
+        let mut nat_done = hook == Hook::Forward || !nat_due(nat_priority);
+        for (mechanism, function) in &stack.hooks[hook as usize] {
+            if !range.contains(&function.priority) {
+                continue;
+            }
+            if !nat_done && function.priority > nat_priority {
+                nat_done = true;
+                if self.nat(hook) == HookVerdict::Drop {
+                    return HookVerdict::Drop;
+                }
+            }
+            if function.kind == ChainKind::Filter {
+                let (verdict, _) = self.call(*mechanism, function.id);
+                if verdict != HookVerdict::Accept {
+                    return verdict;
+                }
+            }
+        }
+        if nat_done { HookVerdict::Accept } else { self.nat(hook) }
+    }
+
+    /// `nf_nat_inet_fn`: binds the connection on its first packet, rewrites every packet.
+    fn nat(&mut self, hook: Hook) -> HookVerdict {
+        let destination = matches!(hook, Hook::Prerouting | Hook::Output);
+        let bound = if destination { self.tracked.dst_bound } else { self.tracked.src_bound };
+        if bound {
+            self.work[Unit::NatHookEst] += 1;
+        } else {
+            self.work[Unit::NatHookNew] += 1;
+            let stack = self.stack;
+            let mut request = NatRequest::default();
+            for (mechanism, function) in &stack.hooks[hook as usize] {
+                if function.kind != ChainKind::Nat {
+                    continue;
+                }
+                let (verdict, asked) = self.call(*mechanism, function.id);
+                if verdict != HookVerdict::Accept {
+                    return verdict;
+                }
+                if asked != NatRequest::default() {
+                    request = asked;
+                    break;
+                }
+            }
+            self.bind(destination, request);
+        }
+        self.rewrite(destination);
+        HookVerdict::Accept
+    }
+
+    fn bind(&mut self, destination: bool, request: NatRequest) {
+        let (reply, work) = (self.tracked.reply, &mut self.work);
+        let ct = &mut self.state.conntrack;
+        let reply = match (destination, request.dnat, request.masquerade) {
+            (true, Some(to), _) => nat::bind_destination(reply, to, work),
+            (false, _, Some(random_fully)) => nat::bind_masquerade(
+                ct,
+                reply,
+                self.state.node_ip,
+                random_fully,
+                self.now,
+                &mut self.state.random,
+                work,
+            ),
+            _ => nat::bind_null(ct, reply, self.now, work),
+        };
+        self.tracked.reply = reply;
+        if destination {
+            self.tracked.dst_bound = true;
+        } else {
+            self.tracked.src_bound = true;
+        }
+    }
+
+    /// `nf_nat_packet`: the header this hook's manipulation changes, in the packet's direction.
+    fn rewrite(&mut self, destination: bool) {
+        let target = match self.tracked.direction {
+            Direction::Original => self.tracked.reply.reversed(),
+            Direction::Reply => self.tracked.original.reversed(),
+        };
+        let p = &mut self.packet;
+        let (ip, port, wanted) = if destination {
+            (&mut p.dst, &mut p.dport, target.dst)
+        } else {
+            (&mut p.src, &mut p.sport, target.src)
+        };
+        if (*ip, *port) != (wanted.ip(), wanted.port()) {
+            (*ip, *port) = (wanted.ip(), wanted.port());
+            self.work[Unit::NatMangle] += 1;
+            if destination {
+                self.translated = Some(wanted);
+            } else if self.tracked.direction == Direction::Original {
+                self.masqueraded = true;
+            }
+        }
+    }
+
+    fn translate_by_ipvs(&mut self, to: std::net::SocketAddr) {
+        (self.packet.dst, self.packet.dport) = (to.ip(), to.port());
+        self.translated = Some(to);
+        let reply = Tuple { src: to, ..self.tracked.reply };
+        if reply == self.tracked.reply {
+            return;
+        }
+        self.tracked.reply = reply;
+        if let Some(id) = self.tracked.id {
+            self.state.conntrack.alter_reply(id, reply);
+        }
+    }
+
+    /// IPVS's FORWARD hook turns the source of an answer back into the virtual address.
+    fn ipvs_answer(&mut self) {
+        if !self.stack.has_ipvs {
+            return;
+        }
+        let ipvs = &mut self.state.ipvs;
+        if let Some(vip) = ipvs.reply(&self.stack.ipvs, &self.packet, self.now, &mut self.work) {
+            (self.packet.src, self.packet.sport) = (vip.ip(), vip.port());
+        }
+    }
+
+    /// `nf_conntrack_confirm`: the connection becomes visible, unless its reply tuple is taken or there is no room.
+    fn confirm(&mut self) -> HookVerdict {
+        if self.tracked.id.is_some() {
+            return HookVerdict::Accept;
+        }
+        let Tracked { original, reply, .. } = self.tracked;
+        if self.masqueraded && self.state.conntrack.is_used(&reply, self.now, &mut Work::new()) {
+            return HookVerdict::Drop;
+        }
+        match self.state.conntrack.insert(original, reply, self.now, &mut self.work) {
+            Ok(id) => {
+                self.tracked.id = Some(id);
+                HookVerdict::Accept
+            }
+            Err(_) => HookVerdict::Drop,
+        }
+    }
+
+    fn call(&mut self, mechanism: Mechanism, id: usize) -> (HookVerdict, NatRequest) {
+        let mut cx = PacketCx {
+            packet: self.packet,
+            ct_state: if self.tracked.id.is_some() { CtState::Established } else { CtState::New },
+            ct_dnat: self.tracked.reply.src != self.tracked.original.dst,
+            in_iface: self.in_iface,
+            out_iface: self.out_iface,
+            nat: NatRequest::default(),
+            node: &self.state.node,
+            dummy_addrs: &self.stack.dummy_addrs,
+            sets: &self.stack.sets,
+            recent: &mut self.state.recent,
+            now: self.now,
+            random: &mut self.state.random,
+            work: &mut self.work,
+        };
+        let verdict = match mechanism {
+            Mechanism::Xtables => self.stack.xtables.run(id, &mut cx),
+            Mechanism::Nftables => {
+                self.stack.nftables.as_ref().expect("its hooks are registered").run(id, &mut cx)
+            }
+        };
+        let (mark, asked) = (cx.packet.mark, cx.nat);
+        self.packet.mark = mark;
+        (verdict, asked)
+    }
+}

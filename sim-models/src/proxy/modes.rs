@@ -1,0 +1,173 @@
+//! The table of modes: what each is called, since when, what it prints and what its syncs do.
+//!
+//! Sync work follows `pkg/proxy/{iptables,nftables,ipvs}/proxier.go:syncProxyRules`.
+
+use super::sync::SyncWork;
+use super::{ProxyMode, iptables, ipvs, nftables};
+use crate::config::ProxyConfig;
+use crate::kernel::rules::NodeRules;
+use crate::kernel::xtables::{self, TableName};
+use crate::kernel::{ipset, ipvs as kernel_ipvs, nftables as kernel_nft};
+use crate::kube::ProxyObjects;
+use sim_core::classify::Family;
+
+/// Endpoints beyond which iptables mode leaves comments out and looks for stale chains less often
+/// (`largeClusterEndpointsThreshold`).
+const LARGE_CLUSTER: usize = 1000;
+
+/// kube-proxy's iptables mode.
+pub struct Iptables;
+/// kube-proxy's nftables mode.
+pub struct Nftables;
+/// kube-proxy's ipvs mode.
+pub struct Ipvs;
+
+impl ProxyMode for Iptables {
+    fn name(&self) -> &'static str {
+        "iptables"
+    }
+    fn describe(&self) -> &'static str {
+        "a chain per Service and per endpoint; every new connection walks KUBE-SERVICES rule by rule"
+    }
+    fn versions(&self) -> (u32, u32) {
+        (1, u32::MAX)
+    }
+    fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
+        iptables::build(objects, config, family)
+    }
+    fn print(&self, rules: &NodeRules) -> String {
+        xtables::print::iptables_save(rules)
+    }
+    fn rule_count(&self, rules: &NodeRules) -> u64 {
+        let counts = iptables::rule_counts(rules);
+        (counts.filter + counts.nat) as u64
+    }
+    fn first_sync(&self, objects: &ProxyObjects, rules: &NodeRules) -> SyncWork {
+        let table = nat_rules(rules);
+        SyncWork {
+            // 14 jumps, each with -N, -C and -I; iptables-save; iptables-restore.
+            execs: 14 * 3 + 2,
+            restore_rules: self.rule_count(rules),
+            table_rules: table,
+            saved_rules: 0,
+            service_ports: objects.ports.len() as u64,
+            ..SyncWork::default()
+        }
+    }
+    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, port: usize) -> SyncWork {
+        let endpoints = objects.ports[port].endpoints.reachable.len() as u64;
+        let all: usize = objects.ports.iter().map(|p| p.endpoints.reachable.len()).sum();
+        let large = all > LARGE_CLUSTER;
+        let table = nat_rules(rules);
+        SyncWork {
+            execs: if large { 1 } else { 2 },
+            // All of KUBE-SERVICES, the fixed chains, and the chains of the one Service.
+            restore_rules: objects.ports.len() as u64 + 5 + 2 + 3 * endpoints,
+            table_rules: table,
+            saved_rules: if large { 0 } else { table },
+            service_ports: objects.ports.len() as u64,
+            ..SyncWork::default()
+        }
+    }
+}
+
+impl ProxyMode for Nftables {
+    fn name(&self) -> &'static str {
+        "nftables"
+    }
+    fn describe(&self) -> &'static str {
+        "one map lookup finds the Service, one numbered map the endpoint"
+    }
+    fn versions(&self) -> (u32, u32) {
+        (29, u32::MAX)
+    }
+    fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
+        nftables::build(objects, config, family)
+    }
+    fn print(&self, rules: &NodeRules) -> String {
+        rules.nftables.as_ref().map_or_else(String::new, kernel_nft::print::list)
+    }
+    fn rule_count(&self, rules: &NodeRules) -> u64 {
+        rules.nftables.as_ref().map_or(0, |t| t.chains.iter().map(|c| c.rules.len() as u64).sum())
+    }
+    fn first_sync(&self, objects: &ProxyObjects, _rules: &NodeRules) -> SyncWork {
+        let services = objects.ports.len() as u64;
+        SyncWork {
+            // Seven lists of sets and maps, one of the table, one transaction.
+            execs: 9,
+            nft_services: services,
+            nft_set_pairs: services * services.saturating_sub(1) / 2,
+            service_ports: services,
+            ..SyncWork::default()
+        }
+    }
+    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, _port: usize) -> SyncWork {
+        let services = objects.ports.len() as u64;
+        let listed = rules.nftables.as_ref().map_or(0, |t| (t.chains.len() + t.sets.len()) as u64);
+        SyncWork {
+            execs: 2,
+            nft_services: 1,
+            nft_listed: listed,
+            nft_listed_pairs: services * services.saturating_sub(1) / 2,
+            service_ports: services,
+            ..SyncWork::default()
+        }
+    }
+}
+
+impl ProxyMode for Ipvs {
+    fn name(&self) -> &'static str {
+        "ipvs"
+    }
+    fn describe(&self) -> &'static str {
+        "a virtual server per Service in the kernel's IPVS, found by hash; deprecated since 1.35"
+    }
+    fn versions(&self) -> (u32, u32) {
+        (8, u32::MAX)
+    }
+    fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
+        ipvs::build(objects, config, family)
+    }
+    fn print(&self, rules: &NodeRules) -> String {
+        let mut text = ipset::print::save(&rules.ipsets);
+        text.push_str(&xtables::print::iptables_save(rules));
+        for addr in &rules.dummy_addrs {
+            text.push_str(&format!("# ip addr add {addr} dev kube-ipvs0\n"));
+        }
+        text.push_str(&kernel_ipvs::print::save(&rules.ipvs));
+        text
+    }
+    fn rule_count(&self, rules: &NodeRules) -> u64 {
+        let real: usize = rules.ipvs.iter().map(|v| 1 + v.real.len()).sum();
+        let fixed: usize = rules.xtables.iter().flat_map(|t| &t.chains).map(|c| c.rules.len()).sum();
+        (real + fixed) as u64
+    }
+    fn first_sync(&self, objects: &ProxyObjects, rules: &NodeRules) -> SyncWork {
+        let real: u64 = rules.ipvs.iter().map(|v| v.real.len() as u64).sum();
+        let servers = rules.ipvs.len() as u64;
+        SyncWork {
+            // ipset and iptables programs; services and addresses go over netlink.
+            execs: 2 * rules.ipsets.len() as u64 + 20,
+            // Every service: read, added, its destinations read; every destination: added.
+            netlink_requests: 3 * servers + real,
+            address_adds: rules.dummy_addrs.len() as u64,
+            ipset_entries: rules.ipsets.iter().map(|s| s.entries.len() as u64).sum(),
+            service_ports: objects.ports.len() as u64,
+            ..SyncWork::default()
+        }
+    }
+    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, _port: usize) -> SyncWork {
+        SyncWork {
+            execs: rules.ipsets.len() as u64 + 2,
+            // Every service and its destinations are read again; one destination is added, one is set to weight 0.
+            netlink_requests: 2 * rules.ipvs.len() as u64 + 2,
+            service_ports: objects.ports.len() as u64,
+            ..SyncWork::default()
+        }
+    }
+}
+
+fn nat_rules(rules: &NodeRules) -> u64 {
+    let nat = rules.xtables.iter().filter(|t| t.name == TableName::Nat);
+    nat.flat_map(|t| &t.chains).map(|c| c.rules.len() as u64).sum()
+}

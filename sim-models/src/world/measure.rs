@@ -1,0 +1,222 @@
+//! What a world measures, and the figures it leaves.
+
+use super::World;
+use crate::host::Served;
+use crate::kernel::path::Crossing;
+use sim_core::classify::{Unit, Work};
+use sim_core::des::Fingerprint;
+use sim_core::record::{Basis, Distribution, Fixed, Metric, PointRecord};
+use sim_core::stats::Histogram;
+use sim_core::units::{SimSpan, SimTime};
+use std::collections::BTreeMap;
+
+/// Figures of one sweep point under one mode; the caller adds its place in the plan.
+pub type PointResult = PointRecord;
+
+/// Histograms and counters of a run.
+pub(super) struct Measures {
+    /// Cost of first packets on the client's node, in the profile's unit.
+    first: Histogram,
+    /// Cost of later packets on any node.
+    established: Histogram,
+    /// Cost of first packets on the server's node.
+    server_first: Histogram,
+    /// Waiting and cost of first packets on the client's node, in nanoseconds.
+    first_latency: Histogram,
+    /// Whole connections, in nanoseconds.
+    connection: Histogram,
+    /// From a change to the rules of one node.
+    convergence: Histogram,
+    rules_evaluated: u64,
+    hash_probes: u64,
+    work: [u64; Unit::COUNT],
+    packets: u64,
+    connections: u64,
+    failed: u64,
+    began: SimTime,
+    busy_before: SimSpan,
+}
+
+impl Measures {
+    pub(super) fn new() -> Self {
+        Measures {
+            first: Histogram::new(),
+            established: Histogram::new(),
+            server_first: Histogram::new(),
+            first_latency: Histogram::new(),
+            connection: Histogram::new(),
+            convergence: Histogram::new(),
+            rules_evaluated: 0,
+            hash_probes: 0,
+            work: [0; Unit::COUNT],
+            packets: 0,
+            connections: 0,
+            failed: 0,
+            began: SimTime::ZERO,
+            busy_before: SimSpan::ZERO,
+        }
+    }
+
+    pub(super) fn begin(&mut self, now: SimTime, busy: SimSpan) {
+        (self.began, self.busy_before) = (now, busy);
+    }
+
+    pub(super) fn opened(&mut self, measuring: bool) {
+        self.connections += u64::from(measuring);
+    }
+
+    pub(super) fn failed(&mut self, measured: bool) {
+        self.failed += u64::from(measured);
+    }
+
+    pub(super) fn closed(&mut self, lasted: SimSpan, measured: bool) {
+        if measured {
+            self.connection.record(lasted.as_ns());
+        }
+    }
+
+    pub(super) fn programmed(&mut self, after: SimSpan, measuring: bool) {
+        if measuring {
+            self.convergence.record(after.as_ns());
+        }
+    }
+
+    /// One packet on one node.
+    pub(super) fn crossing(
+        &mut self,
+        crossing: &Crossing,
+        cost: f64,
+        served: &Served,
+        now: SimTime,
+        at_client: bool,
+        measured: bool,
+    ) {
+        if !measured {
+            return;
+        }
+        self.packets += 1;
+        for (unit, n) in crossing.work.iter() {
+            self.work[unit as usize] += u64::from(n);
+        }
+        let cost = cost.round() as u64;
+        match (crossing.first, at_client) {
+            (true, true) => {
+                self.first.record(cost);
+                self.first_latency.record(served.done.since(now).as_ns());
+                self.rules_evaluated += rules_evaluated(&crossing.work);
+                self.hash_probes += hash_probes(&crossing.work);
+            }
+            (true, false) => self.server_first.record(cost),
+            (false, _) => self.established.record(cost),
+        }
+    }
+}
+
+/// Rules that a packet was held against, in tables of either kind.
+fn rules_evaluated(work: &Work) -> u64 {
+    u64::from(work[Unit::RuleEvals]) + u64::from(work[Unit::NftRules])
+}
+
+/// Buckets looked into and entries compared there: sets, maps, services and connections.
+fn hash_probes(work: &Work) -> u64 {
+    const PROBES: [Unit; 9] = [
+        Unit::NftLookup,
+        Unit::HashSteps,
+        Unit::SetTests,
+        Unit::IpvsSvcLookup,
+        Unit::IpvsSvcSteps,
+        Unit::IpvsConnLookup,
+        Unit::IpvsConnSteps,
+        Unit::CtLookup,
+        Unit::CtChainSteps,
+    ];
+    PROBES.iter().map(|&u| u64::from(work[u])).sum()
+}
+
+impl World {
+    /// The figures of a run that has ended.
+    pub(super) fn finish(self, events: u64, fingerprint: Fingerprint) -> PointResult {
+        let m = &self.measures;
+        let unit = self.profile.unit.clone();
+        let basis = self.basis();
+        let mut metrics = Vec::new();
+        let mut add = |name: &str, value: Option<f64>, unit: &str, basis: Basis| {
+            if let Some(value) = value {
+                let (name, unit) = (name.to_owned(), unit.to_owned());
+                metrics.push(Metric { name, value: Fixed::new(value), unit, basis });
+            }
+        };
+        let quantile = |h: &Histogram, q: f64| h.quantile(q).map(|v| v as f64);
+        for (name, h) in [("first_packet", &m.first), ("established_packet", &m.established)] {
+            add(&format!("{name}_mean"), h.mean(), &unit, basis);
+            add(&format!("{name}_p50"), quantile(h, 0.5), &unit, basis);
+            add(&format!("{name}_p99"), quantile(h, 0.99), &unit, basis);
+        }
+        add("server_node_first_packet_mean", m.server_first.mean(), &unit, basis);
+        let per_first = |total: u64| (m.first.count() > 0).then(|| total as f64 / m.first.count() as f64);
+        add("rules_evaluated_mean", per_first(m.rules_evaluated), "count", Basis::Counted);
+        add("hash_probes_mean", per_first(m.hash_probes), "count", Basis::Counted);
+        add("first_packet_latency_p50", quantile(&m.first_latency, 0.5), "ns", Basis::Simulated);
+        add("first_packet_latency_p99", quantile(&m.first_latency, 0.99), "ns", Basis::Simulated);
+        add("connection_p50", quantile(&m.connection, 0.5), "ns", Basis::Simulated);
+        add("connection_p99", quantile(&m.connection, 0.99), "ns", Basis::Simulated);
+        add("first_full_sync", self.start.first_sync.map(|s| s.as_ns() as f64), "ns", basis);
+        add("endpoint_change_sync", self.start.change_sync.map(|s| s.as_ns() as f64), "ns", basis);
+        add("convergence_p50", quantile(&m.convergence, 0.5), "ns", Basis::Simulated);
+        add("convergence_p99", quantile(&m.convergence, 0.99), "ns", Basis::Simulated);
+        add("rules", Some(self.start.rules as f64), "count", Basis::Counted);
+        add("kernel_memory", Some(self.start.memory as f64), "bytes", Basis::Counted);
+        add("connections", Some(m.connections as f64), "count", Basis::Simulated);
+        add("packets", Some(m.packets as f64), "count", Basis::Simulated);
+        add("failed_connections", Some(m.failed as f64), "count", Basis::Simulated);
+        add("cpu_utilisation", Some(self.utilisation()), "ratio", Basis::Simulated);
+        let distribution = |name: &str, h: &Histogram, unit: &str| Distribution {
+            name: name.to_owned(),
+            unit: unit.to_owned(),
+            buckets: h.buckets().collect(),
+        };
+        PointRecord {
+            index: 0,
+            mode: self.config.proxy.mode.clone(),
+            axes: BTreeMap::new(),
+            services: self.start.services,
+            endpoints: Fixed::new(self.start.endpoints as f64 / (self.start.services.max(1) as f64)),
+            metrics,
+            distributions: vec![
+                distribution("first_packet", &m.first, &unit),
+                distribution("established_packet", &m.established, &unit),
+                distribution("first_packet_latency", &m.first_latency, "ns"),
+                distribution("connection", &m.connection, "ns"),
+                distribution("convergence", &m.convergence, "ns"),
+            ],
+            work: Unit::ALL
+                .iter()
+                .filter(|&&u| m.work[u as usize] > 0)
+                .map(|&u| (u.name().to_owned(), m.work[u as usize]))
+                .collect(),
+            events,
+            fingerprint: fingerprint.to_string(),
+        }
+    }
+
+    /// Whether the sizes of this world lie in the profile's calibrated ranges.
+    fn basis(&self) -> Basis {
+        let services = self.start.services as f64;
+        let each = self.start.endpoints as f64 / services.max(1.0);
+        let inside = |name: &str, value: f64| {
+            self.profile.calibrated.get(name).is_none_or(|&(low, high)| low <= value && value <= high)
+        };
+        if inside("services", services) && inside("endpoints", each) {
+            Basis::Calibrated
+        } else {
+            Basis::Extrapolated
+        }
+    }
+
+    /// Share of all cores' time that packet work took while measuring.
+    fn utilisation(&self) -> f64 {
+        let busy = self.hosts.iter().map(|h| h.busy).fold(SimSpan::ZERO, |a, b| a + b);
+        let cores = self.hosts.len() as f64 * f64::from(self.config.kernel.cores);
+        (busy - self.measures.busy_before).as_ns() as f64 / (self.config.duration.as_ns() as f64 * cores)
+    }
+}

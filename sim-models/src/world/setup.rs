@@ -1,0 +1,311 @@
+//! From a [`WorldConfig`] to a world at rest: objects, nodes, client pods, rules.
+
+use super::measure::Measures;
+use super::{Clients, World};
+use crate::config::{TrafficTarget, WorldConfig};
+use crate::control::{Builder, SyncLoop, Versions};
+use crate::host::Host;
+use crate::kernel::cost::{CostProfile, Locality};
+use crate::kernel::ipvs::scheduler;
+use crate::kernel::path::{NodeState, Origin, Stack, cross};
+use crate::kube::generate::{self, PodAddresses};
+use crate::kube::objects::{Node, Objects};
+use crate::kube::resolve::resolve;
+use crate::kube::{ProxyObjects, ServicePort};
+use crate::network::Network;
+use crate::proxy;
+use crate::workload::{CLIENT_PODS, LOCAL_PORTS};
+use sim_core::classify::{Family, Packet, TcpFlags, Unit};
+use sim_core::rng::Stream;
+use sim_core::units::{SimSpan, SimTime};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// Figures that hold from the start.
+pub(super) struct Start {
+    pub(super) services: u64,
+    pub(super) endpoints: u64,
+    pub(super) rules: u64,
+    pub(super) memory: u64,
+    pub(super) first_sync: Option<SimSpan>,
+    pub(super) change_sync: Option<SimSpan>,
+}
+
+/// Where addresses of new pods come from.
+pub(super) enum Addresses {
+    /// The pod networks of a generated cluster.
+    Generated(PodAddresses),
+    /// Next to the address that is replaced.
+    Imported,
+}
+
+impl World {
+    pub(super) fn new(config: Arc<WorldConfig>, profile: Arc<CostProfile>) -> Result<Self, String> {
+        let mode = proxy::mode(&config.proxy.mode).ok_or_else(|| format!("no mode {}", config.proxy.mode))?;
+        if scheduler::by_name(&config.proxy.scheduler).is_none() {
+            return Err(format!("no IPVS scheduler {}", config.proxy.scheduler));
+        }
+        let (objects, mut addresses) = cluster(&config)?;
+        let nodes = nodes(&objects, &config);
+        let builder = Builder {
+            mode,
+            config: config.proxy.clone(),
+            family: Family::Ipv4,
+            seed: config.seed,
+            profile: profile.clone(),
+        };
+        let views = views(&objects, &nodes);
+        let mut versions = Vec::new();
+        for view in &views {
+            let name = &nodes[view.unwrap_or(0) as usize].name;
+            let mut seen = resolve(&objects, Family::Ipv4, name);
+            if view.is_none() {
+                // Nodes share these rules, so every endpoint is somebody's own: what depends on an endpoint being
+                // local (hairpin entries) can only ever match on the endpoint's own node.
+                for port in &mut seen.ports {
+                    port.endpoints.reachable.iter_mut().for_each(|e| e.is_local = true);
+                }
+            }
+            let rules = builder.rules(&seen);
+            let first_sync = builder.first_sync(&seen, &rules).unwrap_or(SimSpan::ZERO);
+            versions.push(Versions::new(*view, seen, (builder.stack(&rules), first_sync)));
+        }
+        let group: Vec<usize> = (0..nodes.len()).map(|n| if views.len() == 1 { 0 } else { n }).collect();
+        let start = start(&objects, &nodes[0], &builder, config.kernel.cores);
+        let hosts: Vec<Host> = nodes
+            .iter()
+            .enumerate()
+            .map(|(n, node)| {
+                let (stack, _) = versions[group[n]].load(0, &[], &builder);
+                let path = format!("node/{n}");
+                let state = NodeState::new(config.seed, &path, config.kernel.cores, &node.addresses);
+                Host::new(node.name.clone(), node.addresses.clone(), state, stack, config.kernel.cores)
+            })
+            .collect();
+        let pods = client_pods(&objects, &nodes, &mut addresses);
+        let clients = clients(&config, &versions[0].objects().ports, nodes.len())?;
+        let index: BTreeMap<&str, u32> = nodes.iter().zip(0..).map(|(n, i)| (&*n.name, i)).collect();
+        let (alive, endpoints) = endpoints(&objects, versions[0].objects(), &index);
+        let locality = locality(&config, &versions[0], &builder, &clients);
+        let first_sync = start.first_sync.unwrap_or(SimSpan::ZERO);
+        Ok(World {
+            network: Network::new(nodes.len() as u32),
+            syncs: vec![SyncLoop::idle_since(SimTime::ZERO); nodes.len()],
+            churn: Stream::new(config.seed, "churn", "changes"),
+            watch: Stream::new(config.seed, "control", "watch delays"),
+            measures: Measures::new(),
+            changes: Vec::new(),
+            connections: Vec::new(),
+            free: Vec::new(),
+            measuring: false,
+            ready: 0,
+            config,
+            profile,
+            hosts,
+            pods,
+            builder,
+            versions,
+            group,
+            first_sync,
+            start,
+            alive,
+            clients,
+            endpoints,
+            addresses,
+            locality,
+        })
+    }
+
+    /// Draws the next change: (service port, endpoint that goes, endpoint that comes, its node).
+    pub(super) fn draw_change(&mut self) -> Option<(usize, SocketAddr, SocketAddr, u32)> {
+        let candidates = self.endpoints.iter().filter(|list| !list.is_empty()).count() as u64;
+        if candidates == 0 {
+            return None;
+        }
+        let nth = self.churn.below(candidates) as usize;
+        let (port, _) = self.endpoints.iter().enumerate().filter(|(_, l)| !l.is_empty()).nth(nth)?;
+        let which = self.churn.below(self.endpoints[port].len() as u64) as usize;
+        let node = self.churn.below(self.hosts.len() as u64) as u32;
+        let old = self.endpoints[port][which];
+        let ip = match &mut self.addresses {
+            Addresses::Generated(pool) => {
+                let ip = pool.allocate(node as usize)?;
+                pool.release(old.ip());
+                ip
+            }
+            Addresses::Imported => neighbour(old.ip(), &self.alive)?,
+        };
+        let new = SocketAddr::new(ip, old.port());
+        self.endpoints[port][which] = new;
+        Some((port, old, new, node))
+    }
+}
+
+/// Objects as generated or imported.
+fn cluster(config: &WorldConfig) -> Result<(Arc<Objects>, Addresses), String> {
+    match &config.cluster.objects {
+        Some(objects) => Ok((objects.clone(), Addresses::Imported)),
+        None => {
+            let made = generate::generate(&config.cluster, config.seed).map_err(|e| e.to_string())?;
+            Ok((Arc::new(made.objects), Addresses::Generated(made.addresses)))
+        }
+    }
+}
+
+/// The nodes: the import's own with an IPv4 address, or as many as asked for.
+fn nodes(objects: &Objects, config: &WorldConfig) -> Vec<Node> {
+    let v4 = |node: &Node| node.addresses.iter().any(IpAddr::is_ipv4);
+    let known: Vec<Node> = objects.nodes.iter().filter(|n| v4(n)).cloned().collect();
+    if !known.is_empty() {
+        return known;
+    }
+    (0..config.cluster.nodes)
+        .map(|i| Node {
+            name: format!("node-{i}").into(),
+            zone: None,
+            addresses: vec![IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 168, 0, 10)) + i))],
+            pod_cidrs: Vec::new(),
+        })
+        .collect()
+}
+
+/// One view that all nodes share, unless a Service or a hint makes rules depend on the node.
+fn views(objects: &Objects, nodes: &[Node]) -> Vec<Option<u32>> {
+    let by_policy = objects.services.iter().any(|s| s.internal_local || s.external_local || !s.external_ips.is_empty());
+    let by_node_port = objects.services.iter().any(|s| s.ports.iter().any(|p| p.node_port != 0));
+    let by_hint = objects.slices.iter().any(|s| s.endpoints.iter().any(|e| e.hints.is_some()));
+    if by_policy || by_node_port || by_hint {
+        (0..nodes.len() as u32).map(Some).collect()
+    } else {
+        vec![None]
+    }
+}
+
+/// Figures of the first node as it really sees the cluster.
+fn start(objects: &Objects, node: &Node, builder: &Builder, cores: u32) -> Start {
+    let seen = resolve(objects, Family::Ipv4, &node.name);
+    let rules = builder.rules(&seen);
+    let busiest = seen.ports.iter().enumerate().find(|(_, p)| !p.endpoints.reachable.is_empty());
+    Start {
+        services: seen.ports.len() as u64,
+        endpoints: seen.ports.iter().map(|p| p.endpoints.reachable.len() as u64).sum(),
+        rules: builder.mode.rule_count(&rules),
+        memory: builder.stack(&rules).memory_bytes(u64::from(cores)),
+        first_sync: builder.first_sync(&seen, &rules),
+        change_sync: busiest.and_then(|(port, _)| builder.change_sync(&seen, &rules, port)),
+    }
+}
+
+/// Addresses of every node's client pods, with the first source port of each.
+fn client_pods(objects: &Objects, nodes: &[Node], addresses: &mut Addresses) -> Vec<Vec<(IpAddr, u16)>> {
+    let of_node = |n: usize, node: &Node| -> Vec<IpAddr> {
+        match addresses {
+            Addresses::Generated(pool) => (0..CLIENT_PODS).filter_map(|_| pool.allocate(n)).collect(),
+            Addresses::Imported => imported_pods(objects, n, node),
+        }
+    };
+    let mut of_node = of_node;
+    nodes
+        .iter()
+        .enumerate()
+        .map(|(n, node)| of_node(n, node).into_iter().map(|ip| (ip, *LOCAL_PORTS.start())).collect())
+        .collect()
+}
+
+/// Pods of an imported node, or addresses of its pod network that no endpoint has.
+fn imported_pods(objects: &Objects, n: usize, node: &Node) -> Vec<IpAddr> {
+    let own = objects.pods.iter().filter(|p| p.node.as_deref() == Some(&*node.name) && !p.host_network);
+    let own: Vec<IpAddr> =
+        own.filter_map(|p| p.addresses.iter().copied().find(IpAddr::is_ipv4)).take(CLIENT_PODS).collect();
+    if !own.is_empty() {
+        return own;
+    }
+    let taken: BTreeSet<IpAddr> = objects.slices.iter().flat_map(|s| &s.endpoints).map(|e| e.address).collect();
+    let network = node.pod_cidrs.iter().find_map(|net| match net {
+        ipnet::IpNet::V4(v4) => Some(u32::from(v4.network())),
+        ipnet::IpNet::V6(_) => None,
+    });
+    let base = network.unwrap_or(u32::from(Ipv4Addr::new(10, 244, 0, 0)) + ((n as u32) << 8));
+    (200..250)
+        .map(|i| IpAddr::V4(Ipv4Addr::from(base + i)))
+        .filter(|ip| !taken.contains(ip))
+        .take(CLIENT_PODS)
+        .collect()
+}
+
+fn clients(config: &WorldConfig, ports: &[ServicePort], nodes: usize) -> Result<Vec<Clients>, String> {
+    let mut all = Vec::new();
+    for (class, traffic) in config.traffic.iter().enumerate() {
+        let called = |port: &ServicePort| match &traffic.to {
+            TrafficTarget::Uniform => true,
+            TrafficTarget::Service(name) => format!("{}/{}", port.namespace, port.name) == *name,
+        };
+        let targets: Vec<u32> =
+            ports.iter().zip(0..).filter(|(port, _)| called(port)).map(|(_, i)| i).collect();
+        if targets.is_empty() {
+            return Err(format!("traffic {:?}: no Service to call", traffic.name));
+        }
+        let path = |node: usize| format!("clients/{class}/node/{node}");
+        all.push(Clients {
+            gap: SimSpan::from_ns_f64(1e9 / traffic.rate_per_node),
+            requests: traffic.requests,
+            think: traffic.think,
+            service_time: traffic.service_time,
+            targets,
+            streams: (0..nodes).map(|n| Stream::new(config.seed, &path(n), "connections")).collect(),
+        });
+    }
+    Ok(all)
+}
+
+type Alive = BTreeMap<SocketAddr, Option<u32>>;
+
+/// Every endpoint with its node, and the endpoints of each service port.
+fn endpoints(objects: &Objects, seen: &ProxyObjects, nodes: &BTreeMap<&str, u32>) -> (Alive, Vec<Vec<SocketAddr>>) {
+    let mut alive = Alive::new();
+    for slice in &objects.slices {
+        for endpoint in &slice.endpoints {
+            let node = endpoint.node.as_deref().and_then(|name| nodes.get(name)).copied();
+            for port in &slice.ports {
+                alive.insert(SocketAddr::new(endpoint.address, port.port), node);
+            }
+        }
+    }
+    let lists =
+        seen.ports.iter().map(|p| p.endpoints.reachable.iter().map(|e| e.addr).collect()).collect();
+    (alive, lists)
+}
+
+/// The nearest higher address that no endpoint has.
+fn neighbour(ip: IpAddr, alive: &Alive) -> Option<IpAddr> {
+    let taken: BTreeSet<IpAddr> = alive.keys().map(SocketAddr::ip).collect();
+    let IpAddr::V4(v4) = ip else { return None };
+    (1..65_536u32).filter_map(|i| u32::from(v4).checked_add(i)).map(|a| IpAddr::V4(Ipv4Addr::from(a))).find(|a| !taken.contains(a))
+}
+
+/// How this world's packets spread: measured by sending one first packet to the last Service called.
+fn locality(config: &WorldConfig, versions: &Versions, builder: &Builder, clients: &[Clients]) -> Locality {
+    let ports = &versions.objects().ports;
+    let targets: BTreeSet<u32> = clients.iter().flat_map(|c| c.targets.iter().copied()).collect();
+    let mut locality = Locality { state: config.kernel.cache, services: targets.len() as f64, ..Locality::repeated() };
+    let Some(port) = targets.last().map(|&t| &ports[t as usize]) else { return locality };
+    let rules = builder.rules(versions.objects());
+    let stack: Arc<Stack> = builder.stack(&rules);
+    let node = IpAddr::V4(Ipv4Addr::new(192, 168, 255, 254));
+    let mut state = NodeState::new(config.seed, "probe", 1, &[node]);
+    let client = IpAddr::V4(Ipv4Addr::new(10, 255, 255, 1));
+    let packet = Packet {
+        src: client,
+        dst: port.cluster_ip,
+        proto: port.proto,
+        sport: 40_000,
+        dport: port.port,
+        flags: TcpFlags::SYN,
+        mark: 0,
+    };
+    let crossing = cross(&stack, &mut state, packet, Origin::Pod, SimTime::ZERO);
+    locality.table_lines = f64::from(crossing.work[Unit::LinesStream]);
+    locality.lines_per_service = f64::from(crossing.work[Unit::LinesChase]);
+    locality
+}

@@ -1,0 +1,322 @@
+//! `windtunnel validate`: measured against predicted, cell by cell.
+//!
+//! Every cell of the file is rebuilt on the measuring rig ([`sim_models::rig`]), its packets are classified, and
+//! the profile prices the work. A cell that cannot be predicted is listed with the reason, never left out in
+//! silence; a cell known to be blemished is told apart, and not held against the profile.
+
+use crate::cli::{Format, ValidateArgs};
+use crate::exit::{Exit, Failure};
+use crate::terminal;
+use rayon::prelude::*;
+use serde::Serialize;
+use sim_models::kernel::cost::CostProfile;
+use sim_models::rig::{self, Cell, Measurement, Rig};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// The whole result.
+#[derive(Serialize)]
+struct Validation {
+    profile: String,
+    cells: Vec<CellResult>,
+    median_abs_error: Option<f64>,
+    p95_abs_error: Option<f64>,
+    max_abs_error: Option<f64>,
+    /// Errors by metric, the same three figures.
+    by_metric: BTreeMap<String, ErrorSummary>,
+    /// Where two modes cross at random position with one endpoint, measured and predicted.
+    crossovers: Vec<rig::CellCrossover>,
+    skipped: Vec<Skipped>,
+    blemished: Vec<CellResult>,
+}
+
+#[derive(Serialize)]
+struct ErrorSummary {
+    cells: usize,
+    median_abs_error: f64,
+    p95_abs_error: f64,
+    max_abs_error: f64,
+}
+
+#[derive(Clone, Serialize)]
+struct CellResult {
+    case: String,
+    mode: String,
+    services: u32,
+    endpoints: u32,
+    position: String,
+    metric: String,
+    unit: String,
+    measured: f64,
+    predicted: f64,
+    /// (predicted - measured) / measured.
+    error: f64,
+    /// Why the cell is not held against the profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blemish: Option<&'static str>,
+    #[serde(skip)]
+    work: String,
+}
+
+#[derive(Serialize)]
+struct Skipped {
+    case: String,
+    mode: String,
+    services: u32,
+    endpoints: u32,
+    position: String,
+    metric: String,
+    reason: String,
+}
+
+/// Predicts every cell of the file.
+pub fn validate(args: &ValidateArgs) -> Result<Exit, Failure> {
+    let profile = profile(&args.profile)?;
+    let name = args.file.display().to_string();
+    let text = std::fs::read_to_string(&args.file).map_err(|e| Failure::input(format!("{name}: {e}")))?;
+    let measurements = rig::parse_csv(&text).map_err(|errors| {
+        Failure::Input(errors.iter().map(|e| format!("error: {name}:{e}\n")).collect::<String>())
+    })?;
+    let chosen: Vec<&Measurement> =
+        measurements.iter().filter(|m| args.metric.is_empty() || args.metric.contains(&m.cell.metric)).collect();
+    if let Some(unknown) = args.metric.iter().find(|name| !measurements.iter().any(|m| m.cell.metric == **name)) {
+        let mut names: Vec<&str> = measurements.iter().map(|m| m.cell.metric.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        return Err(Failure::input(format!("{name} has no metric {unknown}; it has {}", names.join(", "))));
+    }
+    let validation = compare(&profile, &chosen);
+    let text = match args.output {
+        Format::Json => {
+            serde_json::to_string_pretty(&validation).expect("numbers are finite and keys are text") + "\n"
+        }
+        Format::Csv => csv(&validation),
+        Format::Table | Format::Md => table(&validation, args.output == Format::Md),
+    };
+    terminal::print(&text)?;
+    match (args.max_error, validation.max_abs_error) {
+        (Some(limit), Some(worst)) if worst > limit => {
+            eprintln!("max error {:.1}% exceeds {:.1}%", worst * 100.0, limit * 100.0);
+            Ok(Exit::GateFailed)
+        }
+        (Some(_), None) => {
+            eprintln!("nothing of this file could be predicted");
+            Ok(Exit::GateFailed)
+        }
+        _ => Ok(Exit::Fine),
+    }
+}
+
+fn profile(name: &str) -> Result<CostProfile, Failure> {
+    CostProfile::named(name).ok_or_else(|| {
+        let names: Vec<&str> = sim_models::kernel::cost::PROFILES.iter().map(|(n, _)| *n).collect();
+        let near = scenarios::diagnostic::did_you_mean(name, names.iter().copied());
+        let near = near.map_or(String::new(), |n| format!("; did you mean {n}?"));
+        Failure::input(format!("no profile {name}: there are {}{near}", names.join(", ")))
+    })
+}
+
+fn compare(profile: &CostProfile, measurements: &[&Measurement]) -> Validation {
+    // One rig for all cells of a ruleset.
+    let mut groups: BTreeMap<Cell, Vec<usize>> = BTreeMap::new();
+    for (i, m) in measurements.iter().enumerate() {
+        groups.entry(m.cell.ruleset()).or_default().push(i);
+    }
+    let groups: Vec<(Cell, Vec<usize>)> = groups.into_iter().collect();
+    let mut outcomes: Vec<(usize, Result<rig::Prediction, rig::Unpredicted>)> = groups
+        .par_iter()
+        .flat_map_iter(|(ruleset, members)| {
+            let wanted = members.iter().any(|&i| rig::is_predicted(&measurements[i].cell.metric));
+            let built = if wanted { Some(Rig::new(ruleset)) } else { None };
+            members
+                .iter()
+                .map(|&i| {
+                    let cell = &measurements[i].cell;
+                    let outcome = match &built {
+                        Some(Ok(rig)) => rig.predict(measurements[i], profile),
+                        Some(Err(e)) => Err(e.clone()),
+                        None => Err(rig::Unpredicted::metric(&cell.metric)),
+                    };
+                    (i, outcome)
+                })
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    outcomes.sort_by_key(|(i, _)| *i);
+    let mut validation = Validation {
+        profile: profile.name.clone(),
+        cells: Vec::new(),
+        median_abs_error: None,
+        p95_abs_error: None,
+        max_abs_error: None,
+        by_metric: BTreeMap::new(),
+        crossovers: Vec::new(),
+        skipped: Vec::new(),
+        blemished: Vec::new(),
+    };
+    let mut pairs = Vec::new();
+    for (i, outcome) in outcomes {
+        let m = measurements[i];
+        let cell = &m.cell;
+        match outcome {
+            Err(reason) => validation.skipped.push(Skipped {
+                case: cell.case.clone(),
+                mode: cell.mode.clone(),
+                services: cell.services,
+                endpoints: cell.endpoints,
+                position: cell.position.clone(),
+                metric: cell.metric.clone(),
+                reason: reason.to_string(),
+            }),
+            Ok(prediction) => {
+                pairs.push((m.clone(), prediction.value));
+                let blemish = rig::blemish(cell);
+                let work: Vec<String> =
+                    prediction.work.iter().map(|(unit, n)| format!("{}={n}", unit.name())).collect();
+                let result = CellResult {
+                    case: cell.case.clone(),
+                    mode: cell.mode.clone(),
+                    services: cell.services,
+                    endpoints: cell.endpoints,
+                    position: cell.position.clone(),
+                    metric: cell.metric.clone(),
+                    unit: m.unit.clone(),
+                    measured: m.value,
+                    predicted: prediction.value,
+                    error: (prediction.value - m.value) / m.value,
+                    blemish,
+                    work: work.join(" "),
+                };
+                if blemish.is_some() { &mut validation.blemished } else { &mut validation.cells }.push(result);
+            }
+        }
+    }
+    validation.crossovers = rig::crossovers(&pairs);
+    summarise(&mut validation);
+    validation
+}
+
+fn summarise(validation: &mut Validation) {
+    let mut by_metric: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for cell in &validation.cells {
+        by_metric.entry(cell.metric.clone()).or_default().push(cell.error.abs());
+    }
+    let all: Vec<f64> = validation.cells.iter().map(|c| c.error.abs()).collect();
+    if let Some(s) = summary(all) {
+        validation.median_abs_error = Some(s.median_abs_error);
+        validation.p95_abs_error = Some(s.p95_abs_error);
+        validation.max_abs_error = Some(s.max_abs_error);
+    }
+    validation.by_metric = by_metric.into_iter().filter_map(|(name, errors)| Some((name, summary(errors)?))).collect();
+}
+
+/// Median, 95th percentile (the smallest error that 95 % of cells do not exceed) and maximum.
+fn summary(mut errors: Vec<f64>) -> Option<ErrorSummary> {
+    errors.sort_by(f64::total_cmp);
+    let n = errors.len();
+    let max_abs_error = *errors.last()?;
+    let median_abs_error = (errors[(n - 1) / 2] + errors[n / 2]) / 2.0;
+    let p95_abs_error = errors[(n * 95).div_ceil(100) - 1];
+    Some(ErrorSummary { cells: n, median_abs_error, p95_abs_error, max_abs_error })
+}
+
+const HEADINGS: [&str; 9] =
+    ["case", "mode", "services", "endpoints", "position", "metric", "measured", "predicted", "error"];
+
+fn row(cell: &CellResult) -> [String; 9] {
+    [
+        cell.case.clone(),
+        cell.mode.clone(),
+        cell.services.to_string(),
+        cell.endpoints.to_string(),
+        cell.position.clone(),
+        cell.metric.clone(),
+        format!("{:.1}", cell.measured),
+        format!("{:.1}", cell.predicted),
+        format!("{:+.1}%", cell.error * 100.0),
+    ]
+}
+
+fn table(validation: &Validation, markdown: bool) -> String {
+    let mut out = String::new();
+    let rows: Vec<[String; 9]> = validation.cells.iter().map(row).collect();
+    lines(&mut out, &rows, markdown);
+    if !validation.blemished.is_empty() {
+        out.push_str("\nBlemished cells, not held against the profile:\n");
+        for cell in &validation.blemished {
+            let _ = writeln!(out, "  {}: {}", row(cell).join(" "), cell.blemish.unwrap_or_default());
+        }
+    }
+    if !validation.skipped.is_empty() {
+        out.push_str("\nSkipped:\n");
+        let mut reasons: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for s in &validation.skipped {
+            *reasons.entry((s.metric.as_str(), s.reason.as_str())).or_default() += 1;
+        }
+        for ((metric, reason), n) in reasons {
+            let _ = writeln!(out, "  {n:4} x {metric}: {reason}");
+        }
+    }
+    out.push('\n');
+    for (metric, s) in &validation.by_metric {
+        let _ = writeln!(
+            out,
+            "{metric}: {} cells, error median {:.2}%, p95 {:.2}%, max {:.2}%",
+            s.cells,
+            s.median_abs_error * 100.0,
+            s.p95_abs_error * 100.0,
+            s.max_abs_error * 100.0
+        );
+    }
+    if let (Some(median), Some(p95), Some(max)) =
+        (validation.median_abs_error, validation.p95_abs_error, validation.max_abs_error)
+    {
+        let (median, p95, max) = (median * 100.0, p95 * 100.0, max * 100.0);
+        let n = validation.cells.len();
+        let _ = writeln!(out, "all: {n} cells, error median {median:.2}%, p95 {p95:.2}%, max {max:.2}%");
+    }
+    for c in &validation.crossovers {
+        let at = |x: Option<f64>| x.map_or("nowhere".to_owned(), |v| format!("{v:.0}"));
+        let (measured, predicted) = (at(c.measured), at(c.predicted));
+        let _ = writeln!(out, "{} beats {} from: {measured} Services measured, {predicted} predicted", c.better, c.worse);
+    }
+    out
+}
+
+fn lines(out: &mut String, rows: &[[String; 9]], markdown: bool) {
+    let mut width = HEADINGS.map(str::len);
+    for row in rows {
+        for (w, text) in width.iter_mut().zip(row) {
+            *w = (*w).max(text.len());
+        }
+    }
+    let mut line = |cells: [&str; 9]| {
+        let padded: Vec<String> = cells
+            .iter()
+            .enumerate()
+            .map(|(i, c)| if i >= 6 || i == 2 || i == 3 { format!("{c:>w$}", w = width[i]) } else { format!("{c:<w$}", w = width[i]) })
+            .collect();
+        let text = if markdown { format!("| {} |", padded.join(" | ")) } else { padded.join("  ") };
+        out.push_str(text.trim_end());
+        out.push('\n');
+    };
+    line(HEADINGS);
+    if markdown {
+        line(["---"; 9]);
+    }
+    for row in rows {
+        line(std::array::from_fn(|i| row[i].as_str()));
+    }
+}
+
+fn csv(validation: &Validation) -> String {
+    let mut out = String::from("case,mode,services,endpoints,position,metric,unit,measured,predicted,error,work\n");
+    for c in validation.cells.iter().chain(&validation.blemished) {
+        let _ = writeln!(
+            out,
+            "{},{},{},{},{},{},{},{},{:.3},{:.6},{}",
+            c.case, c.mode, c.services, c.endpoints, c.position, c.metric, c.unit, c.measured, c.predicted, c.error, c.work
+        );
+    }
+    out
+}
