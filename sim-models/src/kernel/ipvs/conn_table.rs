@@ -108,6 +108,10 @@ impl ConnTable {
     pub fn is_empty(&self) -> bool {
         self.live == 0
     }
+    /// Persistence templates; walks the whole table.
+    pub fn template_count(&self) -> usize {
+        self.conns.iter().filter(|c| c.live && c.state == ConnState::Template).count()
+    }
     /// Number of buckets.
     pub fn buckets(&self) -> usize {
         self.heads.len()

@@ -23,3 +23,6 @@ pub use graceful::GracefulTermination;
 pub use server::{Forwarding, RealServer, SchedulerFlags, ServiceKey, VirtualServer};
 pub use services::{Service, ServiceError, Services};
 pub use state::{IpvsConfig, IpvsState, IpvsVerdict};
+
+#[cfg(test)]
+mod tests;

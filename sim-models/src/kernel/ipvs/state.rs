@@ -266,6 +266,11 @@ impl IpvsState {
         self.conns.len()
     }
 
+    /// Persistence templates among them.
+    pub fn template_count(&self) -> usize {
+        self.conns.template_count()
+    }
+
     /// Forgets every cached route, as any change of the routing table makes the kernel do.
     pub fn drop_routes(&mut self) {
         self.slots.iter_mut().for_each(|slot| slot.route_cached = false);
