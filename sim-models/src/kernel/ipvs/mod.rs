@@ -1,5 +1,28 @@
-//! IPVS.
+//! IPVS: virtual servers in a hash table, connections in another, a scheduler between them.
+//!
+//! Source: `net/netfilter/ipvs/`, Linux 6.12. What is written is [`VirtualServer`]s; every node whose servers
+//! are equal shares one [`Services`]; what a node's own packets make (connections, counters, scheduler
+//! cursors, cached routes) is its [`IpvsState`]. A packet to a Service address is delivered to kube-ipvs0, so
+//! it passes INPUT, is looked up twice here (as a reply, then as a request), translated and sent on through
+//! OUTPUT's hooks; replies are translated in FORWARD.
+//!
+//! Left out: direct routing and tunnelling, firewall-mark services, FTP's helper, synchronisation to a backup,
+//! ICMP errors about connections.
 
-/// One virtual server.
-#[derive(Clone, Debug)]
-pub struct VirtualServer {}
+pub mod conn_table;
+pub mod graceful;
+pub mod print;
+pub mod scheduler;
+mod server;
+pub mod service_table;
+mod services;
+mod state;
+pub mod tcp_state;
+
+pub use graceful::GracefulTermination;
+pub use server::{Forwarding, RealServer, SchedulerFlags, ServiceKey, VirtualServer};
+pub use services::{Service, ServiceError, Services};
+pub use state::{IpvsConfig, IpvsState, IpvsVerdict};
+
+#[cfg(test)]
+mod tests;

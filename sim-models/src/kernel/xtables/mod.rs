@@ -14,7 +14,7 @@ use super::hook::Hook;
 use ipnet::IpNet;
 use sim_core::classify::{Family, Proto};
 use smallvec::SmallVec;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// The tables, with the hooks they attach to and their priorities (`net/ipv4/netfilter/iptable_*.c`).
@@ -155,6 +155,20 @@ pub enum Match {
     },
     /// `-m nfacct`: counts in a named object, always true.
     Nfacct(Arc<str>),
+    /// `-m physdev --physdev-is-in`: came in through a port of a bridge, which needs br_netfilter.
+    PhysdevIsIn {
+        /// Negated.
+        invert: bool,
+    },
+    /// `-m ipvs --vaddr A --vproto P --vport N`: belongs to an IPVS connection of that virtual server.
+    IpvsVirtual {
+        /// Its address.
+        addr: IpAddr,
+        /// Its port.
+        port: u16,
+        /// Its protocol.
+        proto: Proto,
+    },
 }
 
 /// States of `--ctstate`, as a set.

@@ -1,0 +1,34 @@
+//! `ipset save`: what `ipset restore` reads back.
+//!
+//! Departure: newer versions print `bucketsize` and `initval` too; here only what kube-proxy gave.
+
+use super::{IpSet, SetKind};
+use sim_core::classify::Family;
+use std::fmt::Write as _;
+
+/// Number of buckets that a hash set starts with, kube-proxy's and ipset's default.
+pub const HASHSIZE: u32 = 1024;
+
+/// The sets as `create` lines, then their elements as `add` lines, set by set.
+pub fn save(sets: &[IpSet]) -> String {
+    let mut out = String::new();
+    for set in sets {
+        let family = match set.family {
+            Family::Ipv4 => "inet",
+            Family::Ipv6 => "inet6",
+        };
+        match set.kind {
+            SetKind::BitmapPort => writeln!(out, "create {} bitmap:port range 0-65535", set.name),
+            kind => writeln!(
+                out,
+                "create {} {kind} family {family} hashsize {HASHSIZE} maxelem {}",
+                set.name, set.maxelem
+            ),
+        }
+        .expect("a string takes all");
+        for element in &set.elements {
+            writeln!(out, "add {} {element}", set.name).expect("a string takes all");
+        }
+    }
+    out
+}

@@ -1,0 +1,67 @@
+//! `wrr`: in turn, by weight (`ip_vs_wrr.c`).
+//!
+//! Goes round choosing whoever weighs at least the current weight, which falls by the greatest common divisor
+//! with each round from the maximum down. Any change of the list restarts at its head.
+
+use super::{Dest, DestChange, ScheduleCx, Scheduler, gcd_of_weights};
+
+/// Weighted round robin.
+#[derive(Debug, Default)]
+pub struct WeightedRoundRobin {
+    last: Option<usize>,
+    /// Weight that a destination must have now.
+    current: u32,
+    /// Where `current` starts: the maximum, less the divisor, plus 1.
+    top: u32,
+    step: u32,
+    /// False until the first destinations were seen.
+    started: bool,
+}
+
+impl WeightedRoundRobin {
+    fn restart(&mut self, dests: &[Dest]) {
+        self.last = None;
+        self.step = gcd_of_weights(dests);
+        let max = dests.iter().map(|d| d.weight).max().unwrap_or(0);
+        self.top = if max == 0 { 0 } else { max - (self.step - 1) };
+        if self.current > self.top || self.current == 0 {
+            self.current = self.top;
+        } else if self.step > 1 {
+            // Keep the round, on the new divisor's grid.
+            self.current = (self.current / self.step) * self.step + 1;
+        }
+        self.started = true;
+    }
+}
+
+impl Scheduler for WeightedRoundRobin {
+    fn schedule(&mut self, cx: &mut ScheduleCx<'_>, dests: &[Dest]) -> Option<usize> {
+        if !self.started {
+            self.restart(dests);
+        }
+        if self.top == 0 {
+            return None;
+        }
+        let mut looked = 0;
+        // Ends: `current` returns to the top, which the heaviest destination reaches.
+        loop {
+            for at in self.last.map_or(0, |at| at + 1)..dests.len() {
+                looked += 1;
+                if dests[at].weight >= self.current {
+                    self.last = Some(at);
+                    cx.looked_at(looked);
+                    return Some(at);
+                }
+            }
+            self.last = None;
+            self.current = match self.current.checked_sub(self.step) {
+                None | Some(0) => self.top,
+                Some(lower) => lower,
+            };
+        }
+    }
+
+    fn changed(&mut self, dests: &[Dest], _change: DestChange) {
+        self.restart(dests);
+    }
+}

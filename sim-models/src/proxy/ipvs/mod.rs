@@ -1,0 +1,194 @@
+//! The ipvs mode: virtual servers, addresses on kube-ipvs0, ipsets and a fixed set of iptables rules.
+//!
+//! Source: Kubernetes 1.36 `pkg/proxy/ipvs/proxier.go:syncProxyRules` and `syncEndpoint`. Every sync writes
+//! everything. A Service whose Local policy finds no local endpoint falls back to the cluster's.
+//!
+//! Left out: `nodePortAddresses` (all addresses of the node are used), `excludeCIDRs`, addresses of the node
+//! that its Node object does not list. Where two Services share an address and port the later one's real
+//! servers stay, as in kube-proxy, where "later" is random. Order is that of the objects.
+
+mod sets;
+mod tables;
+
+use crate::config::ProxyConfig;
+use crate::kernel::ipset::SetEntry;
+use crate::kernel::ipvs::{RealServer, SchedulerFlags, VirtualServer};
+use crate::kernel::rules::NodeRules;
+use crate::kube::{ProxyObjects, ServicePort};
+use ipnet::IpNet;
+use sets::{Set, Sets};
+use sim_core::classify::{Family, Proto};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// Which of two slightly different rulesets to build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// What kube-proxy 1.36 writes.
+    KubeProxy,
+    /// What the cost profiles were calibrated on.
+    Measured,
+}
+
+/// What kube-proxy writes in ipvs mode for one family.
+pub fn build(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
+    build_shape(objects, config, family, Shape::KubeProxy)
+}
+
+/// The shape that the cost profiles were calibrated on: larger and fewer ipsets, a hairpin rule even without
+/// hairpin elements, no DROP at the end of the source-range chain. For checking the calibration only.
+pub fn build_measured_shape(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
+    build_shape(objects, config, family, Shape::Measured)
+}
+
+fn build_shape(objects: &ProxyObjects, config: &ProxyConfig, family: Family, shape: Shape) -> NodeRules {
+    let mut builder = Builder {
+        config,
+        node_ips: &objects.node_ips,
+        sets: Sets::new(family),
+        servers: Vec::new(),
+        by_key: BTreeMap::new(),
+        bound: Vec::new(),
+        is_bound: BTreeSet::new(),
+        no_node_access: Vec::new(),
+    };
+    for port in &objects.ports {
+        builder.service_port(port);
+    }
+    let Builder { mut sets, servers, bound, no_node_access, .. } = builder;
+    bound.iter().for_each(|&addr| sets.insert(Set::IpvsIps, SetEntry::Ip(addr)));
+    NodeRules {
+        xtables: tables::write(&sets, &no_node_access, config, family, shape),
+        nftables: None,
+        ipvs: servers,
+        ipsets: match shape {
+            Shape::KubeProxy => sets.into_all(),
+            Shape::Measured => sets.into_measured(),
+        },
+        dummy_addrs: bound,
+    }
+}
+
+struct Builder<'a> {
+    config: &'a ProxyConfig,
+    node_ips: &'a [IpAddr],
+    sets: Sets,
+    servers: Vec<VirtualServer>,
+    by_key: BTreeMap<(IpAddr, u16, Proto), usize>,
+    bound: Vec<IpAddr>,
+    is_bound: BTreeSet<IpAddr>,
+    no_node_access: Vec<tables::NoNodeAccess>,
+}
+
+impl Builder<'_> {
+    fn service_port(&mut self, svc: &ServicePort) {
+        let lists = [&svc.endpoints.reachable, &svc.endpoints.cluster, &svc.endpoints.local];
+        for local in lists.into_iter().flatten().filter(|ep| ep.is_local) {
+            let (ip, port) = (local.addr.ip(), local.addr.port());
+            self.sets.insert(Set::LoopBack, SetEntry::IpPortIp(ip, svc.proto, port, ip));
+        }
+        self.sets.insert(Set::ClusterIp, SetEntry::IpPort(svc.cluster_ip, svc.proto, svc.port));
+        self.server(svc, svc.cluster_ip, svc.port, svc.internal_local);
+        self.bind(svc.cluster_ip);
+
+        for &addr in &svc.external_ips {
+            let set = if svc.external_local { Set::ExternalIpLocal } else { Set::ExternalIp };
+            self.sets.insert(set, SetEntry::IpPort(addr, svc.proto, svc.port));
+            self.server(svc, addr, svc.port, svc.external_local);
+            self.bind_unless_node(addr);
+        }
+        for &addr in &svc.load_balancer_vips {
+            self.load_balancer(svc, addr);
+            self.server(svc, addr, svc.port, svc.external_local);
+            self.bind_unless_node(addr);
+        }
+        if svc.node_port != 0 {
+            self.node_port(svc);
+        }
+        if svc.health_check_node_port != 0 {
+            self.sets.insert(Set::HealthCheckNodePort, SetEntry::Port(svc.health_check_node_port));
+        }
+    }
+
+    fn load_balancer(&mut self, svc: &ServicePort, addr: IpAddr) {
+        let entry = SetEntry::IpPort(addr, svc.proto, svc.port);
+        self.sets.insert(Set::LoadBalancer, entry);
+        if svc.external_local {
+            self.sets.insert(Set::LoadBalancerLocal, entry);
+        }
+        if svc.source_ranges.is_empty() {
+            return;
+        }
+        self.sets.insert(Set::LoadBalancerFw, entry);
+        for range in &svc.source_ranges {
+            let from = SetEntry::IpPortNet(addr, svc.proto, svc.port, range.trunc());
+            self.sets.insert(Set::LoadBalancerSourceCidr, from);
+        }
+        let allows = |range: &IpNet| self.node_ips.first().is_some_and(|ip| range.contains(ip));
+        if svc.source_ranges.iter().any(allows) {
+            // The node reaches the address from the address itself, which is on its own device.
+            let from = SetEntry::IpPortIp(addr, svc.proto, svc.port, addr);
+            self.sets.insert(Set::LoadBalancerSourceIp, from);
+        } else {
+            self.no_node_access.push((addr, svc.proto, svc.port));
+        }
+    }
+
+    fn node_port(&mut self, svc: &ServicePort) {
+        if self.node_ips.is_empty() {
+            return;
+        }
+        let (all, local) = Set::node_ports(svc.proto);
+        let entries: Vec<SetEntry> = match svc.proto {
+            Proto::Sctp => {
+                self.node_ips.iter().map(|&ip| SetEntry::IpPort(ip, svc.proto, svc.node_port)).collect()
+            }
+            _ => vec![SetEntry::Port(svc.node_port)],
+        };
+        for entry in entries {
+            self.sets.insert(all, entry);
+            if svc.external_local {
+                self.sets.insert(local, entry);
+            }
+        }
+        for &ip in self.node_ips {
+            self.server(svc, ip, svc.node_port, svc.external_local);
+        }
+    }
+
+    fn server(&mut self, svc: &ServicePort, addr: IpAddr, port: u16, only_local: bool) {
+        let lists = &svc.endpoints;
+        let endpoints = if only_local && !lists.local.is_empty() { &lists.local } else { &lists.cluster };
+        let server = VirtualServer {
+            addr,
+            port,
+            proto: svc.proto,
+            scheduler: self.config.scheduler.as_str().into(),
+            // kube-proxy asks for the port in the hash for mh alone.
+            flags: SchedulerFlags { port: self.config.scheduler == "mh", fallback: false },
+            persistence_seconds: svc.affinity_seconds,
+            real: endpoints.iter().map(|ep| RealServer::new(ep.addr)).collect(),
+        };
+        match self.by_key.get(&(addr, port, svc.proto)) {
+            Some(&at) => self.servers[at] = server,
+            None => {
+                self.by_key.insert((addr, port, svc.proto), self.servers.len());
+                self.servers.push(server);
+            }
+        }
+    }
+
+    fn bind(&mut self, addr: IpAddr) {
+        if self.is_bound.insert(addr) {
+            self.bound.push(addr);
+        }
+    }
+    fn bind_unless_node(&mut self, addr: IpAddr) {
+        if !self.node_ips.contains(&addr) {
+            self.bind(addr);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
