@@ -3,8 +3,8 @@
 //! A scenario's plan produces one [`WorldConfig`] per sweep point and mode.
 
 use crate::kube::objects::Objects;
-use sim_core::units::SimSpan;
 use ipnet::IpNet;
+use sim_core::units::SimSpan;
 use std::sync::Arc;
 
 /// One simulated cluster under one proxy mode.

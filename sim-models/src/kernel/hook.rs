@@ -29,7 +29,8 @@ pub enum Hook {
 
 impl Hook {
     /// All hooks in the kernel's order.
-    pub const ALL: [Hook; 5] = [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
+    pub const ALL: [Hook; 5] =
+        [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
 
     /// The name of the built-in chain that xtables gives this hook.
     pub fn chain_name(self) -> &'static str {

@@ -4,8 +4,8 @@
 
 pub mod objects;
 
-use sim_core::classify::Proto;
 use ipnet::IpNet;
+use sim_core::classify::Proto;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 

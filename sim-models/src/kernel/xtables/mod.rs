@@ -3,9 +3,9 @@
 //! This file is the shared form: what `proxy` builds, [`print`] prints, [`layout`] measures and [`compile`]
 //! turns into the linear table that [`walk`] evaluates. Both address families use the same types.
 
-use sim_core::classify::{Family, Proto};
 use super::hook::Hook;
 use ipnet::IpNet;
+use sim_core::classify::{Family, Proto};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -3,7 +3,9 @@
 use super::base::{addr_in, mark_statement};
 use super::names::{endpoint_base, service_base};
 use super::{Sets, Shape};
-use crate::kernel::nftables::{ChainId, Element, Field, Key, KeyType, KeyValue, Rule, Set, SetId, Statement, Table, Verdict};
+use crate::kernel::nftables::{
+    ChainId, Element, Field, Key, KeyType, KeyValue, Rule, Set, SetId, Statement, Table, Verdict,
+};
 use crate::kube::{Endpoint, ServicePort};
 use ipnet::IpNet;
 use smallvec::smallvec;
@@ -129,8 +131,7 @@ pub(super) fn elements(
     }
     let reject = table.add_chain("reject-chain");
     let nothing = if port.endpoints.has_any { Verdict::Drop } else { Verdict::Goto(reject) };
-    let comment: Option<Arc<str>> =
-        (!needs.internal || !needs.external).then(|| port.full_name().into());
+    let comment: Option<Arc<str>> = (!needs.internal || !needs.external).then(|| port.full_name().into());
     let at = |ip: IpAddr| -> Key {
         smallvec![KeyValue::Addr(ip), KeyValue::Proto(port.proto), KeyValue::Service(port.port)]
     };

@@ -1,0 +1,5 @@
+//! kube-proxy's nftables mode from outside: what it writes, and what packets do in it.
+
+mod packets;
+mod rulesets;
+mod support;
