@@ -1,3 +1,5 @@
 //! Proxy modes: from resolved Services to the kernel's rules.
 
+pub mod iptables;
+pub mod names;
 pub mod nftables;
