@@ -4,10 +4,10 @@
 //! Of the blob only the cache line in which each part lies is kept: 8 bytes of head, per rule 8 bytes and its
 //! expressions, 40 bytes of end marker. Blobs start on a line of their own (their slab classes do).
 
+use super::Rule;
 use super::expr::Expr;
 use super::linearize::linearize;
 use super::set::{Backend, derive_seed};
-use super::Rule;
 use sim_core::classify::Family;
 
 /// Bytes before the first rule.

@@ -313,7 +313,13 @@ impl Table {
 
     /// Appends an element without looking for an equal key: for a builder that knows its keys differ or
     /// removes duplicates afterwards with [`Set::keep_last`].
-    pub fn push_element(&mut self, set: SetId, key: Key, verdict: Option<Verdict>, comment: Option<Arc<str>>) {
+    pub fn push_element(
+        &mut self,
+        set: SetId,
+        key: Key,
+        verdict: Option<Verdict>,
+        comment: Option<Arc<str>>,
+    ) {
         self.sets[set.0 as usize].elements.push(Element { key, verdict, comment });
     }
 

@@ -1,1 +1,268 @@
-//! Text.
+//! The text of `nft list table`, as nft 1.0.6 prints it (nftables `src/rule.c:table_print`, `src/expression.c`).
+//!
+//! Sets come before chains, both in creation order. Elements come in insertion order, where nft prints the order
+//! of the kernel's hash table. One thing of nft's is reproduced knowingly: it drops the `addr . port` of
+//! `dnat ip addr . port to numgen ...`.
+
+use super::set::rbtree;
+use super::{Base, Chain, Element, Field, KeyType, KeyValue, Rule, Set, Statement, Table, Verdict};
+use crate::kernel::hook::{ChainKind, Hook};
+use ipnet::IpNet;
+use sim_core::classify::Family;
+use std::fmt::{self, Display, Formatter, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+impl Display for Table {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "table {} {} {{", family(self.family), self.name)?;
+        if let Some(c) = &self.comment {
+            writeln!(f, "\tcomment \"{c}\"")?;
+        }
+        let mut blank = false;
+        for set in &self.sets {
+            f.write_str(if blank { "\n" } else { "" })?;
+            self.set(set, f)?;
+            blank = true;
+        }
+        for chain in &self.chains {
+            f.write_str(if blank { "\n" } else { "" })?;
+            self.print_chain(chain, f)?;
+            blank = true;
+        }
+        f.write_str("}\n")
+    }
+}
+
+fn family(f: Family) -> &'static str {
+    if f == Family::Ipv4 { "ip" } else { "ip6" }
+}
+
+/// A rule with what its numbers refer to.
+pub struct RuleText<'a>(pub &'a Table, pub &'a Rule);
+
+impl Display for RuleText<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (i, s) in self.1.statements.iter().enumerate() {
+            f.write_str(if i > 0 { " " } else { "" })?;
+            self.0.statement(s, f)?;
+        }
+        match &self.1.comment {
+            Some(c) => write!(f, " comment \"{c}\""),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Table {
+    fn set(&self, set: &Set, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\t{} {} {{", if set.is_map { "map" } else { "set" }, set.name)?;
+        let types: Vec<_> = set.key.iter().map(|k| self.key_type(*k)).collect();
+        let verdict = if set.is_map { " : verdict" } else { "" };
+        writeln!(f, "\t\ttype {}{verdict}", types.join(" . "))?;
+        if let Some(seconds) = set.timeout_seconds {
+            let size = super::set::dynamic::DEFAULT_SIZE;
+            writeln!(f, "\t\tsize {size}\n\t\tflags dynamic,timeout\n\t\ttimeout {}", timeout(seconds))?;
+        }
+        if let Some(c) = &set.comment {
+            writeln!(f, "\t\tcomment \"{c}\"")?;
+        }
+        if !set.elements.is_empty() {
+            // nft puts two IPv4 addresses on a line and anything longer on a line of its own.
+            let short = !set.is_map && set.key[..] == [KeyType::Addr] && self.family == Family::Ipv4;
+            f.write_str("\t\telements = { ")?;
+            for (i, e) in set.elements.iter().enumerate() {
+                f.write_str(match i {
+                    0 => "",
+                    _ if short && i % 2 == 1 => ", ",
+                    _ => ",\n\t\t\t     ",
+                })?;
+                self.element(e, f)?;
+            }
+            f.write_str(" }\n")?;
+        }
+        f.write_str("\t}\n")
+    }
+
+    fn key_type(&self, k: KeyType) -> &'static str {
+        match k {
+            KeyType::Addr if self.family == Family::Ipv4 => "ipv4_addr",
+            KeyType::Addr => "ipv6_addr",
+            KeyType::Proto => "inet_proto",
+            KeyType::Service => "inet_service",
+        }
+    }
+
+    fn element(&self, e: &Element, f: &mut Formatter<'_>) -> fmt::Result {
+        for (i, v) in e.key.iter().enumerate() {
+            f.write_str(if i > 0 { " . " } else { "" })?;
+            match v {
+                KeyValue::Addr(a) => write!(f, "{a}")?,
+                KeyValue::Proto(p) => write!(f, "{p}")?,
+                KeyValue::Service(p) => write!(f, "{p}")?,
+            }
+        }
+        if let Some(c) = &e.comment {
+            write!(f, " comment \"{c}\"")?;
+        }
+        if let Some(v) = e.verdict {
+            f.write_str(" : ")?;
+            self.verdict(v, f)?;
+        }
+        Ok(())
+    }
+
+    fn print_chain(&self, chain: &Chain, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\tchain {} {{", chain.name)?;
+        if let Some(c) = &chain.comment {
+            writeln!(f, "\t\tcomment \"{c}\"")?;
+        }
+        if let Some(b) = &chain.base {
+            let kind = if b.kind == ChainKind::Nat { "nat" } else { "filter" };
+            let hook = b.hook.chain_name().to_lowercase();
+            writeln!(f, "\t\ttype {kind} hook {hook} priority {}; policy accept;", priority(b))?;
+        }
+        for rule in &chain.rules {
+            writeln!(f, "\t\t{}", RuleText(self, rule))?;
+        }
+        f.write_str("\t}\n")
+    }
+
+    fn verdict(&self, v: Verdict, f: &mut Formatter<'_>) -> fmt::Result {
+        match v {
+            Verdict::Jump(c) => write!(f, "jump {}", self.chain(c).name),
+            Verdict::Goto(c) => write!(f, "goto {}", self.chain(c).name),
+            Verdict::Return => f.write_str("return"),
+            Verdict::Accept => f.write_str("accept"),
+            Verdict::Drop => f.write_str("drop"),
+        }
+    }
+
+    fn field(&self, field: Field) -> &'static str {
+        match (field, self.family) {
+            (Field::SrcAddr, Family::Ipv4) => "ip saddr",
+            (Field::SrcAddr, Family::Ipv6) => "ip6 saddr",
+            (Field::DstAddr, Family::Ipv4) => "ip daddr",
+            (Field::DstAddr, Family::Ipv6) => "ip6 daddr",
+            (Field::L4Proto, _) => "meta l4proto",
+            (Field::DstPort, _) => "th dport",
+        }
+    }
+
+    fn fields(&self, fields: &[Field]) -> String {
+        fields.iter().map(|x| self.field(*x)).collect::<Vec<_>>().join(" . ")
+    }
+
+    fn statement(&self, s: &Statement, f: &mut Formatter<'_>) -> fmt::Result {
+        match s {
+            Statement::CtStateNew => f.write_str("ct state new"),
+            Statement::CtStatusDnat => f.write_str("ct status dnat"),
+            Statement::MarkTest { mask, set } => {
+                write!(f, "meta mark & {mask:#010x} {} 0x00000000", if *set { "!=" } else { "==" })
+            }
+            Statement::Addr { field, net, negate } => {
+                f.write_str(self.field(*field))?;
+                f.write_str(if *negate { " != " } else { " " })?;
+                network(*net, f)
+            }
+            Statement::AddrIn { field, nets, negate } => {
+                f.write_str(self.field(*field))?;
+                f.write_str(if *negate { " != { " } else { " { " })?;
+                for (i, range) in rbtree::merge(nets).into_iter().enumerate() {
+                    f.write_str(if i > 0 { ", " } else { "" })?;
+                    self.range(range, f)?;
+                }
+                f.write_str(" }")
+            }
+            Statement::InSet { fields, set } => {
+                write!(f, "{} @{}", self.fields(fields), self.sets[set.0 as usize].name)
+            }
+            Statement::Vmap { fields, map } => {
+                write!(f, "{} vmap @{}", self.fields(fields), self.sets[map.0 as usize].name)
+            }
+            Statement::L4Proto(p) => write!(f, "meta l4proto {p}"),
+            Statement::DstPort(p, port) => write!(f, "{p} dport {port}"),
+            Statement::FibLocal { field } => {
+                write!(f, "fib {} type local", if *field == Field::SrcAddr { "saddr" } else { "daddr" })
+            }
+            Statement::MarkOr(m) => write!(f, "meta mark set meta mark | {m:#010x}"),
+            Statement::MarkXor(m) => write!(f, "meta mark set meta mark ^ {m:#010x}"),
+            Statement::NumgenVmap(verdicts) => {
+                write!(f, "numgen random mod {} vmap {{ ", verdicts.len())?;
+                for (i, v) in verdicts.iter().enumerate() {
+                    write!(f, "{}{i} : ", if i > 0 { ", " } else { "" })?;
+                    self.verdict(*v, f)?;
+                }
+                f.write_str(" }")
+            }
+            Statement::Dnat(to) => write!(f, "dnat to {to}"),
+            Statement::DnatNumgen(to) => {
+                write!(f, "dnat {} to numgen random mod {} map {{ ", family(self.family), to.len())?;
+                for (i, to) in to.iter().enumerate() {
+                    let (ip, port) = (SocketAddr::ip(to), to.port());
+                    write!(f, "{}{i} : {ip} . {port}", if i > 0 { ", " } else { "" })?;
+                }
+                f.write_str(" }")
+            }
+            Statement::Masquerade { fully_random: true } => f.write_str("masquerade fully-random"),
+            Statement::Masquerade { fully_random: false } => f.write_str("masquerade"),
+            Statement::Update { set, field } => {
+                write!(f, "update @{} {{ {} }}", self.sets[set.0 as usize].name, self.field(*field))
+            }
+            Statement::Verdict(v) => self.verdict(*v, f),
+            Statement::Reject => f.write_str("reject"),
+        }
+    }
+
+    /// One merged range: an address, a prefix if the range is one, or `a-b`.
+    fn range(&self, (from, to): (u128, u128), f: &mut Formatter<'_>) -> fmt::Result {
+        let bits = if self.family == Family::Ipv4 { 32 } else { 128 };
+        let addr = |n: u128| -> IpAddr {
+            match self.family {
+                Family::Ipv4 => Ipv4Addr::from_bits(u32::try_from(n).expect("an IPv4 address")).into(),
+                Family::Ipv6 => Ipv6Addr::from_bits(n).into(),
+            }
+        };
+        let host_bits = (to - from).count_ones();
+        let is_prefix = (to - from).trailing_ones() == host_bits && from.trailing_zeros() >= host_bits;
+        if is_prefix {
+            let prefix = bits - u8::try_from(host_bits).expect("at most 128 bits");
+            return network(IpNet::new(addr(from), prefix).expect("a prefix"), f);
+        }
+        write!(f, "{}-{}", addr(from), addr(to))
+    }
+}
+
+/// A network; one of full length as an address.
+fn network(net: IpNet, f: &mut Formatter<'_>) -> fmt::Result {
+    if net.prefix_len() == net.max_prefix_len() { write!(f, "{}", net.addr()) } else { write!(f, "{net}") }
+}
+
+/// Priorities have names that depend on the hook (`src/rule.c:std_prios`).
+fn priority(b: &Base) -> String {
+    let named = match b.hook {
+        Hook::Prerouting => [("dstnat", -100), ("filter", 0)],
+        Hook::Postrouting => [("srcnat", 100), ("filter", 0)],
+        _ => [("filter", 0), ("filter", 0)],
+    };
+    for (name, at) in named {
+        let off = b.priority - at;
+        if off == 0 {
+            return name.to_owned();
+        }
+        if off.abs() <= 10 {
+            return format!("{name} {} {}", if off < 0 { '-' } else { '+' }, off.abs());
+        }
+    }
+    b.priority.to_string()
+}
+
+/// Seconds as days, hours, minutes and seconds without the parts that are zero.
+fn timeout(seconds: u32) -> String {
+    let mut out = String::new();
+    let parts =
+        [(seconds / 86_400, 'd'), (seconds / 3600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
+    for (n, unit) in parts.into_iter().filter(|(n, _)| *n > 0) {
+        write!(out, "{n}{unit}").expect("a string takes any text");
+    }
+    if out.is_empty() { "0s".to_owned() } else { out }
+}

@@ -5,6 +5,7 @@
 
 pub mod compile;
 pub mod layout;
+pub mod print;
 pub mod recent;
 pub mod walk;
 

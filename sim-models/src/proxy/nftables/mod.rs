@@ -10,7 +10,6 @@
 //! which kube-proxy empties at once and deletes a second later, are not kept.
 
 mod base;
-pub mod names;
 mod service;
 mod update;
 

@@ -1,10 +1,12 @@
 //! The chains, sets and elements of one service port (`pkg/proxy/nftables/proxier.go:syncProxyRules`).
 
 use super::base::{addr_in, mark_statement};
-use super::names::{endpoint_base, service_base};
 use super::{Sets, Shape};
-use crate::kernel::nftables::{ChainId, Element, Field, Key, KeyType, KeyValue, Rule, Set, SetId, Statement, Table, Verdict};
+use crate::kernel::nftables::{
+    ChainId, Element, Field, Key, KeyType, KeyValue, Rule, Set, SetId, Statement, Table, Verdict,
+};
 use crate::kube::{Endpoint, ServicePort};
+use crate::proxy::names::{nft_endpoint_base as endpoint_base, nft_service_base as service_base};
 use ipnet::IpNet;
 use smallvec::smallvec;
 use std::net::IpAddr;
@@ -30,17 +32,12 @@ pub(super) struct Needs {
 impl Needs {
     pub(super) fn of(port: &ServicePort) -> Self {
         let e = &port.endpoints;
-        let accessible =
-            port.node_port != 0 || !port.external_ips.is_empty() || !port.load_balancer_vips.is_empty();
-        let uses_cluster = !port.internal_local || accessible;
-        let uses_local = port.internal_local || (port.external_local && accessible);
-        let usable = |local: bool| e.has_any && (!local || !e.local.is_empty());
         Needs {
-            internal: usable(port.internal_local),
-            external: usable(port.external_local),
-            cluster_chain: uses_cluster && !e.cluster.is_empty(),
-            local_chain: uses_local && !e.local.is_empty(),
-            external_chain: e.has_any && accessible,
+            internal: port.has_internal_endpoints(),
+            external: port.has_external_endpoints(),
+            cluster_chain: port.uses_cluster_endpoints() && !e.cluster.is_empty(),
+            local_chain: port.uses_local_endpoints() && !e.local.is_empty(),
+            external_chain: e.has_any && port.externally_accessible(),
             firewall_chain: !port.load_balancer_vips.is_empty() && !port.source_ranges.is_empty(),
         }
     }
@@ -129,8 +126,7 @@ pub(super) fn elements(
     }
     let reject = table.add_chain("reject-chain");
     let nothing = if port.endpoints.has_any { Verdict::Drop } else { Verdict::Goto(reject) };
-    let comment: Option<Arc<str>> =
-        (!needs.internal || !needs.external).then(|| port.full_name().into());
+    let comment: Option<Arc<str>> = (!needs.internal || !needs.external).then(|| port.full_name().into());
     let at = |ip: IpAddr| -> Key {
         smallvec![KeyValue::Addr(ip), KeyValue::Proto(port.proto), KeyValue::Service(port.port)]
     };

@@ -203,6 +203,8 @@ impl Rhash {
     /// Set and rhashtable (232 bytes), bucket table (64 and 8 a bucket), elements.
     pub fn memory_bytes(&self) -> u64 {
         let table = slab_class(64 + 8 * u32::try_from(self.heads.len()).expect("small"));
-        u64::from(slab_class(SET_BYTES + 232)) + u64::from(table) + u64::from(self.len) * u64::from(self.layout.class)
+        u64::from(slab_class(SET_BYTES + 232))
+            + u64::from(table)
+            + u64::from(self.len) * u64::from(self.layout.class)
     }
 }

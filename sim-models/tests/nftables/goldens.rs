@@ -1,0 +1,95 @@
+//! The table against what kube-proxy 1.36.2 wrote for the same objects (kernel 6.18, nft 1.0.6, node `node-a`), case
+//! by case in `tests/kube-proxy/`.
+//!
+//! kube-proxy visits Services in random order and nft lists elements in hash order. So chains and sets are compared
+//! by name and elements as a set; everything inside a chain is compared exactly, and so is the order of the
+//! sets and chains that do not belong to a Service.
+
+use ipnet::IpNet;
+use sim_core::classify::Family;
+use sim_models::kube::import::import;
+use sim_models::kube::resolve::resolve;
+use sim_models::proxy::nftables::build;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Blocks of one table by their first line, and the first lines of the fixed ones in order.
+#[derive(Debug, Default, PartialEq)]
+struct Listing {
+    blocks: BTreeMap<String, Vec<String>>,
+    order: Vec<String>,
+}
+
+/// The tables of a listing by their first line.
+fn parse(text: &str) -> BTreeMap<String, Listing> {
+    let mut out = BTreeMap::<String, Listing>::new();
+    let (mut table, mut block) = (String::new(), String::new());
+    let text = text.replace(",\n\t\t\t     ", ", ");
+    for line in text.lines().filter(|l| !["", "}", "\t}"].contains(l)) {
+        if line.starts_with("table ") {
+            table = line.to_owned();
+            out.insert(table.clone(), Listing::default());
+            block = "head".to_owned();
+            continue;
+        }
+        let listing = out.get_mut(&table).unwrap();
+        if line.ends_with(" {") && line.starts_with('\t') && !line.starts_with("\t\t") {
+            block = line.to_owned();
+            if !line.contains('/') {
+                listing.order.push(block.clone());
+            }
+            listing.blocks.insert(block.clone(), Vec::new());
+        } else if let Some(elements) = line.strip_prefix("\t\telements = { ") {
+            let mut elements: Vec<_> =
+                elements.strip_suffix(" }").unwrap().split(", ").map(str::to_owned).collect();
+            elements.sort();
+            listing.blocks.get_mut(&block).unwrap().extend(elements);
+        } else {
+            listing.blocks.entry(block.clone()).or_default().push(line.to_owned());
+        }
+    }
+    out
+}
+
+fn compare(case: &str, ours: &Listing, theirs: &Listing) {
+    assert_eq!(ours.order, theirs.order, "{case}: fixed sets and chains");
+    for name in ours.blocks.keys().chain(theirs.blocks.keys()) {
+        assert_eq!(ours.blocks.get(name), theirs.blocks.get(name), "{case}: {name}");
+    }
+}
+
+fn read(path: PathBuf) -> String {
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn local_cidr(kube_proxy: &str, family: Family) -> Option<IpNet> {
+    let file: serde_json::Value = serde_json::from_str(kube_proxy).unwrap();
+    let cidrs = file["clusterCIDR"].as_str().unwrap().split(',').map(|c| c.parse::<IpNet>().unwrap());
+    cidrs.into_iter().find(|c| Family::of(c.addr()) == family)
+}
+
+#[test]
+fn tables_are_those_that_kube_proxy_wrote_for_the_same_objects() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kube-proxy");
+    let mut cases: Vec<_> = fs::read_dir(&root).unwrap().map(|e| e.unwrap().path()).collect();
+    cases.sort();
+    assert!(cases.len() >= 13, "recorded cases are missing: {cases:?}");
+    for folder in cases {
+        let case = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        // The objects of the large case are shared with the scenarios.
+        let shared = root.join("../../../scenarios/clusters").join(format!("{case}.json"));
+        let input = read(if shared.exists() { shared } else { folder.join("input.json") });
+        let objects = import(&input).unwrap_or_else(|errors| panic!("{case}: {errors:#?}"));
+        let recorded = parse(&read(folder.join("nft.txt")));
+        assert_eq!(recorded.len(), 2, "{case}: tables {:?}", recorded.keys());
+        let kube_proxy = read(folder.join("kube-proxy.nftables.yaml"));
+        for (family, name) in [(Family::Ipv4, "table ip kube-proxy {"), (Family::Ipv6, "table ip6 kube-proxy {")] {
+            let mut config = crate::support::config(36, "10.0.0.0/8");
+            config.local_cidr = local_cidr(&kube_proxy, family);
+            let table = build(&resolve(&objects, family, "node-a"), &config, family).nftables.unwrap();
+            let ours = parse(&table.to_string());
+            compare(&format!("{case} {family:?}"), &ours[name], &recorded[name]);
+        }
+    }
+}

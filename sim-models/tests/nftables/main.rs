@@ -1,0 +1,6 @@
+//! kube-proxy's nftables mode from outside: what it writes, and what packets do in it.
+
+mod goldens;
+mod packets;
+mod rulesets;
+mod support;

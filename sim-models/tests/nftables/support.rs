@@ -1,0 +1,155 @@
+//! Hand-made Services and a packet's way through the hooks, for tests of one mechanism.
+
+use sim_core::classify::{Family, Packet, Proto, Work};
+use sim_core::rng::Stream;
+use sim_core::units::{SimSpan, SimTime};
+use sim_models::config::ProxyConfig;
+use sim_models::kernel::hook::{CtState, Hook, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx};
+use sim_models::kernel::nftables::{DynamicSets, Engine};
+use sim_models::kube::{Endpoint, EndpointLists, ProxyObjects, ServicePort};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// kube-proxy's defaults in nftables mode.
+pub fn config(minor: u32, local_cidr: &str) -> ProxyConfig {
+    ProxyConfig {
+        mode: "nftables".into(),
+        kubernetes_minor: minor,
+        scheduler: "rr".into(),
+        masquerade_bit: 14,
+        masquerade_all: false,
+        local_cidr: Some(local_cidr.parse().unwrap()),
+        localhost_node_ports: false,
+        min_sync_period: SimSpan::from_secs(1),
+        sync_period: SimSpan::from_secs(30),
+    }
+}
+
+/// A TCP Service of the recorded kernel measurements: `ns-I/svc-0000I:http`, 172.20.0.(1+I):80.
+pub fn service(i: u32, endpoints: u32) -> ServicePort {
+    let ip = |base: u32, off: u32| IpAddr::V4(Ipv4Addr::from_bits(base + off));
+    let list: Vec<Endpoint> = (0..endpoints)
+        .map(|e| Endpoint {
+            addr: SocketAddr::new(ip(0x0a50_0100, i * endpoints + e), 8080),
+            is_local: i + e == 0,
+        })
+        .collect();
+    ServicePort {
+        namespace: format!("ns-{i}").as_str().into(),
+        name: format!("svc-{i:05}").as_str().into(),
+        port_name: "http".into(),
+        proto: Proto::Tcp,
+        cluster_ip: ip(0xac14_0001, i),
+        port: 80,
+        node_port: 0,
+        external_ips: Vec::new(),
+        load_balancer_vips: Vec::new(),
+        source_ranges: Vec::new(),
+        affinity_seconds: None,
+        internal_local: false,
+        external_local: false,
+        health_check_node_port: 0,
+        endpoints: EndpointLists {
+            local: list.iter().filter(|e| e.is_local).cloned().collect(),
+            has_any: !list.is_empty(),
+            reachable: list.clone(),
+            cluster: list,
+        },
+    }
+}
+
+/// Such Services on a node with this address.
+pub fn objects(services: u32, endpoints: u32, node_ip: &str) -> ProxyObjects {
+    ProxyObjects {
+        ports: (0..services).map(|i| service(i, endpoints)).collect(),
+        service_cidrs: vec!["172.20.0.0/14".parse().unwrap()],
+        node_ips: vec![node_ip.parse().unwrap()],
+    }
+}
+
+/// A SYN.
+pub fn syn(src: &str, dst: &str, dport: u16) -> Packet {
+    Packet::tcp_syn(src.parse().unwrap(), 40_000, dst.parse().unwrap(), dport)
+}
+
+/// A node that packets are sent through.
+pub struct Node {
+    /// Its rules.
+    pub engine: Engine,
+    /// Its affinity.
+    pub dynamic: DynamicSets,
+    /// Its addresses.
+    pub cx: NodeCx,
+    /// Its random numbers.
+    pub random: KernelRandom,
+    /// Time of the next packet.
+    pub now: SimTime,
+}
+
+/// What became of a packet.
+#[derive(Debug, PartialEq)]
+pub struct Outcome {
+    /// The last verdict.
+    pub verdict: HookVerdict,
+    /// New destination.
+    pub dnat: Option<SocketAddr>,
+    /// Source rewritten.
+    pub masquerade: bool,
+    /// What it took.
+    pub work: Work,
+}
+
+impl Node {
+    /// A node with these rules and addresses.
+    pub fn new(engine: Engine, local: &[&str]) -> Self {
+        let mut cx = NodeCx::default();
+        cx.local_addrs.extend(local.iter().map(|a| a.parse::<IpAddr>().unwrap()));
+        let random = KernelRandom::new(Stream::new(7, "node/0", "kernel"));
+        Node { engine, dynamic: DynamicSets::new(), cx, random, now: SimTime::ZERO }
+    }
+
+    /// The first packet of a connection from a pod or from outside: in through prerouting, then to this node
+    /// or onwards.
+    pub fn first_packet(&mut self, packet: Packet) -> Outcome {
+        let local = |packet: &Packet, node: &NodeCx| node.local_addrs.contains(&packet.dst);
+        let mut work = Work::new();
+        let mut cx = PacketCx {
+            packet,
+            ct_state: CtState::New,
+            ct_dnat: false,
+            in_iface: "veth0",
+            out_iface: "",
+            nat: NatRequest::default(),
+            node: &self.cx,
+            random: &mut self.random,
+            work: &mut work,
+        };
+        let mut hooks = self.engine.hooks();
+        hooks.sort_by_key(|h| h.priority);
+        let mut verdict = HookVerdict::Accept;
+        'path: for at in 0..3 {
+            let hook = match at {
+                0 => Hook::Prerouting,
+                1 if local(&cx.packet, &self.cx) => Hook::Input,
+                1 => Hook::Forward,
+                _ if local(&cx.packet, &self.cx) => break,
+                _ => Hook::Postrouting,
+            };
+            for h in hooks.iter().filter(|h| h.hook == hook) {
+                verdict = self.engine.run_at(h.id, &mut cx, Some(&mut self.dynamic), self.now);
+                if verdict != HookVerdict::Accept {
+                    break 'path;
+                }
+            }
+            if let (Hook::Prerouting, Some(to)) = (hook, cx.nat.dnat) {
+                cx.packet.dst = to.ip();
+                cx.packet.dport = to.port();
+                cx.ct_dnat = true;
+            }
+        }
+        let (dnat, masquerade) = (cx.nat.dnat, cx.nat.masquerade.is_some());
+        Outcome { verdict, dnat, masquerade, work }
+    }
+}
+
+/// IPv4, everywhere in these tests.
+pub const V4: Family = Family::Ipv4;
