@@ -1,8 +1,12 @@
 //! Kubernetes objects, and Services resolved to ports and endpoints as kube-proxy does.
 //!
-//! `objects` holds what kubectl prints; `resolve` turns it into [`ServicePort`]s for one family and one node.
+//! [`objects`] holds what kubectl prints, read by `import` or made by [`generate`]; [`resolve`] turns it into
+//! [`ServicePort`]s for one family and one node; [`change`] replaces single endpoints while a simulation runs.
 
+pub mod change;
+pub mod generate;
 pub mod objects;
+pub mod resolve;
 
 use ipnet::IpNet;
 use sim_core::classify::Proto;
@@ -88,5 +92,29 @@ impl ServicePort {
         } else {
             format!("{}/{}:{}", self.namespace, self.name, self.port_name)
         }
+    }
+    /// Has an entry for traffic from outside: a node port, a load balancer's address or an external IP.
+    pub fn externally_accessible(&self) -> bool {
+        self.node_port != 0 || !self.load_balancer_vips.is_empty() || !self.external_ips.is_empty()
+    }
+
+    /// Some traffic may go to endpoints on any node.
+    pub fn uses_cluster_endpoints(&self) -> bool {
+        !self.internal_local || self.externally_accessible()
+    }
+
+    /// Some traffic may go to endpoints on this node only.
+    pub fn uses_local_endpoints(&self) -> bool {
+        self.internal_local || (self.external_local && self.externally_accessible())
+    }
+
+    /// Traffic to the cluster IP has somewhere to go.
+    pub fn has_internal_endpoints(&self) -> bool {
+        self.endpoints.has_any && !(self.internal_local && self.endpoints.local.is_empty())
+    }
+
+    /// Traffic from outside has somewhere to go.
+    pub fn has_external_endpoints(&self) -> bool {
+        self.endpoints.has_any && !(self.external_local && self.endpoints.local.is_empty())
     }
 }

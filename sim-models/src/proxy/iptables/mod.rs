@@ -1,0 +1,137 @@
+//! iptables mode: the rules that kube-proxy 1.36 writes.
+//!
+//! Source: `pkg/proxy/iptables/proxier.go:syncProxyRules` and `setupIptables`. [`build`] gives the state of the
+//! three tables after a full sync on a node where nothing else has written rules: the fixed chains ([`fixed`]),
+//! then for every Service port the rules and chains of [`service`] and [`endpoints`].
+//!
+//! Assumed, as on any current node: `MASQUERADE --random-fully`, the nfacct counters, net.netfilter's
+//! `nf_conntrack_tcp_be_liberal` off. Before 1.21 the masquerade rule of a cluster IP sits in KUBE-SERVICES
+//! itself, two rules a Service; nothing else of older versions is modelled (their KUBE-XLB chains and KUBE-FW
+//! chains for every load balancer).
+//! Left out: `nodePortAddresses`, the detectors BridgeInterface and InterfaceNamePrefix, stale chains.
+
+mod endpoints;
+mod fixed;
+mod service;
+
+pub use service::{ServiceRules, service_rules};
+
+use crate::config::ProxyConfig;
+use crate::kernel::rules::NodeRules;
+use crate::kernel::xtables::{Chain, ChainId, Match, Rule, Table, TableName, Target, Test};
+use crate::kube::ProxyObjects;
+use fixed::{FilterChain, NatChain};
+use ipnet::IpNet;
+use sim_core::classify::Family;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Total endpoints above which comments of single endpoints are left out (`largeClusterEndpointsThreshold`).
+pub const LARGE_CLUSTER_ENDPOINTS: usize = 1000;
+
+/// What all Service ports of one sync have in common.
+#[derive(Clone, Debug)]
+pub struct SyncContext {
+    /// Family of the tables.
+    pub family: Family,
+    /// Network that tells pods from the rest, of this family.
+    pub local_cidr: Option<IpNet>,
+    /// Masquerade all cluster-IP traffic.
+    pub masquerade_all: bool,
+    /// NodePorts answer on 127.0.0.0/8.
+    pub localhost_node_ports: bool,
+    /// Leave out comments of single endpoints.
+    pub large_cluster: bool,
+    /// The mark that asks for masquerading.
+    pub masquerade_mark: u32,
+    /// The cluster IP's masquerade rule comes before the jump in KUBE-SERVICES (before 1.21).
+    pub masquerade_in_services: bool,
+    /// The node's own address.
+    pub node_ip: Option<std::net::IpAddr>,
+}
+
+impl SyncContext {
+    /// The context of a sync of `objects`.
+    pub fn new(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> Self {
+        let endpoints: usize = objects.ports.iter().map(|port| port.endpoints.reachable.len()).sum();
+        SyncContext {
+            family,
+            local_cidr: config.local_cidr.filter(|cidr| Family::of(cidr.addr()) == family),
+            masquerade_all: config.masquerade_all,
+            localhost_node_ports: config.localhost_node_ports && family == Family::Ipv4,
+            large_cluster: endpoints > LARGE_CLUSTER_ENDPOINTS,
+            masquerade_mark: 1 << (config.masquerade_bit & 31),
+            masquerade_in_services: config.kubernetes_minor < 21,
+            node_ip: objects.node_ips.first().copied(),
+        }
+    }
+}
+
+/// All rules of one family on one node, after a full sync.
+pub fn build(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
+    let cx = SyncContext::new(objects, config, family);
+    let mut filter = fixed::filter_table(&cx);
+    let mut nat = fixed::nat_table(&cx);
+    for port in &objects.ports {
+        let rules = service_rules(port, ChainId(nat.chains.len() as u32), &cx);
+        FilterChain::Services.of(&mut filter).extend(rules.filter_services);
+        FilterChain::ExternalServices.of(&mut filter).extend(rules.filter_external_services);
+        FilterChain::NodePorts.of(&mut filter).extend(rules.filter_node_ports);
+        FilterChain::ProxyFirewall.of(&mut filter).extend(rules.filter_proxy_firewall);
+        NatChain::Services.of(&mut nat).extend(rules.nat_services);
+        NatChain::NodePorts.of(&mut nat).extend(rules.nat_node_ports);
+        nat.chains.extend(rules.nat_chains);
+    }
+    NatChain::Services.of(&mut nat).push(fixed::last_services_rule(&cx));
+    for table in [&mut filter, &mut nat] {
+        table.chains.iter_mut().for_each(|chain| chain.rules.shrink_to_fit());
+        table.chains.shrink_to_fit();
+    }
+    // In the order in which iptables-save lists them on a node that kube-proxy has set up.
+    NodeRules { xtables: vec![filter, fixed::mangle_table(&cx), nat], ..NodeRules::default() }
+}
+
+/// Number of rules as kube-proxy's metric `sync_proxy_rules_iptables_total` counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleCounts {
+    /// Rules of table filter that a full sync restores: those of kube-proxy's own chains.
+    pub filter: usize,
+    /// The same of table nat.
+    pub nat: usize,
+}
+
+/// Counts the rules of kube-proxy's own chains; jumps from the built-in chains are not restored and not counted.
+pub fn rule_counts(rules: &NodeRules) -> RuleCounts {
+    let count = |name: TableName| -> usize {
+        let tables = rules.xtables.iter().filter(|table| table.name == name);
+        let own = tables.flat_map(|table| &table.chains).filter(|chain| chain.base.is_none());
+        own.map(|chain| chain.rules.len()).sum()
+    };
+    RuleCounts { filter: count(TableName::Filter), nat: count(TableName::Nat) }
+}
+
+/// A rule without conditions.
+fn rule(target: Target) -> Rule {
+    Rule { target: Some(target), ..Rule::default() }
+}
+
+/// A rule with only a comment for a condition.
+fn commented(comment: impl Into<Arc<str>>, target: Target) -> Rule {
+    Rule { matches: SmallVec::from_iter([Match::Comment(comment.into())]), ..rule(target) }
+}
+
+fn is<T>(value: T) -> Option<Test<T>> {
+    Some(Test { invert: false, value })
+}
+
+fn is_not<T>(value: T) -> Option<Test<T>> {
+    Some(Test { invert: true, value })
+}
+
+fn chain(name: impl Into<Arc<str>>, rules: Vec<Rule>) -> Chain {
+    Chain { name: name.into(), base: None, rules }
+}
+
+fn table(name: TableName, family: Family, chains: Vec<Chain>) -> Table {
+    Table { name, family, chains }
+}

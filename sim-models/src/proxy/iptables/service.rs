@@ -1,0 +1,287 @@
+//! The rules of one Service port: entries into KUBE-SERVICES and its like, and the chains they lead to.
+//!
+//! Source: the loop over `proxier.svcPortMap` in `pkg/proxy/iptables/proxier.go:syncProxyRules`. What is here
+//! depends on one Service port and the [`SyncContext`] only, so that a partial sync can rebuild a single Service.
+
+use super::endpoints::EndpointChains;
+use super::fixed::{NatChain, loopback_v4};
+use super::{SyncContext, chain, commented, is, is_not, rule};
+use crate::kernel::xtables::{Chain, ChainId, Match, Rule, Target};
+use crate::kube::ServicePort;
+use crate::proxy::names::{self, ServiceChain};
+use ipnet::IpNet;
+use smallvec::{SmallVec, smallvec};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Everything that one Service port adds to the tables.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceRules {
+    /// filter KUBE-SERVICES: the cluster IP where it has no endpoints.
+    pub filter_services: Vec<Rule>,
+    /// filter KUBE-EXTERNAL-SERVICES: addresses and ports for outsiders where they have no endpoints.
+    pub filter_external_services: Vec<Rule>,
+    /// filter KUBE-NODEPORTS: the health-check port.
+    pub filter_node_ports: Vec<Rule>,
+    /// filter KUBE-PROXY-FIREWALL: what a load balancer's source ranges keep out.
+    pub filter_proxy_firewall: Vec<Rule>,
+    /// nat KUBE-SERVICES.
+    pub nat_services: Vec<Rule>,
+    /// nat KUBE-NODEPORTS.
+    pub nat_node_ports: Vec<Rule>,
+    /// Chains of the port and its endpoints in table nat; the first has the index given to [`service_rules`].
+    pub nat_chains: Vec<Chain>,
+}
+
+/// The chains of a port that exist.
+#[derive(Clone, Copy)]
+struct Targets {
+    cluster: Option<ChainId>,
+    local: Option<ChainId>,
+    external: Option<ChainId>,
+    firewall: Option<ChainId>,
+}
+
+impl Targets {
+    /// Where traffic under a policy goes; `None` where the policy has no endpoints.
+    fn policy(&self, local: bool) -> Option<ChainId> {
+        if local { self.local } else { self.cluster }
+    }
+}
+
+/// The rules of one Service port. Its chains in table nat get the indices from `first` on.
+pub fn service_rules(port: &ServicePort, first: ChainId, cx: &SyncContext) -> ServiceRules {
+    let lists = &port.endpoints;
+    let name = port.full_name();
+    let hash = names::service_hash(&name, port.proto.name());
+    let mut out = ServiceRules::default();
+    let mut add = |kind: ServiceChain, wanted: bool| {
+        wanted.then(|| {
+            out.nat_chains.push(chain(names::service_chain(kind, &hash), Vec::new()));
+            ChainId(first.0 + out.nat_chains.len() as u32 - 1)
+        })
+    };
+    let firewalled = !port.load_balancer_vips.is_empty() && !port.source_ranges.is_empty();
+    let to = Targets {
+        cluster: add(ServiceChain::Cluster, !lists.cluster.is_empty() && port.uses_cluster_endpoints()),
+        local: add(ServiceChain::Local, !lists.local.is_empty() && port.uses_local_endpoints()),
+        external: add(ServiceChain::External, lists.has_any && port.externally_accessible()),
+        firewall: add(ServiceChain::Firewall, lists.has_any && firewalled),
+    };
+    let endpoints = EndpointChains::new(port, &name, ChainId(first.0 + out.nat_chains.len() as u32));
+    let writer = Writer { port, cx, name: &name, to };
+    writer.cluster_ip(&mut out);
+    writer.external_ips(&mut out);
+    writer.load_balancer(&mut out);
+    writer.node_port(&mut out);
+    writer.health_check(&mut out);
+
+    let internal = to.policy(port.internal_local).filter(|_| port.has_internal_endpoints());
+    let spread = |list| endpoints.spread(list, &name, port.affinity_seconds, cx);
+    let bodies = [
+        (to.cluster, to.cluster.map(|_| spread(&lists.cluster))),
+        (to.local, to.local.map(|_| spread(&lists.local))),
+        (to.external, to.external.map(|_| writer.external_chain())),
+        (to.firewall, to.firewall.map(|_| writer.firewall_chain())),
+    ];
+    for (id, body) in bodies {
+        let (Some(id), Some(mut body)) = (id, body) else { continue };
+        if Some(id) == internal
+            && let Some(masquerade) = writer.masquerade_rule().filter(|_| !cx.masquerade_in_services)
+        {
+            body.insert(0, masquerade);
+        }
+        out.nat_chains[(id.0 - first.0) as usize].rules = body;
+    }
+    endpoints.write(&name, port.affinity_seconds, cx, &mut out.nat_chains);
+    out
+}
+
+/// One port and what its rules say again and again.
+struct Writer<'a> {
+    port: &'a ServicePort,
+    cx: &'a SyncContext,
+    name: &'a str,
+    to: Targets,
+}
+
+impl Writer<'_> {
+    /// Protocol and destination port, with an optional address and the matches that come before the port.
+    fn towards(&self, ip: Option<IpAddr>, before: impl IntoIterator<Item = Match>, port: u16) -> Rule {
+        let proto = self.port.proto;
+        let mut matches: SmallVec<[Match; 2]> = before.into_iter().collect();
+        matches.push(Match::Ports { proto, sport: None, dport: is((port, port)) });
+        Rule { dst: ip.map(IpNet::from).and_then(is), proto: is(proto), matches, ..Rule::default() }
+    }
+
+    /// The rule for the port at `ip`, with a comment.
+    fn at(&self, ip: IpAddr, comment: String, target: Target) -> Rule {
+        let comment: Arc<str> = comment.into();
+        Rule { target: Some(target), ..self.towards(Some(ip), [Match::Comment(comment)], self.port.port) }
+    }
+
+    /// What happens to traffic that finds no endpoint, and the comment that says why: an error where there is no
+    /// endpoint at all, silence where other nodes have some.
+    fn nowhere(&self) -> (String, Target) {
+        if self.port.endpoints.has_any {
+            (format!("{} has no local endpoints", self.name), Target::Drop)
+        } else {
+            (format!("{} has no endpoints", self.name), Target::Reject)
+        }
+    }
+
+    /// "name cluster IP" towards the cluster IP, for whoever is not a pod: replies must come back this way.
+    fn masquerade_rule(&self) -> Option<Rule> {
+        let src = match (self.cx.masquerade_all, self.cx.local_cidr) {
+            (true, _) => None,
+            (false, Some(pods)) => is_not(pods),
+            (false, None) => return None,
+        };
+        let comment = format!("{} cluster IP", self.name);
+        let to_masquerade = Target::Jump(NatChain::MarkMasq.id());
+        Some(Rule { src, ..self.at(self.port.cluster_ip, comment, to_masquerade) })
+    }
+
+    fn cluster_ip(&self, out: &mut ServiceRules) {
+        let ip = self.port.cluster_ip;
+        match self.to.policy(self.port.internal_local) {
+            Some(internal) if self.port.has_internal_endpoints() => {
+                if self.cx.masquerade_in_services {
+                    out.nat_services.extend(self.masquerade_rule());
+                }
+                out.nat_services.push(self.at(
+                    ip,
+                    format!("{} cluster IP", self.name),
+                    Target::Jump(internal),
+                ));
+            }
+            _ => {
+                let (comment, target) = self.nowhere();
+                out.filter_services.push(self.at(ip, comment, target));
+            }
+        }
+    }
+
+    fn external_ips(&self, out: &mut ServiceRules) {
+        for &ip in &self.port.external_ips {
+            // With endpoints elsewhere both are written: pods and the node itself take the chain's short cut.
+            if let Some(external) = self.to.external {
+                let comment = format!("{} external IP", self.name);
+                out.nat_services.push(self.at(ip, comment, Target::Jump(external)));
+            }
+            self.close(ip, out);
+        }
+    }
+
+    /// Refuses outsiders at an address if there is nothing for them.
+    fn close(&self, ip: IpAddr, out: &mut ServiceRules) {
+        if !self.port.has_external_endpoints() {
+            let (comment, target) = self.nowhere();
+            out.filter_external_services.push(self.at(ip, comment, target));
+        }
+    }
+
+    fn load_balancer(&self, out: &mut ServiceRules) {
+        for &ip in &self.port.load_balancer_vips {
+            if let Some(entry) = self.to.firewall.or(self.to.external) {
+                let comment = format!("{} loadbalancer IP", self.name);
+                out.nat_services.push(self.at(ip, comment, Target::Jump(entry)));
+            }
+            if self.to.firewall.is_some() {
+                let hash = names::service_hash(self.name, self.port.proto.name());
+                let firewall = names::service_chain(ServiceChain::Firewall, &hash);
+                let comment = format!("{} traffic not accepted by {firewall}", self.name);
+                out.filter_proxy_firewall.push(self.at(ip, comment, Target::Drop));
+            }
+            self.close(ip, out);
+        }
+    }
+
+    fn node_port(&self, out: &mut ServiceRules) {
+        let port = self.port.node_port;
+        if port == 0 {
+            return;
+        }
+        if let Some(external) = self.to.external {
+            let comment: Arc<str> = self.name.into();
+            let to_port = || self.towards(None, [Match::Comment(comment.clone())], port);
+            if self.cx.localhost_node_ports {
+                // A copy that only counts how much loopback is used this way.
+                let mut counted = Rule { dst: is(loopback_v4()), ..to_port() };
+                counted.matches.push(Match::Nfacct("localhost_nps_accepted_pkts".into()));
+                out.nat_node_ports.push(Rule { target: Some(Target::Jump(external)), ..counted });
+            }
+            out.nat_node_ports.push(Rule { target: Some(Target::Jump(external)), ..to_port() });
+        }
+        if !self.port.has_external_endpoints() {
+            let (comment, target) = self.nowhere();
+            let before = [Match::Comment(comment.into()), Match::AddrtypeLocal { src: false, invert: false }];
+            out.filter_external_services
+                .push(Rule { target: Some(target), ..self.towards(None, before, port) });
+        }
+    }
+
+    fn health_check(&self, out: &mut ServiceRules) {
+        let port = self.port.health_check_node_port;
+        if port == 0 {
+            return;
+        }
+        // The health check is HTTP, whatever the Service's protocol.
+        let proto = sim_core::classify::Proto::Tcp;
+        out.filter_node_ports.push(Rule {
+            proto: is(proto),
+            matches: smallvec![
+                Match::Comment(format!("{} health check node port", self.name).into()),
+                Match::Ports { proto, sport: None, dport: is((port, port)) },
+            ],
+            ..rule(Target::Accept)
+        });
+    }
+
+    /// KUBE-EXT: masquerades what comes from outside, or under policy Local gives pods and the node a short cut
+    /// to all endpoints and leaves the sources of everybody else alone.
+    fn external_chain(&self) -> Vec<Rule> {
+        let name = self.name;
+        let to_masquerade = Target::Jump(NatChain::MarkMasq.id());
+        let mut rules = Vec::new();
+        if !self.port.external_local {
+            let comment = format!("masquerade traffic for {name} external destinations");
+            rules.push(commented(comment, to_masquerade));
+        } else if let Some(cluster) = self.to.cluster {
+            if let Some(pods) = self.cx.local_cidr {
+                let comment = format!("pod traffic for {name} external destinations");
+                rules.push(Rule { src: is(pods), ..commented(comment, Target::Jump(cluster)) });
+            }
+            for (what, target) in [("masquerade", to_masquerade), ("route", Target::Jump(cluster))] {
+                let comment = format!("{what} LOCAL traffic for {name} external destinations");
+                let mut local = commented(comment, target);
+                local.matches.push(Match::AddrtypeLocal { src: true, invert: false });
+                rules.push(local);
+            }
+        }
+        if self.port.has_external_endpoints() {
+            rules.extend(self.to.policy(self.port.external_local).map(|policy| rule(Target::Jump(policy))));
+        }
+        rules
+    }
+
+    /// KUBE-FW: sources that the load balancer may serve. Whoever comes through is dropped in table filter.
+    fn firewall_chain(&self) -> Vec<Rule> {
+        let Some(external) = self.to.external else { return Vec::new() };
+        let from = |net: IpNet| {
+            let comment = format!("{} loadbalancer IP", self.name);
+            Rule { src: is(net), ..commented(comment, Target::Jump(external)) }
+        };
+        let ranges = &self.port.source_ranges;
+        let mut rules: Vec<Rule> = ranges.iter().map(|&range| from(range.trunc())).collect();
+        // A node that may use the load balancer sends to it with the VIP as its source where some component has
+        // bound the VIP to a device of the node.
+        if self.cx.node_ip.is_some_and(|ip| ranges.iter().any(|range| range.contains(&ip))) {
+            rules.extend(self.port.load_balancer_vips.iter().map(|&vip| from(vip.into())));
+        }
+        let name = self.name;
+        let comment = format!("other traffic to {name} will be dropped by KUBE-PROXY-FIREWALL");
+        rules.push(Rule { matches: smallvec![Match::Comment(comment.into())], ..Rule::default() });
+        rules
+    }
+}
