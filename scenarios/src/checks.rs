@@ -8,7 +8,9 @@ use crate::keys::{CONNECTIONS_MAX, ENDPOINTS_MAX, grouped};
 use crate::reader::Context;
 use crate::settings::Settings;
 use ipnet::IpNet;
-use std::collections::BTreeMap;
+use sim_models::config::ClusterConfig;
+use sim_models::kube::generate::{self, GenerateError};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Services of a scenario that does not say how many.
 pub const SERVICES_DEFAULT: u64 = 100;
@@ -116,6 +118,23 @@ fn networks(cx: &mut Context<'_>, s: &Settings) {
     }
 }
 
+/// What the generator of clusters says of this one. The checks above say the same of most cases with a better place.
+pub fn fits(cx: &mut Context<'_>, s: &Settings, cluster: &ClusterConfig) {
+    if cluster.objects.is_some() {
+        return;
+    }
+    let Err(error) = generate::fits(cluster) else { return };
+    let networks = [
+        (&s.cluster.cluster_cidr, "cluster.cluster_cidr"),
+        (&s.cluster.service_cidr, "cluster.service_cidr"),
+    ];
+    let guilty = match error {
+        GenerateError::ServiceCidrTooSmall { .. } => networks[1],
+        _ => *networks.iter().find(|(spot, _)| spot.written).unwrap_or(&networks[0]),
+    };
+    cx.out.push(Diagnostic::new(guilty.0.at, guilty.1, error.to_string()));
+}
+
 fn cost(cx: &mut Context<'_>, s: &Settings) {
     let seconds = s.duration.value.as_secs_f64() + s.warmup.value.as_secs_f64();
     if !s.duration.ok || !s.warmup.ok || !s.cluster.nodes.ok {
@@ -142,12 +161,13 @@ fn cost(cx: &mut Context<'_>, s: &Settings) {
 }
 
 fn written_services(cx: &mut Context<'_>, s: &Settings) {
-    let mut names: BTreeMap<(&str, &str, &str), ()> = BTreeMap::new();
+    let mut names = BTreeSet::new();
     let mut addresses = BTreeMap::new();
+    let mut ips = BTreeMap::new();
     for service in s.services.iter().filter(|v| v.name.ok && v.namespace.ok && v.port_name.ok) {
         let name =
             (service.namespace.value.as_str(), service.name.value.as_str(), service.port_name.value.as_str());
-        if names.insert(name, ()).is_some() {
+        if !names.insert(name) {
             let message = format!("Service {}/{} has two ports named `{}`", name.0, name.1, name.2);
             cx.out.push(Diagnostic::new(service.name.at, "services.name", message).help(
                 "a Service with several ports is written as several [[services]] with different port_name",
@@ -155,6 +175,11 @@ fn written_services(cx: &mut Context<'_>, s: &Settings) {
         }
         if !(service.cluster_ip.ok && service.port.ok && service.protocol.ok) {
             continue;
+        }
+        let ip = service.cluster_ip.value;
+        if ips.insert((name.0, name.1), ip).is_some_and(|other| other != ip) {
+            let message = format!("Service {}/{} has two cluster IPs", name.0, name.1);
+            cx.out.push(Diagnostic::new(service.cluster_ip.at, "services.cluster_ip", message));
         }
         let address = (service.cluster_ip.value, service.port.value, service.protocol.value.as_str());
         if let Some(other) = addresses.insert(address, name) {

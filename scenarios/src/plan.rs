@@ -9,6 +9,7 @@ use crate::gate::{self, Gate};
 use crate::known::Known;
 use crate::reader::{Context, Spot};
 use crate::scenario::{Scenario, resolved};
+use crate::services;
 use crate::settings::Settings;
 use crate::sweep::{self, Axis};
 use crate::tree::{At, Node, Table, Value};
@@ -102,9 +103,14 @@ impl Plan {
                     (a.key.clone(), sweep::number(&a.key, &a.values[*i]).expect("checked by the reader"))
                 })
                 .collect();
+            let objects = match settings.services.as_slice() {
+                [] => objects.clone(),
+                written => Some(Arc::new(services::objects(written))),
+            };
             for mode in &settings.proxy.modes.value {
                 let index = u32::try_from(points.len()).expect("at most POINTS_MAX");
                 let config = Arc::new(world(&settings, mode, objects.clone()));
+                checks::fits(cx, &settings, &config.cluster);
                 points.push(PlannedPoint { index, axes: place.clone(), config });
             }
         }
