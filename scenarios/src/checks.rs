@@ -150,7 +150,7 @@ fn cost(cx: &mut Context<'_>, s: &Settings) {
                 "the run would make {total:.1e} requests, at most {CONNECTIONS_MAX:.0e} are simulated"
             );
             let sum = format!("rate x nodes x (duration + warmup) x requests, {nodes} nodes, {seconds} s");
-            let d = Diagnostic::new(traffic.rate.at, "traffic.rate", message);
+            let d = traffic.rate.wrong(message);
             cx.out.push(
                 d.help(format!("estimated as {sum}"))
                     .help("reason: that many take hours and change no figure's third digit"),
@@ -169,7 +169,7 @@ fn written_services(cx: &mut Context<'_>, s: &Settings) {
             (service.namespace.value.as_str(), service.name.value.as_str(), service.port_name.value.as_str());
         if !names.insert(name) {
             let message = format!("Service {}/{} has two ports named `{}`", name.0, name.1, name.2);
-            cx.out.push(Diagnostic::new(service.name.at, "services.name", message).help(
+            cx.out.push(service.name.wrong(message).help(
                 "a Service with several ports is written as several [[services]] with different port_name",
             ));
         }
@@ -179,7 +179,7 @@ fn written_services(cx: &mut Context<'_>, s: &Settings) {
         let ip = service.cluster_ip.value;
         if ips.insert((name.0, name.1), ip).is_some_and(|other| other != ip) {
             let message = format!("Service {}/{} has two cluster IPs", name.0, name.1);
-            cx.out.push(Diagnostic::new(service.cluster_ip.at, "services.cluster_ip", message));
+            cx.out.push(service.cluster_ip.wrong(message));
         }
         let address = (service.cluster_ip.value, service.port.value, service.protocol.value.as_str());
         if let Some(other) = addresses.insert(address, name) {
@@ -187,15 +187,15 @@ fn written_services(cx: &mut Context<'_>, s: &Settings) {
                 "{}:{}/{} already belongs to Service {}/{}",
                 address.0, address.1, address.2, other.0, other.1
             );
-            cx.out.push(Diagnostic::new(service.cluster_ip.at, "services.cluster_ip", message));
+            cx.out.push(service.cluster_ip.wrong(message));
         }
         let ipv4 = service.cluster_ip.value.is_ipv4();
         if service.endpoints.ok && service.endpoints.value.iter().any(|e| e.is_ipv4() != ipv4) {
             let message = format!("endpoints of another family than cluster_ip {}", service.cluster_ip.value);
-            cx.out.push(Diagnostic::new(service.endpoints.at, "services.endpoints", message));
+            cx.out.push(service.endpoints.wrong(message));
         }
         if service.endpoints.ok && service.endpoints.value.iter().any(|e| e.port() == 0) {
-            cx.out.push(Diagnostic::new(service.endpoints.at, "services.endpoints", "port 0 is no port"));
+            cx.out.push(service.endpoints.wrong("port 0 is no port"));
         }
     }
 }
@@ -204,14 +204,14 @@ fn targets(cx: &mut Context<'_>, s: &Settings) {
     for traffic in s.traffic.iter().filter(|t| t.to.ok && t.to.value != "uniform") {
         let to = traffic.to.value.as_str();
         let Some((namespace, name)) = to.split_once('/') else {
-            let d = Diagnostic::new(traffic.to.at, "traffic.to", format!("`{to}` is not a target"));
+            let d = traffic.to.wrong(format!("`{to}` is not a target"));
             cx.out.push(d.help("allowed: \"uniform\", or one Service as \"namespace/name\""));
             continue;
         };
-        let names: Vec<String> =
-            s.services.iter().map(|v| format!("{}/{}", v.namespace.value, v.name.value)).collect();
+        let named = s.services.iter().filter(|v| v.name.ok && v.namespace.ok);
+        let names: Vec<String> = named.map(|v| format!("{}/{}", v.namespace.value, v.name.value)).collect();
         if !names.is_empty() && !names.contains(&format!("{namespace}/{name}")) {
-            let mut d = Diagnostic::new(traffic.to.at, "traffic.to", format!("there is no Service `{to}`"));
+            let mut d = traffic.to.wrong(format!("there is no Service `{to}`"));
             if let Some(near) = crate::diagnostic::did_you_mean(to, names.iter().map(String::as_str)) {
                 d = d.label(format!("did you mean `{near}`?"));
             }

@@ -3,6 +3,8 @@
 //! The reader takes kinds, limits and defaults from here, `windtunnel schema` prints it as a JSON Schema, the
 //! resolved scenario is written from it. A new key is a line here and its use in `settings.rs`.
 
+use crate::tree::Table;
+
 /// Families of names that the caller knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -441,4 +443,11 @@ pub fn find(path: &str) -> Result<&'static Key, (&'static Section, String)> {
             _ => return Err((section, parts.next().unwrap_or_default().to_owned())),
         }
     }
+}
+
+/// False if `path` leads into a list of tables that `root` does not have: setting it would have to invent an element.
+pub fn list_is_there(root: &Table, path: &str) -> bool {
+    let first = path.split('.').next().unwrap_or_default();
+    let is_list = SCENARIO.key(first).is_some_and(|k| matches!(k.kind, Kind::Tables(_)));
+    !is_list || root.get(first).is_some()
 }

@@ -6,6 +6,7 @@
 use crate::checks::{self, SERVICES_DEFAULT};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::gate::{self, Gate};
+use crate::keys;
 use crate::known::Known;
 use crate::reader::{Context, Spot};
 use crate::scenario::{Scenario, resolved};
@@ -141,7 +142,7 @@ fn point_tree(cx: &mut Context<'_>, root: &Table, axes: &[Axis], combination: &[
     let mut tree = root.clone();
     for (axis, i) in axes.iter().zip(combination) {
         let path: Vec<&str> = axis.key.split('.').collect();
-        if !tree.set(&path, &axis.values[*i]) {
+        if !keys::list_is_there(&tree, &axis.key) || !tree.set(&path, &axis.values[*i]) {
             let message = format!("`{}` leads nowhere in this scenario", axis.key);
             cx.out.push(Diagnostic::new(axis.at, &format!("sweep.{}", axis.key), message));
         }
@@ -154,7 +155,7 @@ fn charts(cx: &mut Context<'_>, base: &Settings, axes: &[Axis]) -> Vec<ChartReco
         let x = &chart.x.value;
         if chart.x.ok && x != "distribution" && !axes.iter().any(|a| a.key == *x) {
             let swept: Vec<&str> = axes.iter().map(|a| a.key.as_str()).collect();
-            let mut d = Diagnostic::new(chart.x.at, "charts.x", format!("`{x}` is not swept"));
+            let mut d = chart.x.wrong(format!("`{x}` is not swept"));
             if let Some(near) = crate::diagnostic::did_you_mean(x, swept.iter().copied()) {
                 d = d.label(format!("did you mean `{near}`?"));
             }
@@ -185,15 +186,12 @@ fn gates(cx: &mut Context<'_>, base: &Settings, axes: &[Axis]) -> Vec<Gate> {
                 GatePlace::Nowhere(values) => {
                     let (key, value) = gate.at.as_ref().expect("only a gate with a place can miss it");
                     let message = format!("`{key}` is never {value}: this gate could not be judged");
-                    cx.out.push(
-                        Diagnostic::new(spot.at, "gates.expect", message)
-                            .help(format!("swept values: {values}")),
-                    );
+                    cx.out.push(spot.wrong(message).help(format!("swept values: {values}")));
                 }
             },
             // Modes that were refused would make every gate on them look wrong.
             Err(_) if !base.proxy.modes.ok => {}
-            Err((message, help)) => cx.out.push(Diagnostic::new(spot.at, "gates.expect", message).help(help)),
+            Err((message, help)) => cx.out.push(spot.wrong(message).help(help)),
         }
     }
     gates

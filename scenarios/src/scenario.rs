@@ -66,7 +66,7 @@ impl Scenario {
                 path.split('.').collect()
             }
         };
-        if !self.root.set(&parts, &node) {
+        if !keys::list_is_there(&self.root, path) || !self.root.set(&parts, &node) {
             self.pending.push(Diagnostic::new(
                 path_at,
                 path,
