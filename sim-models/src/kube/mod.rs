@@ -1,10 +1,11 @@
 //! Kubernetes objects, and Services resolved to ports and endpoints as kube-proxy does.
 //!
-//! [`objects`] holds what kubectl prints, read by `import` or made by [`generate`]; [`resolve`] turns it into
+//! [`objects`] holds what kubectl prints, read by [`import`] or made by [`generate`]; [`resolve`] turns it into
 //! [`ServicePort`]s for one family and one node; [`change`] replaces single endpoints while a simulation runs.
 
 pub mod change;
 pub mod generate;
+pub mod import;
 pub mod objects;
 pub mod resolve;
 

@@ -3,6 +3,8 @@
 //! This file is the shared form: what `proxy` builds, [`print`] prints, [`layout`] measures and [`compile`]
 //! turns into the linear table that [`walk`] evaluates. Both address families use the same types.
 
+pub mod print;
+
 use super::hook::Hook;
 use ipnet::IpNet;
 use sim_core::classify::{Family, Proto};
