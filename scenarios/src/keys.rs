@@ -169,6 +169,8 @@ const HOUR: u64 = 3_600 * SECOND;
 
 /// Most Services of a cluster.
 pub const SERVICES_MAX: u64 = 100_000;
+/// Most nodes of a cluster.
+pub const NODES_MAX: u64 = 5_000;
 /// Most endpoints of a cluster.
 pub const ENDPOINTS_MAX: u64 = 5_000_000;
 /// Most connections that one sweep point may open.
@@ -233,7 +235,11 @@ pub static CLUSTER: Section = Section {
     keys: &[
         with(
             "nodes",
-            Kind::Integer { min: 1, max: 5_000, why: "Kubernetes supports clusters of up to 5,000 nodes" },
+            Kind::Integer {
+                min: 1,
+                max: NODES_MAX,
+                why: "Kubernetes supports clusters of up to 5,000 nodes",
+            },
             "3",
             "Number of nodes. With an import that has Nodes, those count instead.",
         ),

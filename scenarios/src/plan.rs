@@ -56,43 +56,38 @@ pub struct PlannedPoint {
 }
 
 impl Plan {
-    /// Plans a scenario. `import` is what [`Scenario::import`] names, read by the caller.
+    /// Plans a scenario. What [`Scenario::import`] names must have been handed over, or reported as unreadable.
     ///
     /// # Errors
     /// Everything that is wrong with the scenario.
     ///
     /// # Panics
-    /// If the scenario names an import and the caller neither handed it over nor reported why not.
-    pub fn new(
-        scenario: &Scenario,
-        known: &Known,
-        import: Option<Arc<Objects>>,
-    ) -> Result<Plan, Diagnostics> {
+    /// If the scenario names an import of which the caller said nothing.
+    pub fn new(scenario: &Scenario, known: &Known) -> Result<Plan, Diagnostics> {
         let mut out = scenario.pending.clone();
         let cx = &mut Context { known, out: &mut out };
         let base = Settings::read(cx, &scenario.root);
+        let import = scenario.objects.as_ref();
+        let promised = base.cluster.import.as_ref().is_some_and(|spot| spot.ok);
+        assert!(
+            !promised || import.is_some() || !cx.out.is_empty(),
+            "{}: the import was not handed over",
+            scenario.name
+        );
         let axes = sweep::axes(cx, &scenario.root);
         let combinations = sweep::combinations(cx, &axes, base.proxy.modes.value.len());
         // The scenario itself is checked only where it is a point of its own: swept values may make it possible.
         if axes.is_empty() {
-            checks::check(cx, &base);
+            checks::check(cx, &base, import.map(Arc::as_ref));
         }
         let charts = charts(cx, &base, &axes);
         let gates = gates(cx, &base, &axes);
-        let objects = match (&base.cluster.import, import) {
-            (Some(spot), None) if spot.ok => {
-                assert!(!scenario.pending.is_empty(), "{}: the import was not handed over", scenario.name);
-                None
-            }
-            (_, Some(objects)) => Some(objects),
-            (_, None) => None,
-        };
         let mut points = Vec::new();
         for combination in &combinations {
             let tree = point_tree(cx, &scenario.root, &axes, combination);
             let settings = Settings::read(cx, &tree);
             if !axes.is_empty() {
-                checks::check(cx, &settings);
+                checks::check(cx, &settings, import.map(Arc::as_ref));
             }
             if !cx.out.is_empty() {
                 continue;
@@ -105,7 +100,7 @@ impl Plan {
                 })
                 .collect();
             let objects = match settings.services.as_slice() {
-                [] => objects.clone(),
+                [] => import.cloned(),
                 written => Some(Arc::new(services::objects(written))),
             };
             for mode in &settings.proxy.modes.value {
@@ -222,17 +217,18 @@ fn place_of(gate: &Gate, axes: &[Axis]) -> GatePlace {
 
 /// The world of one point under one mode. All settings have been checked.
 fn world(s: &Settings, mode: &str, objects: Option<Arc<Objects>>) -> WorldConfig {
-    let count = |spot: &Spot<u64>| u32::try_from(spot.value).expect("limits are below 2^32");
+    let narrow = |n: u64| u32::try_from(n).expect("limits are below 2^32");
+    let count = |spot: &Spot<u64>| narrow(spot.value);
     WorldConfig {
         seed: s.seed.value,
         duration: s.duration.value,
         warmup: s.warmup.value,
         cluster: ClusterConfig {
-            nodes: count(&s.cluster.nodes),
+            nodes: narrow(checks::nodes(s, objects.as_deref())),
             services: match (&s.cluster.services, &objects) {
                 (Some(spot), _) => count(spot),
-                (None, Some(_)) => 0,
-                (None, None) => SERVICES_DEFAULT as u32,
+                (None, Some(objects)) => narrow(objects.services.len() as u64),
+                (None, None) => narrow(SERVICES_DEFAULT),
             },
             endpoints: s.cluster.endpoints.value.clone(),
             service_cidr: s.cluster.service_cidr.value,

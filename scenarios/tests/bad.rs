@@ -20,9 +20,12 @@ fn known() -> Known {
     }
 }
 
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("bad")
+}
+
 fn bad_scenarios() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("bad");
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+    let mut files: Vec<PathBuf> = fs::read_dir(folder())
         .expect("the folder exists")
         .map(|entry| entry.expect("readable").path())
         .filter(|path| path.extension().is_some_and(|e| e == "toml"))
@@ -31,9 +34,19 @@ fn bad_scenarios() -> Vec<PathBuf> {
     files
 }
 
+/// What a scenario gets; its import, where it names one, lies in the same folder.
 fn diagnostics(file: &str, text: &str) -> Option<String> {
-    let plan = Scenario::parse(file, text).and_then(|scenario| Plan::new(&scenario, &known(), None));
-    plan.err().map(|wrong| wrong.render(Style::Plain))
+    let mut scenario = match Scenario::parse(file, text) {
+        Ok(scenario) => scenario,
+        Err(wrong) => return Some(wrong.render(Style::Plain)),
+    };
+    if let Some(import) = scenario.import().map(str::to_owned) {
+        match fs::read_to_string(folder().join(&import)) {
+            Ok(text) => scenario.import_text(&format!("bad/{import}"), &text),
+            Err(_) => scenario.import_failed(&format!("bad/{import}: there is no such file")),
+        }
+    }
+    Plan::new(&scenario, &known()).err().map(|wrong| wrong.render(Style::Plain))
 }
 
 #[test]
