@@ -58,9 +58,4 @@ impl Failure {
             Failure::ClosedPipe => {}
         }
     }
-
-    /// A wrong input in one line.
-    pub fn input(message: impl std::fmt::Display) -> Failure {
-        Failure::Input(format!("error: {message}\n"))
-    }
 }

@@ -26,11 +26,18 @@ fn main() -> ExitCode {
             return exit.into();
         }
     };
-    match commands::dispatch(arguments) {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
+    // A panic is a broken invariant: ours, never the user's. Unwinding removes half-written results on the way.
+    match std::panic::catch_unwind(|| commands::dispatch(arguments)) {
+        Ok(Ok(exit)) => exit.into(),
+        Ok(Err(failure)) => {
             failure.tell();
             failure.exit().into()
+        }
+        Err(_) => {
+            eprintln!(
+                "error: this is a bug in windtunnel, not in your input: please report it with the lines above"
+            );
+            exit::Exit::Ours.into()
         }
     }
 }

@@ -2,24 +2,33 @@
 //!
 //! Everything here is arithmetic on settings: absurd input is refused before anything is allocated.
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::endpoints;
-use crate::keys::{CONNECTIONS_MAX, ENDPOINTS_MAX, grouped};
+use crate::keys::{CONNECTIONS_MAX, ENDPOINTS_MAX, NODES_MAX, SERVICES_MAX, grouped};
 use crate::reader::Context;
+use crate::scenario::KUBECTL;
 use crate::settings::Settings;
 use ipnet::IpNet;
-use std::collections::BTreeMap;
+use sim_models::config::ClusterConfig;
+use sim_models::kube::generate::{self, GenerateError};
+use sim_models::kube::objects::Objects;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Services of a scenario that does not say how many.
 pub const SERVICES_DEFAULT: u64 = 100;
+/// Names that a message lists before it says how many more there are.
+const LISTED: usize = 12;
 
 /// Runs all checks on one sweep point.
-pub fn check(cx: &mut Context<'_>, s: &Settings) {
+pub fn check(cx: &mut Context<'_>, s: &Settings, import: Option<&Objects>) {
     one_source_of_services(cx, s);
     networks(cx, s);
-    cost(cx, s);
+    cost(cx, s, nodes(s, import));
     written_services(cx, s);
-    targets(cx, s);
+    if let Some(objects) = import {
+        imported(cx, s, objects);
+    }
+    targets(cx, s, import);
 }
 
 fn one_source_of_services(cx: &mut Context<'_>, s: &Settings) {
@@ -28,7 +37,8 @@ fn one_source_of_services(cx: &mut Context<'_>, s: &Settings) {
     sources.extend(s.cluster.import.as_ref().map(|v| (v.at, "cluster.import")));
     sources.extend(s.services.first().map(|v| (v.at, "[[services]]")));
     if let [(_, first), (at, second), ..] = sources[..] {
-        let d = Diagnostic::new(at, second, format!("{first} and {second} cannot stand together"));
+        let key = second.trim_matches(['[', ']']);
+        let d = Diagnostic::new(at, key, format!("{first} and {second} cannot stand together"));
         cx.out.push(d.help("allowed: one of cluster.services (generated), cluster.import, [[services]]"));
     }
 }
@@ -116,12 +126,29 @@ fn networks(cx: &mut Context<'_>, s: &Settings) {
     }
 }
 
-fn cost(cx: &mut Context<'_>, s: &Settings) {
+/// What the generator of clusters says of this one. The checks above say the same of most cases with a better place.
+pub fn fits(cx: &mut Context<'_>, s: &Settings, cluster: &ClusterConfig) {
+    if cluster.objects.is_some() {
+        return;
+    }
+    let Err(error) = generate::fits(cluster) else { return };
+    let networks = [
+        (&s.cluster.cluster_cidr, "cluster.cluster_cidr"),
+        (&s.cluster.service_cidr, "cluster.service_cidr"),
+    ];
+    let guilty = match error {
+        GenerateError::ServiceCidrTooSmall { .. } => networks[1],
+        _ => *networks.iter().find(|(spot, _)| spot.written).unwrap_or(&networks[0]),
+    };
+    cx.out.push(Diagnostic::new(guilty.0.at, guilty.1, error.to_string()));
+}
+
+fn cost(cx: &mut Context<'_>, s: &Settings, nodes: u64) {
     let seconds = s.duration.value.as_secs_f64() + s.warmup.value.as_secs_f64();
     if !s.duration.ok || !s.warmup.ok || !s.cluster.nodes.ok {
         return;
     }
-    let nodes = s.cluster.nodes.value as f64;
+    let nodes = nodes as f64;
     let mut total = 0.0;
     for traffic in s.traffic.iter().filter(|t| t.rate.ok) {
         let requests = if traffic.requests.ok { traffic.requests.value as f64 } else { 1.0 };
@@ -131,7 +158,7 @@ fn cost(cx: &mut Context<'_>, s: &Settings) {
                 "the run would make {total:.1e} requests, at most {CONNECTIONS_MAX:.0e} are simulated"
             );
             let sum = format!("rate x nodes x (duration + warmup) x requests, {nodes} nodes, {seconds} s");
-            let d = Diagnostic::new(traffic.rate.at, "traffic.rate", message);
+            let d = traffic.rate.wrong(message);
             cx.out.push(
                 d.help(format!("estimated as {sum}"))
                     .help("reason: that many take hours and change no figure's third digit"),
@@ -142,19 +169,25 @@ fn cost(cx: &mut Context<'_>, s: &Settings) {
 }
 
 fn written_services(cx: &mut Context<'_>, s: &Settings) {
-    let mut names: BTreeMap<(&str, &str, &str), ()> = BTreeMap::new();
+    let mut names = BTreeSet::new();
     let mut addresses = BTreeMap::new();
+    let mut ips = BTreeMap::new();
     for service in s.services.iter().filter(|v| v.name.ok && v.namespace.ok && v.port_name.ok) {
         let name =
             (service.namespace.value.as_str(), service.name.value.as_str(), service.port_name.value.as_str());
-        if names.insert(name, ()).is_some() {
+        if !names.insert(name) {
             let message = format!("Service {}/{} has two ports named `{}`", name.0, name.1, name.2);
-            cx.out.push(Diagnostic::new(service.name.at, "services.name", message).help(
+            cx.out.push(service.name.wrong(message).help(
                 "a Service with several ports is written as several [[services]] with different port_name",
             ));
         }
         if !(service.cluster_ip.ok && service.port.ok && service.protocol.ok) {
             continue;
+        }
+        let ip = service.cluster_ip.value;
+        if ips.insert((name.0, name.1), ip).is_some_and(|other| other != ip) {
+            let message = format!("Service {}/{} has two cluster IPs", name.0, name.1);
+            cx.out.push(service.cluster_ip.wrong(message));
         }
         let address = (service.cluster_ip.value, service.port.value, service.protocol.value.as_str());
         if let Some(other) = addresses.insert(address, name) {
@@ -162,35 +195,79 @@ fn written_services(cx: &mut Context<'_>, s: &Settings) {
                 "{}:{}/{} already belongs to Service {}/{}",
                 address.0, address.1, address.2, other.0, other.1
             );
-            cx.out.push(Diagnostic::new(service.cluster_ip.at, "services.cluster_ip", message));
+            cx.out.push(service.cluster_ip.wrong(message));
         }
         let ipv4 = service.cluster_ip.value.is_ipv4();
         if service.endpoints.ok && service.endpoints.value.iter().any(|e| e.is_ipv4() != ipv4) {
             let message = format!("endpoints of another family than cluster_ip {}", service.cluster_ip.value);
-            cx.out.push(Diagnostic::new(service.endpoints.at, "services.endpoints", message));
+            cx.out.push(service.endpoints.wrong(message));
         }
         if service.endpoints.ok && service.endpoints.value.iter().any(|e| e.port() == 0) {
-            cx.out.push(Diagnostic::new(service.endpoints.at, "services.endpoints", "port 0 is no port"));
+            cx.out.push(service.endpoints.wrong("port 0 is no port"));
         }
     }
 }
 
-fn targets(cx: &mut Context<'_>, s: &Settings) {
+/// Limits of an imported cluster, whose numbers no key of the scenario says.
+fn imported(cx: &mut Context<'_>, s: &Settings, objects: &Objects) {
+    let Some(import) = &s.cluster.import else { return };
+    let endpoints: u64 = objects.slices.iter().map(|slice| slice.endpoints.len() as u64).sum();
+    if objects.services.is_empty() {
+        let kinds: Vec<String> = objects.skipped.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+        let mut d = import.wrong("the imported cluster has no Services");
+        if !kinds.is_empty() {
+            d = d.help(format!("left out: {}", kinds.join(", ")));
+        }
+        cx.out.push(d.help(format!("allowed: {KUBECTL}")));
+    }
+    for (count, max, what) in [
+        (objects.services.len() as u64, SERVICES_MAX, "Services"),
+        (objects.nodes.len() as u64, NODES_MAX, "Nodes"),
+        (endpoints, ENDPOINTS_MAX, "endpoints"),
+    ] {
+        if count > max {
+            let count = grouped(count);
+            cx.out.push(import.wrong(format!(
+                "the imported cluster has {count} {what}, at most {} are simulated",
+                grouped(max)
+            )));
+        }
+    }
+}
+
+/// Nodes of the cluster: those of the import if it has any.
+pub fn nodes(s: &Settings, objects: Option<&Objects>) -> u64 {
+    match objects {
+        Some(objects) if !objects.nodes.is_empty() => objects.nodes.len() as u64,
+        _ => s.cluster.nodes.value,
+    }
+}
+
+fn targets(cx: &mut Context<'_>, s: &Settings, objects: Option<&Objects>) {
     for traffic in s.traffic.iter().filter(|t| t.to.ok && t.to.value != "uniform") {
         let to = traffic.to.value.as_str();
-        let Some((namespace, name)) = to.split_once('/') else {
-            let d = Diagnostic::new(traffic.to.at, "traffic.to", format!("`{to}` is not a target"));
+        if !to.contains('/') {
+            let d = traffic.to.wrong(format!("`{to}` is not a target"));
             cx.out.push(d.help("allowed: \"uniform\", or one Service as \"namespace/name\""));
             continue;
+        }
+        let names: Vec<String> = match objects {
+            Some(objects) => objects.services.iter().map(|v| format!("{}/{}", v.namespace, v.name)).collect(),
+            None => {
+                let named = s.services.iter().filter(|v| v.name.ok && v.namespace.ok);
+                named.map(|v| format!("{}/{}", v.namespace.value, v.name.value)).collect()
+            }
         };
-        let names: Vec<String> =
-            s.services.iter().map(|v| format!("{}/{}", v.namespace.value, v.name.value)).collect();
-        if !names.is_empty() && !names.contains(&format!("{namespace}/{name}")) {
-            let mut d = Diagnostic::new(traffic.to.at, "traffic.to", format!("there is no Service `{to}`"));
-            if let Some(near) = crate::diagnostic::did_you_mean(to, names.iter().map(String::as_str)) {
+        // Generated Services get their names later: the world looks those up.
+        if !names.is_empty() && !names.iter().any(|name| name == to) {
+            let mut d = traffic.to.wrong(format!("there is no Service `{to}`"));
+            if let Some(near) = did_you_mean(to, names.iter().map(String::as_str)) {
                 d = d.label(format!("did you mean `{near}`?"));
             }
-            cx.out.push(d.help(format!("allowed: uniform, {}", names.join(", "))));
+            let rest = names.len().saturating_sub(LISTED);
+            let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+            cx.out
+                .push(d.help(format!("allowed: uniform, {}{more}", names[..names.len() - rest].join(", "))));
         }
     }
 }

@@ -112,7 +112,7 @@ impl Diagnostics {
             );
             let _ = writeln!(out, "{pad} {bar}");
             let number = paint("34", &place.line.to_string());
-            let _ = writeln!(out, "{number} {bar} {}", place.shown);
+            let _ = writeln!(out, "{}", format!("{number} {bar} {}", place.shown).trim_end());
             let carets = paint("31", &"^".repeat(place.carets));
             let label =
                 if d.label.is_empty() { String::new() } else { format!(" {}", paint("31", &d.label)) };

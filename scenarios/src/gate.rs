@@ -211,3 +211,93 @@ impl Gate {
 fn place(point: &PointRecord) -> String {
     point.axes.iter().map(|(key, value)| format!(", {key} = {}", value.get())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sim_core::record::{Basis, Fixed, ProfileRecord, SCHEMA};
+
+    fn gate(text: &str) -> Gate {
+        let modes = ["iptables".to_owned(), "ipvs".to_owned()];
+        parse(text, &crate::tests::known(), &modes, &["cluster.services"])
+            .unwrap_or_else(|(m, h)| panic!("{m}: {h}"))
+    }
+
+    /// A record with first_packet_p99 in ns: (mode, services, value).
+    fn record(rows: &[(&str, f64, f64)]) -> RunRecord {
+        let points = rows.iter().enumerate().map(|(i, (mode, services, value))| PointRecord {
+            index: i as u32,
+            mode: (*mode).to_owned(),
+            axes: [("cluster.services".to_owned(), Fixed::new(*services))].into(),
+            services: *services as u64,
+            endpoints: Fixed::new(1.0),
+            metrics: vec![Metric {
+                name: "first_packet_p99".into(),
+                value: Fixed::new(*value),
+                unit: "ns".into(),
+                basis: Basis::Calibrated,
+            }],
+            distributions: Vec::new(),
+            work: [].into(),
+            events: 0,
+            fingerprint: String::new(),
+        });
+        let profile = ProfileRecord {
+            name: String::new(),
+            unit: "ns".into(),
+            description: String::new(),
+            constants: Vec::new(),
+        };
+        RunRecord {
+            schema: SCHEMA,
+            tool: String::new(),
+            name: String::new(),
+            title: String::new(),
+            scenario_hash: String::new(),
+            seed: 1,
+            profile,
+            points: points.collect(),
+            charts: Vec::new(),
+            crossovers: Vec::new(),
+            gates: Vec::new(),
+            notes: Vec::new(),
+            fingerprint: String::new(),
+        }
+    }
+
+    #[test]
+    fn gates_are_judged_at_every_point_they_speak_of() {
+        let record = record(&[
+            ("iptables", 250.0, 9_000.0),
+            ("ipvs", 250.0, 6_000.0),
+            ("iptables", 4_000.0, 80_000.0),
+            ("ipvs", 4_000.0, 7_000.0),
+        ]);
+        for (text, passed, observed) in [
+            ("ipvs.first_packet_p99 < 50us", true, "7000 ns against 50000 (ipvs, cluster.services = 4000)"),
+            ("first_packet_p99 < 50us", false, "80000 ns against 50000 (iptables, cluster.services = 4000)"),
+            ("first_packet_p99 <= 9us at cluster.services = 250", true, "9000 ns against 9000 (iptables"),
+            ("ipvs.first_packet_p99 < 0.5 * iptables.first_packet_p99", false, "6000 ns against 4500 (ipvs"),
+            (
+                "ipvs.first_packet_p99 < 0.5 * iptables.first_packet_p99 at cluster.services = 4000",
+                true,
+                "7000 ns",
+            ),
+            ("iptables.first_packet_p99 > ipvs.first_packet_p99", true, "9000 ns against 6000"),
+            ("ipvs.first_packet_p99 < 10000", true, "7000 ns against 10000"),
+            ("ipvs.first_packet_p99 < 10MB", false, "first_packet_p99 is in ns, the limit in bytes"),
+            ("ipvs.first_packet_mean < 1s", false, "no figure to judge"),
+        ] {
+            let result = gate(text).evaluate(&record);
+            assert_eq!(result.passed, passed, "{text}: {}", result.observed);
+            assert!(result.observed.starts_with(observed), "{text}: {}", result.observed);
+        }
+    }
+
+    #[test]
+    fn one_failed_point_fails_a_gate_even_if_it_is_not_the_worst_looking() {
+        let record = record(&[("ipvs", 1.0, 10.0), ("ipvs", 2.0, 90.0), ("ipvs", 3.0, 20.0)]);
+        let result = gate("ipvs.first_packet_p99 < 50ns").evaluate(&record);
+        assert!(!result.passed && result.observed.contains("cluster.services = 2"), "{}", result.observed);
+    }
+}

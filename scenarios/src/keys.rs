@@ -3,6 +3,8 @@
 //! The reader takes kinds, limits and defaults from here, `windtunnel schema` prints it as a JSON Schema, the
 //! resolved scenario is written from it. A new key is a line here and its use in `settings.rs`.
 
+use crate::tree::Table;
+
 /// Families of names that the caller knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -167,6 +169,8 @@ const HOUR: u64 = 3_600 * SECOND;
 
 /// Most Services of a cluster.
 pub const SERVICES_MAX: u64 = 100_000;
+/// Most nodes of a cluster.
+pub const NODES_MAX: u64 = 5_000;
 /// Most endpoints of a cluster.
 pub const ENDPOINTS_MAX: u64 = 5_000_000;
 /// Most connections that one sweep point may open.
@@ -231,7 +235,11 @@ pub static CLUSTER: Section = Section {
     keys: &[
         with(
             "nodes",
-            Kind::Integer { min: 1, max: 5_000, why: "Kubernetes supports clusters of up to 5,000 nodes" },
+            Kind::Integer {
+                min: 1,
+                max: NODES_MAX,
+                why: "Kubernetes supports clusters of up to 5,000 nodes",
+            },
             "3",
             "Number of nodes. With an import that has Nodes, those count instead.",
         ),
@@ -441,4 +449,11 @@ pub fn find(path: &str) -> Result<&'static Key, (&'static Section, String)> {
             _ => return Err((section, parts.next().unwrap_or_default().to_owned())),
         }
     }
+}
+
+/// False if `path` leads into a list of tables that `root` does not have: setting it would have to invent an element.
+pub fn list_is_there(root: &Table, path: &str) -> bool {
+    let first = path.split('.').next().unwrap_or_default();
+    let is_list = SCENARIO.key(first).is_some_and(|k| matches!(k.kind, Kind::Tables(_)));
+    !is_list || root.get(first).is_some()
 }

@@ -3,7 +3,8 @@
 //!
 //! * [`keys`]: every key, its kind, default, limits and meaning, in one table.
 //! * [`tree`], [`scenario`]: the document with its places, and what the command line sets over it.
-//! * [`reader`], [`quantity`], [`settings`], [`checks`]: one sweep point, read and checked.
+//! * [`reader`], [`quantity`], [`endpoints`], [`settings`], [`checks`]: one sweep point, read and checked.
+//! * [`services`]: hand-written Services as Kubernetes objects.
 //! * [`sweep`], [`gate`], [`plan`]: what is simulated, and what must hold.
 //! * [`schema`]: the key table for editors.
 //! * [`diagnostic`]: what is wrong, with `file:line:column`, a caret and a "did you mean".
@@ -21,6 +22,7 @@ pub mod quantity;
 pub mod reader;
 pub mod scenario;
 pub mod schema;
+pub mod services;
 #[allow(missing_docs, reason = "the fields are the keys of the key table, which documents them")]
 pub mod settings;
 pub mod sweep;

@@ -6,9 +6,11 @@
 use crate::checks::{self, SERVICES_DEFAULT};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::gate::{self, Gate};
+use crate::keys;
 use crate::known::Known;
 use crate::reader::{Context, Spot};
 use crate::scenario::{Scenario, resolved};
+use crate::services;
 use crate::settings::Settings;
 use crate::sweep::{self, Axis};
 use crate::tree::{At, Node, Table, Value};
@@ -54,43 +56,38 @@ pub struct PlannedPoint {
 }
 
 impl Plan {
-    /// Plans a scenario. `import` is what [`Scenario::import`] names, read by the caller.
+    /// Plans a scenario. What [`Scenario::import`] names must have been handed over, or reported as unreadable.
     ///
     /// # Errors
     /// Everything that is wrong with the scenario.
     ///
     /// # Panics
-    /// If the scenario names an import and the caller neither handed it over nor reported why not.
-    pub fn new(
-        scenario: &Scenario,
-        known: &Known,
-        import: Option<Arc<Objects>>,
-    ) -> Result<Plan, Diagnostics> {
+    /// If the scenario names an import of which the caller said nothing.
+    pub fn new(scenario: &Scenario, known: &Known) -> Result<Plan, Diagnostics> {
         let mut out = scenario.pending.clone();
         let cx = &mut Context { known, out: &mut out };
         let base = Settings::read(cx, &scenario.root);
+        let import = scenario.objects.as_ref();
+        let promised = base.cluster.import.as_ref().is_some_and(|spot| spot.ok);
+        assert!(
+            !promised || import.is_some() || !cx.out.is_empty(),
+            "{}: the import was not handed over",
+            scenario.name
+        );
         let axes = sweep::axes(cx, &scenario.root);
         let combinations = sweep::combinations(cx, &axes, base.proxy.modes.value.len());
         // The scenario itself is checked only where it is a point of its own: swept values may make it possible.
         if axes.is_empty() {
-            checks::check(cx, &base);
+            checks::check(cx, &base, import.map(Arc::as_ref));
         }
         let charts = charts(cx, &base, &axes);
         let gates = gates(cx, &base, &axes);
-        let objects = match (&base.cluster.import, import) {
-            (Some(spot), None) if spot.ok => {
-                assert!(!scenario.pending.is_empty(), "{}: the import was not handed over", scenario.name);
-                None
-            }
-            (_, Some(objects)) => Some(objects),
-            (_, None) => None,
-        };
         let mut points = Vec::new();
         for combination in &combinations {
             let tree = point_tree(cx, &scenario.root, &axes, combination);
             let settings = Settings::read(cx, &tree);
             if !axes.is_empty() {
-                checks::check(cx, &settings);
+                checks::check(cx, &settings, import.map(Arc::as_ref));
             }
             if !cx.out.is_empty() {
                 continue;
@@ -102,9 +99,14 @@ impl Plan {
                     (a.key.clone(), sweep::number(&a.key, &a.values[*i]).expect("checked by the reader"))
                 })
                 .collect();
+            let objects = match settings.services.as_slice() {
+                [] => import.cloned(),
+                written => Some(Arc::new(services::objects(written))),
+            };
             for mode in &settings.proxy.modes.value {
                 let index = u32::try_from(points.len()).expect("at most POINTS_MAX");
                 let config = Arc::new(world(&settings, mode, objects.clone()));
+                checks::fits(cx, &settings, &config.cluster);
                 points.push(PlannedPoint { index, axes: place.clone(), config });
             }
         }
@@ -135,7 +137,7 @@ fn point_tree(cx: &mut Context<'_>, root: &Table, axes: &[Axis], combination: &[
     let mut tree = root.clone();
     for (axis, i) in axes.iter().zip(combination) {
         let path: Vec<&str> = axis.key.split('.').collect();
-        if !tree.set(&path, &axis.values[*i]) {
+        if !keys::list_is_there(&tree, &axis.key) || !tree.set(&path, &axis.values[*i]) {
             let message = format!("`{}` leads nowhere in this scenario", axis.key);
             cx.out.push(Diagnostic::new(axis.at, &format!("sweep.{}", axis.key), message));
         }
@@ -148,7 +150,7 @@ fn charts(cx: &mut Context<'_>, base: &Settings, axes: &[Axis]) -> Vec<ChartReco
         let x = &chart.x.value;
         if chart.x.ok && x != "distribution" && !axes.iter().any(|a| a.key == *x) {
             let swept: Vec<&str> = axes.iter().map(|a| a.key.as_str()).collect();
-            let mut d = Diagnostic::new(chart.x.at, "charts.x", format!("`{x}` is not swept"));
+            let mut d = chart.x.wrong(format!("`{x}` is not swept"));
             if let Some(near) = crate::diagnostic::did_you_mean(x, swept.iter().copied()) {
                 d = d.label(format!("did you mean `{near}`?"));
             }
@@ -179,15 +181,12 @@ fn gates(cx: &mut Context<'_>, base: &Settings, axes: &[Axis]) -> Vec<Gate> {
                 GatePlace::Nowhere(values) => {
                     let (key, value) = gate.at.as_ref().expect("only a gate with a place can miss it");
                     let message = format!("`{key}` is never {value}: this gate could not be judged");
-                    cx.out.push(
-                        Diagnostic::new(spot.at, "gates.expect", message)
-                            .help(format!("swept values: {values}")),
-                    );
+                    cx.out.push(spot.wrong(message).help(format!("swept values: {values}")));
                 }
             },
             // Modes that were refused would make every gate on them look wrong.
             Err(_) if !base.proxy.modes.ok => {}
-            Err((message, help)) => cx.out.push(Diagnostic::new(spot.at, "gates.expect", message).help(help)),
+            Err((message, help)) => cx.out.push(spot.wrong(message).help(help)),
         }
     }
     gates
@@ -218,17 +217,18 @@ fn place_of(gate: &Gate, axes: &[Axis]) -> GatePlace {
 
 /// The world of one point under one mode. All settings have been checked.
 fn world(s: &Settings, mode: &str, objects: Option<Arc<Objects>>) -> WorldConfig {
-    let count = |spot: &Spot<u64>| u32::try_from(spot.value).expect("limits are below 2^32");
+    let narrow = |n: u64| u32::try_from(n).expect("limits are below 2^32");
+    let count = |spot: &Spot<u64>| narrow(spot.value);
     WorldConfig {
         seed: s.seed.value,
         duration: s.duration.value,
         warmup: s.warmup.value,
         cluster: ClusterConfig {
-            nodes: count(&s.cluster.nodes),
+            nodes: narrow(checks::nodes(s, objects.as_deref())),
             services: match (&s.cluster.services, &objects) {
                 (Some(spot), _) => count(spot),
-                (None, Some(_)) => 0,
-                (None, None) => SERVICES_DEFAULT as u32,
+                (None, Some(objects)) => narrow(objects.services.len() as u64),
+                (None, None) => narrow(SERVICES_DEFAULT),
             },
             endpoints: s.cluster.endpoints.value.clone(),
             service_cidr: s.cluster.service_cidr.value,

@@ -23,6 +23,15 @@ pub struct Spot<T> {
     pub ok: bool,
     /// False if it is the default.
     pub written: bool,
+    /// Dotted path of its key.
+    pub key: String,
+}
+
+impl<T> Spot<T> {
+    /// A diagnostic about this value.
+    pub fn wrong(&self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(self.at, &self.key, message)
+    }
 }
 
 /// What the readers of all tables share.
@@ -99,14 +108,15 @@ impl<'t> Reader<'t> {
     }
 
     /// Reads `name`, written or default, with `read`, whose error is a finished diagnostic without place.
-    fn spot<T>(
+    fn spot<T, E: Into<Refusals>>(
         &self,
         cx: &mut Context<'_>,
         name: &str,
         fallback: T,
-        read: impl FnOnce(&Key, &Node, &Known) -> Result<T, Refusal>,
+        read: impl FnOnce(&Key, &Node, &Known) -> Result<T, E>,
     ) -> Spot<T> {
         let key = self.key(name);
+        let path = self.key_path(name);
         let (node, written) = match (self.entry(name), key.default) {
             (Some(node), _) => (node.clone(), true),
             (None, Some(text)) => {
@@ -114,17 +124,17 @@ impl<'t> Reader<'t> {
                     parse_value(self.at.source, text).unwrap_or_else(|| panic!("default of {name}: {text}"));
                 (Node { at: self.at, value: node.value }, false)
             }
-            (None, None) => return Spot { value: fallback, at: self.at, ok: false, written: false },
+            (None, None) => {
+                return Spot { value: fallback, at: self.at, ok: false, written: false, key: path };
+            }
         };
         match read(key, &node, cx.known) {
-            Ok(value) => Spot { value, at: node.at, ok: true, written },
-            Err(refusal) => {
-                let place = refusal.at.unwrap_or(node.at);
-                let mut d =
-                    Diagnostic::new(place, &self.key_path(name), refusal.message).label(refusal.label);
-                d.help = refusal.help;
-                cx.out.push(d);
-                Spot { value: fallback, at: node.at, ok: false, written }
+            Ok(value) => Spot { value, at: node.at, ok: true, written, key: path },
+            Err(refusals) => {
+                for refusal in refusals.into().0 {
+                    cx.out.push(refusal.place(node.at, &path));
+                }
+                Spot { value: fallback, at: node.at, ok: false, written, key: path }
             }
         }
     }
@@ -146,22 +156,28 @@ impl<'t> Reader<'t> {
     pub fn names(&self, cx: &mut Context<'_>, name: &str) -> Spot<Vec<String>> {
         self.spot(cx, name, Vec::new(), |key, node, known| {
             let (Value::Array(items), Kind::Names(family)) = (&node.value, key.kind) else {
-                return Err(Refusal::kind(key, node));
+                return Err(Refusal::kind(key, node).into());
             };
             let mut names: Vec<String> = Vec::new();
+            let mut refusals = Vec::new();
             for item in items {
-                let Value::Text(text) = &item.value else { return Err(Refusal::kind(key, item)) };
-                known_name(text, family, known).map_err(|r| r.at(item.at))?;
+                let Value::Text(text) = &item.value else {
+                    refusals.push(Refusal::kind(key, item).at(item.at));
+                    continue;
+                };
                 if names.contains(text) {
-                    return Err(Refusal::new(format!("`{text}` is listed twice")).at(item.at));
+                    refusals.push(Refusal::new(format!("`{text}` is listed twice")).at(item.at));
+                } else if let Err(refusal) = known_name(text, family, known) {
+                    refusals.push(refusal.at(item.at));
+                } else {
+                    names.push(text.clone());
                 }
-                names.push(text.clone());
             }
-            if names.is_empty() {
-                return Err(Refusal::new(format!("`{name}` is empty"))
-                    .help(format!("allowed: {}", key.kind.expected())));
+            if items.is_empty() {
+                let allowed = format!("allowed: {}", key.kind.expected());
+                refusals.push(Refusal::new(format!("`{name}` is empty")).help(allowed));
             }
-            Ok(names)
+            if refusals.is_empty() { Ok(names) } else { Err(Refusals(refusals)) }
         })
     }
 
@@ -189,9 +205,7 @@ impl<'t> Reader<'t> {
                 && !(min_ns..=max_ns).contains(&span.as_ns())
             {
                 let (min, max) = (plain_span(min_ns), plain_span(max_ns));
-                return Err(Refusal::new(format!("`{name}` must be from {min} to {max}")).help(
-                    "longer runs only add the same again: raise the rates, or run several seeds".to_owned(),
-                ));
+                return Err(Refusal::new(format!("`{name}` must be from {min} to {max}")));
             }
             Ok(span)
         })
@@ -239,20 +253,23 @@ impl<'t> Reader<'t> {
     /// A list of `ip:port`.
     pub fn targets(&self, cx: &mut Context<'_>, name: &str) -> Spot<Vec<SocketAddr>> {
         self.spot(cx, name, Vec::new(), |key, node, _| {
-            let Value::Array(items) = &node.value else { return Err(Refusal::kind(key, node)) };
-            items
-                .iter()
-                .map(|item| {
-                    let Value::Text(text) = &item.value else {
-                        return Err(Refusal::kind(key, item).at(item.at));
-                    };
-                    text.parse().map_err(|_| {
-                        Refusal::new(format!("`{text}` is not an address with a port"))
-                            .at(item.at)
-                            .help(format!("allowed: {}", key.kind.expected()))
-                    })
-                })
-                .collect()
+            let Value::Array(items) = &node.value else { return Err(Refusal::kind(key, node).into()) };
+            let mut targets = Vec::new();
+            let mut refusals = Vec::new();
+            for item in items {
+                match &item.value {
+                    Value::Text(text) => match text.parse() {
+                        Ok(target) => targets.push(target),
+                        Err(_) => refusals.push(
+                            Refusal::new(format!("`{text}` is not an address with a port"))
+                                .at(item.at)
+                                .help(format!("allowed: {}", key.kind.expected())),
+                        ),
+                    },
+                    _ => refusals.push(Refusal::kind(key, item).at(item.at)),
+                }
+            }
+            if refusals.is_empty() { Ok(targets) } else { Err(Refusals(refusals)) }
         })
     }
 
@@ -267,8 +284,12 @@ impl<'t> Reader<'t> {
             let Value::Text(text) = &node.value else { return Err(Refusal::kind(key, node)) };
             let minor = kubernetes_minor(text).filter(|minor| (first..=last).contains(minor));
             minor.ok_or_else(|| {
-                Refusal::new(format!("`{text}` is not a version of Kubernetes that is modelled"))
-                    .help(format!("allowed: \"1.{first}\" to \"1.{last}\""))
+                Refusal::new(format!("`{text}` is not a version of Kubernetes that is modelled")).help(
+                    match first == last {
+                        true => format!("allowed: \"1.{last}\""),
+                        false => format!("allowed: \"1.{first}\" to \"1.{last}\""),
+                    },
+                )
             })
         })
     }
@@ -318,7 +339,16 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// Why a value is refused, before its place is known.
+/// Why a value is refused: one reason, or several for a list.
+pub struct Refusals(Vec<Refusal>);
+
+impl From<Refusal> for Refusals {
+    fn from(refusal: Refusal) -> Self {
+        Refusals(vec![refusal])
+    }
+}
+
+/// A reason why a value is refused, before its place is known.
 pub struct Refusal {
     message: String,
     label: String,

@@ -4,6 +4,9 @@
 use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
 use crate::keys;
 use crate::tree::{At, Node, Table, Value, bare, parse_document, parse_value};
+use sim_models::kube::import::import;
+use sim_models::kube::objects::Objects;
+use std::sync::Arc;
 
 /// A scenario as written.
 #[derive(Clone, Debug)]
@@ -13,6 +16,8 @@ pub struct Scenario {
     pub(crate) root: Table,
     /// Its texts, and what is already known to be wrong with overrides and the import.
     pub(crate) pending: Diagnostics,
+    /// The imported cluster, once its text was handed over.
+    pub(crate) objects: Option<Arc<Objects>>,
 }
 
 impl Scenario {
@@ -24,7 +29,9 @@ impl Scenario {
         let mut pending = Diagnostics::default();
         let source = pending.sources.add(file, text);
         match parse_document(source, text) {
-            Ok(Node { value: Value::Table(root), .. }) => Ok(Scenario { name: stem(file), root, pending }),
+            Ok(Node { value: Value::Table(root), .. }) => {
+                Ok(Scenario { name: stem(file), root, pending, objects: None })
+            }
             Ok(node) => panic!("a TOML document is a table, not {}", node.value.kind()),
             Err(errors) => {
                 for (message, at) in errors {
@@ -66,7 +73,7 @@ impl Scenario {
                 path.split('.').collect()
             }
         };
-        if !self.root.set(&parts, &node) {
+        if !keys::list_is_there(&self.root, path) || !self.root.set(&parts, &node) {
             self.pending.push(Diagnostic::new(
                 path_at,
                 path,
@@ -104,33 +111,52 @@ impl Scenario {
         }
     }
 
-    /// Notes that the import could not be used, for example since the file is missing.
+    /// Notes that the import could not be read, for example since the file is missing.
     pub fn import_failed(&mut self, reason: &str) {
         let Some(node) = self.import_node() else { panic!("no import, yet it failed: {reason}") };
         let d = Diagnostic::new(node.at, "cluster.import", format!("cannot import the cluster: {reason}"));
-        self.pending.push(
-            d.help("allowed: the output of `kubectl get services,endpointslices,nodes,pods -A -o json`"),
-        );
+        self.pending.push(d.help(format!("allowed: {KUBECTL}")));
     }
 
-    /// Notes an error inside the imported text at a line and column from 1 (0 where unknown).
-    pub fn import_wrong(
-        &mut self,
-        file: &str,
-        text: &str,
-        line: usize,
-        column: usize,
-        key: &str,
-        message: &str,
-    ) {
+    /// Takes the text of the file that [`Scenario::import`] names; what is wrong in it is told with the plan.
+    pub fn import_text(&mut self, file: &str, text: &str) {
+        let errors = match import(text) {
+            Ok(objects) => {
+                self.objects = Some(Arc::new(objects));
+                return;
+            }
+            Err(errors) => errors,
+        };
         let source = self.pending.sources.add(file, text);
-        let line_start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-        let start = (line_start + column.saturating_sub(1)).min(text.len());
-        self.pending.push(
-            Diagnostic::new(At { source, start, end: start + 1 }, key, message)
-                .help("allowed: the output of `kubectl get services,endpointslices,nodes,pods -A -o json`"),
-        );
+        for error in errors.iter().take(IMPORT_ERRORS_TOLD) {
+            let at = place(source, text, error.line, error.column);
+            let object = if error.object.is_empty() { String::new() } else { format!("{}: ", error.object) };
+            let d = Diagnostic::new(at, &error.path, format!("{object}{}", error.message));
+            self.pending.push(if error.object.is_empty() {
+                d.help(format!("allowed: {KUBECTL}"))
+            } else {
+                d
+            });
+        }
+        if let Some(untold) = errors.len().checked_sub(IMPORT_ERRORS_TOLD).filter(|n| *n > 0) {
+            let at = At { source, start: text.len(), end: text.len() };
+            self.pending.push(Diagnostic::new(at, "", format!("and {untold} more in this file")));
+        }
     }
+}
+
+/// What an import must be.
+pub(crate) const KUBECTL: &str = "the output of `kubectl get services,endpointslices,nodes,pods -A -o json`";
+
+/// Errors of an import that are told one by one.
+const IMPORT_ERRORS_TOLD: usize = 20;
+
+/// The place of a line and a column, both from 1, the column in characters.
+fn place(source: usize, text: &str, line: usize, column: usize) -> At {
+    let line_start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let rest = &text[line_start..];
+    let start = line_start + rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(i, _)| i);
+    At { source, start, end: start + 1 }
 }
 
 /// The diagnostic of a dotted path that the key table does not have.
@@ -157,7 +183,7 @@ fn pin(table: &mut Table, path: &str, node: &Node) {
 /// File name without folders and extension.
 fn stem(file: &str) -> String {
     let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
-    name.strip_suffix(".toml").unwrap_or(name).to_owned()
+    name.strip_suffix(".toml").filter(|stem| !stem.is_empty()).unwrap_or(name).to_owned()
 }
 
 /// The scenario with every key written out, defaults included: what is stored beside the results.

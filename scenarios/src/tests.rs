@@ -1,6 +1,7 @@
 //! Tests of the whole way from text to plan.
 
 use crate::diagnostic::{Diagnostics, Style};
+use crate::keys::{Kind, SCENARIO, Section};
 use crate::known::{Known, Named};
 use crate::plan::Plan;
 use crate::scenario::Scenario;
@@ -21,7 +22,7 @@ pub fn known() -> Known {
 }
 
 fn plan(text: &str) -> Result<Plan, Diagnostics> {
-    Plan::new(&Scenario::parse("test.toml", text)?, &known(), None)
+    Plan::new(&Scenario::parse("test.toml", text)?, &known())
 }
 
 fn plan_with(text: &str, sets: &[&str]) -> Result<Plan, Diagnostics> {
@@ -29,7 +30,7 @@ fn plan_with(text: &str, sets: &[&str]) -> Result<Plan, Diagnostics> {
     for set in sets {
         scenario.set(set);
     }
-    Plan::new(&scenario, &known(), None)
+    Plan::new(&scenario, &known())
 }
 
 #[track_caller]
@@ -93,14 +94,43 @@ fn a_resolved_scenario_plans_to_itself() {
     }
 }
 
-#[test]
-fn every_key_of_the_table_is_read_and_every_default_is_valid() {
-    // An unread key would be accepted and ignored; a bad default would panic on an empty scenario.
-    let written = planned("").resolved;
-    for section in ["[cluster]", "[proxy]", "[kernel]", "[churn]"] {
-        assert!(written.contains(section), "{section} is missing in:\n{written}");
+/// Dotted paths of all keys below a section, lists of tables by their first element.
+fn paths(section: &Section, prefix: &str, out: &mut Vec<String>) {
+    for key in section.keys {
+        let path = format!("{prefix}{}", key.name);
+        match key.kind {
+            Kind::Table(inner) => paths(inner, &format!("{path}."), out),
+            Kind::Tables(inner) => paths(inner, &format!("{path}.0."), out),
+            _ => out.push(path),
+        }
     }
-    assert!(written.contains("service_cidr = \"10.96.0.0/12\"") && written.contains("services = 100"));
+}
+
+#[test]
+fn no_key_of_the_table_is_accepted_and_then_ignored() {
+    // A date fits no key, so whoever reads the key complains.
+    let mut all = Vec::new();
+    paths(&SCENARIO, "", &mut all);
+    assert!(all.len() > 40, "{all:?}");
+    let lists = "[[services]]\n[[traffic]]\n[[gates]]\n[[charts]]\n";
+    for path in all {
+        let wrong = plan_with(lists, &[&format!("{path}=2026-01-01")]).expect_err("a date fits nowhere");
+        assert!(
+            wrong.list.iter().any(|d| d.key == path && d.label == "this is a date"),
+            "{path} is not read:\n{}",
+            wrong.render(Style::Plain)
+        );
+    }
+}
+
+#[test]
+fn a_resolved_scenario_says_its_defaults() {
+    let written = planned("").resolved;
+    for part in
+        ["[cluster]", "[proxy]", "[kernel]", "[churn]", "service_cidr = \"10.96.0.0/12\"", "services = 100"]
+    {
+        assert!(written.contains(part), "{part} is missing in:\n{written}");
+    }
 }
 
 #[test]

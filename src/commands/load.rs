@@ -30,7 +30,7 @@ pub fn load(path: &Path, sets: &[String], seed: Option<u64>) -> Result<Loaded, F
         scenario.set(&format!("seed={seed}"));
     }
     let import = read_import(path, &mut scenario);
-    let plan = Plan::new(&scenario, &known(), None).map_err(tell)?;
+    let plan = Plan::new(&scenario, &known()).map_err(tell)?;
     Ok(Loaded { plan, import })
 }
 
@@ -71,7 +71,10 @@ fn read_import(path: &Path, scenario: &mut Scenario) -> String {
     let Some(import) = scenario.import() else { return String::new() };
     let file = path.parent().unwrap_or(Path::new("")).join(import);
     match fs::read_to_string(&file) {
-        Ok(text) => text,
+        Ok(text) => {
+            scenario.import_text(&file.display().to_string(), &text);
+            text
+        }
         Err(error) => {
             scenario.import_failed(&format!("{}: {}", file.display(), reason(&error)));
             String::new()
