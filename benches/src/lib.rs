@@ -1,1 +1,5 @@
-//! Shared set-up of the benches.
+//! Shared set-up of the benches: the work that they measure, without a clock.
+
+pub mod engine;
+#[cfg(feature = "peers")]
+pub mod peers;

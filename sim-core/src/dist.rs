@@ -7,6 +7,7 @@ use crate::rng::Stream;
 use crate::units::SimSpan;
 
 /// An exponential span with the given mean: the gap between arrivals of a Poisson process.
+#[inline]
 pub fn exponential(stream: &mut Stream, mean: SimSpan) -> SimSpan {
     // 1 - u is in (0, 1], so the logarithm is finite.
     let u = 1.0 - stream.unit_f64();

@@ -25,10 +25,12 @@ impl SimTime {
     pub const MAX: SimTime = SimTime(u64::MAX);
 
     /// The instant `ns` nanoseconds after the start.
+    #[inline]
     pub const fn from_ns(ns: u64) -> Self {
         SimTime(ns)
     }
     /// Nanoseconds since the start.
+    #[inline]
     pub const fn as_ns(self) -> u64 {
         self.0
     }
@@ -36,6 +38,7 @@ impl SimTime {
     ///
     /// # Panics
     /// If `earlier` is later than `self`.
+    #[inline]
     pub fn since(self, earlier: SimTime) -> SimSpan {
         SimSpan(self.0.checked_sub(earlier.0).unwrap_or_else(|| panic!("{self} is before {earlier}")))
     }
@@ -46,22 +49,27 @@ impl SimSpan {
     pub const ZERO: SimSpan = SimSpan(0);
 
     /// `ns` nanoseconds.
+    #[inline]
     pub const fn from_ns(ns: u64) -> Self {
         SimSpan(ns)
     }
     /// `us` microseconds.
+    #[inline]
     pub const fn from_us(us: u64) -> Self {
         SimSpan(us * 1_000)
     }
     /// `ms` milliseconds.
+    #[inline]
     pub const fn from_ms(ms: u64) -> Self {
         SimSpan(ms * 1_000_000)
     }
     /// `s` seconds.
+    #[inline]
     pub const fn from_secs(s: u64) -> Self {
         SimSpan(s * 1_000_000_000)
     }
     /// Length in nanoseconds.
+    #[inline]
     pub const fn as_ns(self) -> u64 {
         self.0
     }
@@ -73,11 +81,16 @@ impl SimSpan {
     ///
     /// # Panics
     /// If `ns` is negative, not finite or too long to hold.
+    #[inline]
     pub fn from_ns_f64(ns: f64) -> Self {
-        assert!(ns.is_finite() && ns >= 0.0 && ns < 1.8e19, "not a span: {ns} ns");
-        SimSpan(ns.round() as u64)
+        // Not a number fails here too.
+        assert!((0.0..1.8e19).contains(&ns), "not a span: {ns} ns");
+        // As f64::round, which is a slow call where the processor has no instruction for it.
+        let whole = ns as u64;
+        SimSpan(whole + u64::from(ns - whole as f64 >= 0.5))
     }
     /// The sum, or the longest span if it does not fit.
+    #[inline]
     pub fn saturating_add(self, other: SimSpan) -> SimSpan {
         SimSpan(self.0.saturating_add(other.0))
     }
@@ -85,6 +98,7 @@ impl SimSpan {
     ///
     /// # Panics
     /// On overflow.
+    #[inline]
     pub fn times(self, n: u64) -> SimSpan {
         SimSpan(self.0.checked_mul(n).unwrap_or_else(|| panic!("{self} x {n} overflows")))
     }
@@ -92,28 +106,33 @@ impl SimSpan {
 
 impl Add<SimSpan> for SimTime {
     type Output = SimTime;
+    #[inline]
     fn add(self, span: SimSpan) -> SimTime {
         SimTime(self.0.checked_add(span.0).unwrap_or_else(|| panic!("{self} + {span} overflows")))
     }
 }
 impl AddAssign<SimSpan> for SimTime {
+    #[inline]
     fn add_assign(&mut self, span: SimSpan) {
         *self = *self + span;
     }
 }
 impl Add for SimSpan {
     type Output = SimSpan;
+    #[inline]
     fn add(self, other: SimSpan) -> SimSpan {
         SimSpan(self.0.checked_add(other.0).unwrap_or_else(|| panic!("{self} + {other} overflows")))
     }
 }
 impl AddAssign for SimSpan {
+    #[inline]
     fn add_assign(&mut self, other: SimSpan) {
         *self = *self + other;
     }
 }
 impl Sub for SimSpan {
     type Output = SimSpan;
+    #[inline]
     fn sub(self, other: SimSpan) -> SimSpan {
         SimSpan(self.0.checked_sub(other.0).unwrap_or_else(|| panic!("{self} - {other} is negative")))
     }
@@ -164,6 +183,23 @@ mod tests {
         for (ns, text) in rows {
             assert_eq!(SimSpan::from_ns(ns).to_string(), text);
         }
+    }
+
+    #[test]
+    fn computed_spans_round_half_away_from_zero_as_f64_does() {
+        let mut x = 0.1;
+        while x < 1.7e19 {
+            for ns in [x, x.floor() + 0.5, x.floor() + 0.49999, 0.49999999999999994, 4503599627370497.5] {
+                assert_eq!(SimSpan::from_ns_f64(ns).as_ns(), ns.round() as u64, "{ns}");
+            }
+            x *= 1.37;
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "not a span")]
+    fn a_span_that_is_not_a_number_is_a_bug() {
+        let _ = SimSpan::from_ns_f64(f64::NAN);
     }
 
     #[test]

@@ -45,28 +45,25 @@ impl KeyQueue {
         }
     }
 
-    /// The least key.
+    /// The least key, if the bottom holds it; otherwise a refill is due.
     #[inline]
-    pub(crate) fn peek(&mut self) -> Option<Key> {
-        if self.bottom.is_empty() {
-            self.refill();
-        }
+    pub(crate) fn head(&self) -> Option<Key> {
         self.bottom.last().copied()
     }
 
-    /// Removes the least key.
+    /// Removes the head.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Key> {
-        if self.bottom.is_empty() {
-            self.refill();
-        }
         self.bottom.pop()
     }
 
-    fn refill(&mut self) {
+    /// Fills the empty bottom from the ladder and returns it, latest key first; empty if nothing is pending.
+    pub(crate) fn refill(&mut self) -> &[Key] {
+        debug_assert!(self.bottom.is_empty());
         // With nothing left, the bottom takes whatever comes until it spills.
         self.cover = self.ladder.take_next(&mut self.bottom).unwrap_or(Key::MAX);
         self.bottom.sort_unstable_by(|a, b| b.cmp(a));
+        &self.bottom
     }
 
     #[cold]

@@ -26,6 +26,7 @@ impl<T> Slab<T> {
     ///
     /// # Panics
     /// If every slot is taken.
+    #[inline]
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         let slot = self.free;
         if slot == NONE {
@@ -54,6 +55,7 @@ impl<T> Slab<T> {
     ///
     /// # Panics
     /// If the slot is vacant.
+    #[inline]
     pub(crate) fn remove(&mut self, slot: u32) -> T {
         let place = &mut self.slots[slot as usize];
         let Slot::Full(value) = std::mem::replace(place, Slot::Vacant(self.free)) else {
@@ -61,6 +63,12 @@ impl<T> Slab<T> {
         };
         self.free = slot;
         value
+    }
+
+    /// Whether the slot holds a value.
+    #[inline]
+    pub(crate) fn is_full(&self, slot: u32) -> bool {
+        matches!(self.slots.get(slot as usize), Some(Slot::Full(_)))
     }
 
     /// Bytes of memory held.
