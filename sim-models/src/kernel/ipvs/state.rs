@@ -285,8 +285,8 @@ impl IpvsState {
     fn existing(&mut self, id: ConnId, opens: bool) -> Existing {
         let slot = &self.slots[self.conns.dest(id) as usize];
         let gone = slot.position == GONE;
-        let weight = if gone { 0 } else { self.dest_of(slot).weight };
         if opens && self.config.conn_reuse {
+            let weight = if gone { 0 } else { self.dest_of(slot).weight };
             let closed = matches!(self.conns.state(id), ConnState::TimeWait | ConnState::Close);
             if closed || (self.config.expire_nodest_conn && weight == 0) {
                 self.end(id);
@@ -343,8 +343,8 @@ impl IpvsState {
         if let Some(id) = self.conns.lookup_in(&key, work) {
             let slot = &self.slots[self.conns.dest(id) as usize];
             let gone = slot.position == GONE;
-            let quiescent = !gone && self.dest_of(slot).weight == 0;
-            if !gone && !(quiescent && self.config.expire_quiescent_template) {
+            let lost = gone || (self.config.expire_quiescent_template && self.dest_of(slot).weight == 0);
+            if !lost {
                 self.conns.rearm(id, expires);
                 return Some(id);
             }

@@ -68,7 +68,7 @@ impl Node {
             other => panic!("{other:?} instead of a new connection"),
         }
     }
-    fn from_server(&mut self, server: SocketAddr, sport: u16, flags: TcpFlags) -> Option<SocketAddr> {
+    fn answer(&mut self, server: SocketAddr, sport: u16, flags: TcpFlags) -> Option<SocketAddr> {
         self.work = Work::new();
         let client = syn(sport).src;
         let packet = Packet::tcp_syn(server.ip(), server.port(), client, sport).with_flags(flags);
@@ -208,11 +208,28 @@ fn a_connection_keeps_its_server_and_replies_come_from_the_service() {
     let to = node.open(7);
     node.open(8);
     assert_eq!(node.send(syn(7).with_flags(TcpFlags::ACK)), IpvsVerdict::Translate { to, new: false });
-    assert_eq!(node.from_server(to, 7, TcpFlags::SYN_ACK), Some(SocketAddr::from((VIP, 80))));
+    assert_eq!(node.answer(to, 7, TcpFlags::SYN_ACK), Some(SocketAddr::from((VIP, 80))));
     assert_eq!(node.work[Unit::IpvsConnLookup], 1);
     let stranger = pod(77);
-    assert_eq!(node.from_server(stranger, 7, TcpFlags::ACK), None, "every forwarded packet is looked up");
+    assert_eq!(node.answer(stranger, 7, TcpFlags::ACK), None, "every forwarded packet is looked up");
     assert_eq!(node.work[Unit::IpvsConnLookup], 1);
+}
+
+#[test]
+fn ipv6_goes_the_same_way() {
+    let vip: IpAddr = "fd00:96::1".parse().unwrap();
+    let real: SocketAddr = "[fd00:244::5]:8080".parse().unwrap();
+    let mut node = Node::new(&[VirtualServer {
+        addr: vip,
+        real: vec![RealServer::new(real)],
+        ..server("rr", Proto::Tcp, 0)
+    }]);
+    let client: IpAddr = "fd00:244::9".parse().unwrap();
+    let packet = Packet::tcp_syn(client, 4_000, vip, 80);
+    assert_eq!(node.send(packet), IpvsVerdict::Translate { to: real, new: true });
+    let answer = Packet::tcp_syn(real.ip(), 8080, client, 4_000).with_flags(TcpFlags::SYN_ACK);
+    let from = node.state.reply(&node.services, &answer, node.now, &mut node.work);
+    assert_eq!(from, Some(SocketAddr::new(vip, 80)));
 }
 
 #[test]
@@ -231,12 +248,12 @@ fn tcp_flags_move_a_connection_between_active_and_inactive() {
     let counts = |node: &Node| node.state.connections(&key(Proto::Tcp), pod(1));
     node.open(1);
     assert_eq!(counts(&node), (1, 0), "a SYN makes it active");
-    node.from_server(pod(1), 1, TcpFlags::SYN_ACK);
+    node.answer(pod(1), 1, TcpFlags::SYN_ACK);
     node.send(syn(1).with_flags(TcpFlags::ACK));
     assert_eq!(counts(&node), (1, 0));
     node.send(syn(1).with_flags(TcpFlags::FIN_ACK));
     assert_eq!(counts(&node), (0, 1));
-    node.from_server(pod(1), 1, TcpFlags::FIN_ACK);
+    node.answer(pod(1), 1, TcpFlags::FIN_ACK);
     node.wait(121);
     node.state.advance(&node.services, node.now);
     assert_eq!((counts(&node), node.state.conn_count()), ((0, 0), 0), "gone after TIME_WAIT's two minutes");
@@ -252,7 +269,7 @@ fn lc_avoids_the_slow_server_and_rr_does_not_notice() {
             if node.open(port) == pod(2) {
                 slow += 1;
             } else {
-                node.from_server(pod(1), port, TcpFlags { rst: true, ..TcpFlags::ACK });
+                node.answer(pod(1), port, TcpFlags { rst: true, ..TcpFlags::ACK });
             }
         }
         assert_eq!(slow, to_slow, "{scheduler}");
@@ -301,7 +318,7 @@ fn a_syn_on_a_closed_connection_is_scheduled_anew() {
     let mut node = Node::new(&[server("rr", Proto::Tcp, 2)]);
     assert_eq!(node.open(5), pod(2));
     assert_eq!(node.syn(5), IpvsVerdict::Translate { to: pod(2), new: false }, "a retransmission");
-    node.from_server(pod(2), 5, TcpFlags { rst: true, ..TcpFlags::ACK });
+    node.answer(pod(2), 5, TcpFlags { rst: true, ..TcpFlags::ACK });
     assert_eq!(node.open(5), pod(1));
     assert_eq!(node.state.conn_count(), 1);
 }
@@ -467,7 +484,7 @@ proptest! {
                     node.send(syn(port).with_flags(TcpFlags::FIN_ACK));
                 }
                 5 => {
-                    node.from_server(pod(pod_n), port, TcpFlags { rst: true, ..TcpFlags::ACK });
+                    node.answer(pod(pod_n), port, TcpFlags { rst: true, ..TcpFlags::ACK });
                 }
                 6 => node.wait(u64::from(port) * 7),
                 7 => {

@@ -45,9 +45,10 @@ impl Scheduler for WeightedRoundRobin {
         let mut looked = 0;
         // Ends: `current` returns to the top, which the heaviest destination reaches.
         loop {
-            for at in self.last.map_or(0, |at| at + 1)..dests.len() {
+            let after = self.last.map_or(0, |at| at + 1);
+            for (at, dest) in dests.iter().enumerate().skip(after) {
                 looked += 1;
-                if dests[at].weight >= self.current {
+                if dest.weight >= self.current {
                     self.last = Some(at);
                     cx.looked_at(looked);
                     return Some(at);
