@@ -448,7 +448,7 @@ fn rules(mode: &str, objects: &ProxyObjects) -> Result<NodeRules, Unpredicted> {
         ..ProxyConfig::default()
     };
     let mut rules = if mode_name == "ipvs" {
-        proxy::ipvs::build_measured_shape(objects, &config)
+        proxy::ipvs::build_measured_shape(objects, &config, sim_core::classify::Family::Ipv4)
     } else {
         let mode = proxy::mode(mode_name).expect("one of the two above");
         mode.build(objects, &config, sim_core::classify::Family::Ipv4)

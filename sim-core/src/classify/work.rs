@@ -90,6 +90,8 @@ units! {
     MatchSet = "match_set",
     /// Calls of the nfacct match.
     MatchNfacct = "match_nfacct",
+    /// Calls of any other match.
+    MatchOther = "match_other",
     /// Jumps into a user chain.
     Jumps = "jumps",
     /// Returns from a user chain, by rule or by its end.

@@ -148,6 +148,8 @@ pub struct PacketCx<'a> {
     pub in_iface: &'a str,
     /// Device it leaves by, empty where not yet known.
     pub out_iface: &'a str,
+    /// The virtual address of the IPVS connection this packet belongs to, once IPVS has taken it.
+    pub ipvs_virtual: Option<SocketAddr>,
     /// What NAT rules asked for.
     pub nat: NatRequest,
     /// The node.

@@ -76,7 +76,7 @@ impl Stack {
     /// # Errors
     /// If a rule refers to a set that is not there, or a virtual server is one that IPVS refuses.
     pub fn new(rules: &NodeRules, seed: u64) -> Result<Self, StackError> {
-        let sets = IpSets::new(&rules.ipsets);
+        let sets = IpSets::new(&rules.ipsets, seed as u32);
         let xtables = xtables::Compiled::new(&rules.xtables, &sets)?;
         let nftables = rules.nftables.as_ref().map(|table| nftables::Engine::new(table, seed));
         let mut hooks: [Vec<(Mechanism, HookFn)>; 5] = Default::default();
@@ -118,6 +118,8 @@ pub struct NodeState {
     node_ip: IpAddr,
     random: KernelRandom,
     recent: RecentTables,
+    /// Contents of nftables' dynamic sets (affinity).
+    dynamic: nftables::DynamicSets,
 }
 
 impl NodeState {
@@ -136,6 +138,7 @@ impl NodeState {
             node_ip: node_ips[0],
             random: KernelRandom::new(Stream::new(seed, path, "get_random_u32")),
             recent: RecentTables::default(),
+            dynamic: nftables::DynamicSets::new(),
         }
     }
 }
@@ -175,6 +178,7 @@ struct Walk<'a> {
     out_iface: &'static str,
     translated: Option<std::net::SocketAddr>,
     masqueraded: bool,
+    ipvs_virtual: Option<std::net::SocketAddr>,
 }
 
 /// Sends `packet` through the node.
@@ -214,6 +218,7 @@ pub fn cross(stack: &Stack, state: &mut NodeState, packet: Packet, origin: Origi
         out_iface: "",
         translated: None,
         masqueraded: false,
+        ipvs_virtual: None,
     };
     let outcome = walk.run(entry);
     let verdict = match outcome {
@@ -279,6 +284,7 @@ impl Walk<'_> {
             match verdict {
                 IpvsVerdict::Translate { to, .. } => {
                     self.work[Unit::PathForward] += 1;
+                    self.ipvs_virtual = Some(std::net::SocketAddr::new(before.dst, before.dport));
                     self.translate_by_ipvs(to);
                     self.out_iface = "veth0";
                     // Re-injected at LOCAL_OUT; conntrack and destination NAT have seen this packet already.
@@ -457,6 +463,7 @@ impl Walk<'_> {
             ct_dnat: self.tracked.reply.src != self.tracked.original.dst,
             in_iface: self.in_iface,
             out_iface: self.out_iface,
+            ipvs_virtual: self.ipvs_virtual,
             nat: NatRequest::default(),
             node: &self.state.node,
             dummy_addrs: &self.stack.dummy_addrs,
@@ -469,7 +476,8 @@ impl Walk<'_> {
         let verdict = match mechanism {
             Mechanism::Xtables => self.stack.xtables.run(id, &mut cx),
             Mechanism::Nftables => {
-                self.stack.nftables.as_ref().expect("its hooks are registered").run(id, &mut cx)
+                let engine = self.stack.nftables.as_ref().expect("its hooks are registered");
+                engine.run_at(id, &mut cx, Some(&mut self.state.dynamic), self.now)
             }
         };
         let (mark, asked) = (cx.packet.mark, cx.nat);

@@ -7,7 +7,7 @@ use super::{ProxyMode, iptables, ipvs, nftables};
 use crate::config::ProxyConfig;
 use crate::kernel::rules::NodeRules;
 use crate::kernel::xtables::{self, TableName};
-use crate::kernel::{ipset, ipvs as kernel_ipvs, nftables as kernel_nft};
+use crate::kernel::{ipset, ipvs as kernel_ipvs};
 use crate::kube::ProxyObjects;
 use sim_core::classify::Family;
 
@@ -85,7 +85,7 @@ impl ProxyMode for Nftables {
         nftables::build(objects, config, family)
     }
     fn print(&self, rules: &NodeRules) -> String {
-        rules.nftables.as_ref().map_or_else(String::new, kernel_nft::print::list)
+        rules.nftables.as_ref().map_or_else(String::new, ToString::to_string)
     }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         rules.nftables.as_ref().map_or(0, |t| t.chains.iter().map(|c| c.rules.len() as u64).sum())
@@ -129,7 +129,7 @@ impl ProxyMode for Ipvs {
         ipvs::build(objects, config, family)
     }
     fn print(&self, rules: &NodeRules) -> String {
-        let mut text = ipset::print::save(&rules.ipsets);
+        let mut text = ipset::save(&rules.ipsets);
         text.push_str(&xtables::print::iptables_save(rules));
         for addr in &rules.dummy_addrs {
             text.push_str(&format!("# ip addr add {addr} dev kube-ipvs0\n"));
@@ -151,7 +151,7 @@ impl ProxyMode for Ipvs {
             // Every service: read, added, its destinations read; every destination: added.
             netlink_requests: 3 * servers + real,
             address_adds: rules.dummy_addrs.len() as u64,
-            ipset_entries: rules.ipsets.iter().map(|s| s.entries.len() as u64).sum(),
+            ipset_entries: rules.ipsets.iter().map(|s| s.elements.len() as u64).sum(),
             service_ports: objects.ports.len() as u64,
             ..SyncWork::default()
         }

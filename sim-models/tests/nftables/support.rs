@@ -1,5 +1,8 @@
 //! Hand-made Services and a packet's way through the hooks, for tests of one mechanism.
 
+use sim_models::kernel::ipset::IpSets;
+use sim_models::kernel::xtables::recent::RecentTables;
+use std::collections::BTreeSet;
 use sim_core::classify::{Family, Packet, Proto, Work};
 use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
@@ -120,6 +123,11 @@ impl Node {
             out_iface: "",
             nat: NatRequest::default(),
             node: &self.cx,
+            dummy_addrs: &BTreeSet::new(),
+            sets: &IpSets::default(),
+            recent: &mut RecentTables::default(),
+            now: self.now,
+            ipvs_virtual: None,
             random: &mut self.random,
             work: &mut work,
         };

@@ -80,6 +80,8 @@ pub(super) enum CompiledMatch {
     Recent { table: usize, set: bool, seconds: Option<u32> },
     Set { index: usize, from_src: SmallVec<[bool; 3]>, invert: bool },
     Nfacct,
+    PhysdevIsIn { invert: bool },
+    IpvsVirtual { addr: IpAddr, port: u16, proto: Proto },
 }
 
 /// A rule refers to something that is not there.
@@ -206,6 +208,8 @@ fn compile_rule(
                     invert: *invert,
                 },
                 Match::Nfacct(_) => CompiledMatch::Nfacct,
+                &Match::PhysdevIsIn { invert } => CompiledMatch::PhysdevIsIn { invert },
+                &Match::IpvsVirtual { addr, port, proto } => CompiledMatch::IpvsVirtual { addr, port, proto },
             })
         })
         .collect::<Result<_, CompileError>>()?;

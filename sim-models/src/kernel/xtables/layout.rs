@@ -40,6 +40,8 @@ pub fn match_bytes(m: &Match, family: Family) -> u64 {
             Family::Ipv4 | Family::Ipv6 => 80,
         },
         Match::Nfacct(_) => 32 + 40,
+        Match::PhysdevIsIn { .. } => 32 + 72,
+        Match::IpvsVirtual { .. } => 32 + 48,
     }
 }
 

@@ -129,6 +129,10 @@ fn write_match(m: &Match, family: Family, out: &mut impl Write) -> fmt::Result {
             }
             Ok(())
         }
+        Match::PhysdevIsIn { invert } => write!(out, " -m physdev{} --physdev-is-in", negation(*invert)),
+        Match::IpvsVirtual { addr, port, proto } => {
+            write!(out, " -m ipvs --vaddr {addr} --vproto {proto} --vport {port}")
+        }
         // Two spaces: so prints libxt_nfacct.
         Match::Nfacct(name) => write!(out, " -m nfacct --nfacct-name  {name}"),
     }

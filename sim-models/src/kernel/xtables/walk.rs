@@ -12,6 +12,7 @@ use super::{Policy, Target, Test};
 use crate::kernel::hook::{CtState, Hook, HookVerdict, PacketCx};
 use sim_core::classify::Unit;
 use smallvec::SmallVec;
+use std::net::SocketAddr;
 
 impl Compiled {
     /// Runs the function `id` that [`Compiled::hooks`] registered.
@@ -196,6 +197,15 @@ fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
         CompiledMatch::Set { index, from_src, invert } => {
             cx.work[Unit::MatchSet] += 1;
             cx.sets.test_packet(*index, &cx.packet, from_src, cx.work) != *invert
+        }
+        // Without br_netfilter no packet has come in through a bridge port.
+        &CompiledMatch::PhysdevIsIn { invert } => {
+            cx.work[Unit::MatchOther] += 1;
+            invert
+        }
+        &CompiledMatch::IpvsVirtual { addr, port, proto } => {
+            cx.work[Unit::MatchOther] += 1;
+            cx.packet.proto == proto && cx.ipvs_virtual == Some(SocketAddr::new(addr, port))
         }
         CompiledMatch::Nfacct => {
             cx.work[Unit::MatchNfacct] += 1;
