@@ -145,6 +145,9 @@ impl Scenario {
     }
 }
 
+/// Name of the import beside a resolved scenario, so that the two can be run together from anywhere.
+pub const IMPORT_FILE: &str = "import.json";
+
 /// What an import must be.
 pub(crate) const KUBECTL: &str = "the output of `kubectl get services,endpointslices,nodes,pods -A -o json`";
 
