@@ -26,6 +26,8 @@ impl Scenario {
     /// # Errors
     /// All syntax errors of the text.
     pub fn parse(file: &str, text: &str) -> Result<Scenario, Diagnostics> {
+        // Some editors begin a file with a byte order mark; columns are counted without it.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut pending = Diagnostics::default();
         let source = pending.sources.add(file, text);
         match parse_document(source, text) {
