@@ -60,19 +60,27 @@ impl RunDir {
         let old = self.parent.join(format!(".old-{}", std::process::id()));
         let told =
             |error: io::Error| Failure::Ours(format!("cannot put {} in its place: {error}", place.display()));
-        let replaced = match fs::rename(&place, &old) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(told(error)),
-        };
-        if let Err(error) = fs::rename(&self.partial, &place) {
-            if replaced {
+        // Another process may put the same run there between our two renames: then ours goes in its place again.
+        let mut attempts = 0;
+        loop {
+            let replaced = match fs::rename(&place, &old) {
+                Ok(()) => true,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+                Err(error) => return Err(told(error)),
+            };
+            let put = fs::rename(&self.partial, &place);
+            if put.is_err() && replaced && !place.exists() {
                 fs::rename(&old, &place).map_err(told)?;
+            } else if replaced {
+                fs::remove_dir_all(&old).map_err(told)?;
             }
-            return Err(told(error));
-        }
-        if replaced {
-            fs::remove_dir_all(&old).map_err(told)?;
+            match put {
+                Ok(()) => break,
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && attempts < 10 => {
+                    attempts += 1
+                }
+                Err(error) => return Err(told(error)),
+            }
         }
         self.link_latest()
             .map_err(|e| Failure::Ours(format!("cannot link {}/latest: {e}", self.parent.display())))?;
@@ -135,6 +143,26 @@ mod tests {
         assert_eq!(entries(&out.join("s")), ["abc", "latest"]);
         assert_eq!(entries(&out.join("s/latest")), ["csv"]);
         assert_eq!(fs::read_to_string(out.join("s/latest/csv/a.csv")).unwrap(), "second");
+        fs::remove_dir_all(&out).unwrap();
+    }
+
+    #[test]
+    fn runs_of_the_same_scenario_at_the_same_time_do_not_disturb_each_other() {
+        let out = scratch("together");
+        let make = |who: &str| {
+            let mut run = RunDir::begin(&out, "s", "abc").unwrap();
+            // One process id stands for two processes here.
+            let own = out.join("s").join(format!(".partial-{who}"));
+            fs::rename(&run.partial, &own).unwrap();
+            run.partial = own;
+            run.write(Path::new("who"), who.as_bytes()).unwrap();
+            run
+        };
+        let (first, second) = (make("1"), make("2"));
+        first.commit().unwrap();
+        second.commit().unwrap();
+        assert_eq!(entries(&out.join("s")), ["abc", "latest"]);
+        assert_eq!(fs::read_to_string(out.join("s/abc/who")).unwrap(), "2");
         fs::remove_dir_all(&out).unwrap();
     }
 

@@ -1,7 +1,7 @@
 //! `cluster.endpoints`: one number, or named shares of Services with their numbers.
 
 use crate::keys::Key;
-use crate::reader::Refusal;
+use crate::refusal::Refusal;
 use crate::tree::{Node, Value};
 use sim_models::config::EndpointLaw;
 

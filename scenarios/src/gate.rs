@@ -11,7 +11,7 @@
 use crate::keys::Family;
 use crate::known::Known;
 use crate::quantity::{Quantity, quantity};
-use crate::reader::known_name;
+use crate::refusal::known_name;
 use sim_core::record::{GateRecord, Metric, PointRecord, RunRecord};
 
 /// A parsed gate.

@@ -3,7 +3,7 @@
 //!
 //! * [`keys`]: every key, its kind, default, limits and meaning, in one table.
 //! * [`tree`], [`scenario`]: the document with its places, and what the command line sets over it.
-//! * [`reader`], [`quantity`], [`endpoints`], [`settings`], [`checks`]: one sweep point, read and checked.
+//! * [`reader`], [`refusal`], [`quantity`], [`endpoints`], [`settings`], [`checks`]: one sweep point, read and checked.
 //! * [`services`]: hand-written Services as Kubernetes objects.
 //! * [`sweep`], [`gate`], [`plan`]: what is simulated, and what must hold.
 //! * [`schema`]: the key table for editors.
@@ -20,6 +20,7 @@ pub mod known;
 pub mod plan;
 pub mod quantity;
 pub mod reader;
+pub mod refusal;
 pub mod scenario;
 pub mod schema;
 pub mod services;

@@ -9,7 +9,7 @@ use crate::gate::{self, Gate};
 use crate::keys;
 use crate::known::Known;
 use crate::reader::{Context, Spot};
-use crate::scenario::{Scenario, resolved};
+use crate::scenario::{IMPORT_FILE, Scenario, resolved};
 use crate::services;
 use crate::settings::Settings;
 use crate::sweep::{self, Axis};
@@ -40,7 +40,8 @@ pub struct Plan {
     pub charts: Vec<ChartRecord>,
     /// Conditions on the result.
     pub gates: Vec<Gate>,
-    /// The scenario with every default written out, TOML that plans to the same.
+    /// The scenario with every default written out, TOML that plans to the same; an import is called
+    /// [`IMPORT_FILE`] in it.
     pub resolved: String,
 }
 
@@ -117,6 +118,10 @@ impl Plan {
         if base.cluster.services.is_none() && base.cluster.import.is_none() && base.services.is_empty() {
             let at = At { source: 0, start: 0, end: 0 };
             root.set(&["cluster", "services"], &Node { at, value: Value::Integer(SERVICES_DEFAULT.into()) });
+        }
+        if import.is_some() {
+            let at = At { source: 0, start: 0, end: 0 };
+            root.set(&["cluster", "import"], &Node { at, value: Value::Text(IMPORT_FILE.to_owned()) });
         }
         let title = if base.title.value.is_empty() { scenario.name.clone() } else { base.title.value };
         Ok(Plan {

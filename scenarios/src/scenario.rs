@@ -26,6 +26,8 @@ impl Scenario {
     /// # Errors
     /// All syntax errors of the text.
     pub fn parse(file: &str, text: &str) -> Result<Scenario, Diagnostics> {
+        // Some editors begin a file with a byte order mark; columns are counted without it.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut pending = Diagnostics::default();
         let source = pending.sources.add(file, text);
         match parse_document(source, text) {
@@ -144,6 +146,9 @@ impl Scenario {
         }
     }
 }
+
+/// Name of the import beside a resolved scenario, so that the two can be run together from anywhere.
+pub const IMPORT_FILE: &str = "import.json";
 
 /// What an import must be.
 pub(crate) const KUBECTL: &str = "the output of `kubectl get services,endpointslices,nodes,pods -A -o json`";

@@ -9,6 +9,7 @@ use crate::progress::Progress;
 use crate::terminal;
 use rayon::prelude::*;
 use scenarios::plan::PlannedPoint;
+use scenarios::scenario::IMPORT_FILE;
 use sim_core::record::{Basis, PointRecord, ProfileRecord, RunRecord, SCHEMA};
 use std::path::{Path, PathBuf};
 
@@ -113,7 +114,7 @@ fn write(loaded: &Loaded, record: &RunRecord, args: &RunArgs) -> Result<PathBuf,
     let dir = RunDir::begin(&args.out, &record.name, name)?;
     dir.write(Path::new("scenario.toml"), loaded.plan.resolved.as_bytes())?;
     if !loaded.import.is_empty() {
-        dir.write(Path::new("import.json"), loaded.import.as_bytes())?;
+        dir.write(Path::new(IMPORT_FILE), loaded.import.as_bytes())?;
     }
     for (path, bytes) in files(record) {
         interrupt::poll()?;
