@@ -84,7 +84,9 @@ fn tables_are_those_that_kube_proxy_wrote_for_the_same_objects() {
         let recorded = parse(&read(folder.join("nft.txt")));
         assert_eq!(recorded.len(), 2, "{case}: tables {:?}", recorded.keys());
         let kube_proxy = read(folder.join("kube-proxy.nftables.yaml"));
-        for (family, name) in [(Family::Ipv4, "table ip kube-proxy {"), (Family::Ipv6, "table ip6 kube-proxy {")] {
+        for (family, name) in
+            [(Family::Ipv4, "table ip kube-proxy {"), (Family::Ipv6, "table ip6 kube-proxy {")]
+        {
             let mut config = crate::support::config(36, "10.0.0.0/8");
             config.local_cidr = local_cidr(&kube_proxy, family);
             let table = build(&resolve(&objects, family, "node-a"), &config, family).nftables.unwrap();

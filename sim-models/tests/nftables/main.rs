@@ -4,3 +4,4 @@ mod goldens;
 mod packets;
 mod rulesets;
 mod support;
+mod traces;

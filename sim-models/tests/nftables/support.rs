@@ -8,6 +8,7 @@ use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
 use sim_models::config::ProxyConfig;
 use sim_models::kernel::hook::{CtState, Hook, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx};
+use sim_models::kernel::nftables::eval::Trace;
 use sim_models::kernel::nftables::{DynamicSets, Engine};
 use sim_models::kube::{Endpoint, EndpointLists, ProxyObjects, ServicePort};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -113,13 +114,17 @@ impl Node {
     /// The first packet of a connection from a pod or from outside: in through prerouting, then to this node
     /// or onwards.
     pub fn first_packet(&mut self, packet: Packet) -> Outcome {
-        let local = |packet: &Packet, node: &NodeCx| node.local_addrs.contains(&packet.dst);
+        self.traced(packet, Hook::Prerouting, &mut ())
+    }
+
+    /// The same, or made on this node if `from` is output, telling which rules matched.
+    pub fn traced(&mut self, packet: Packet, from: Hook, trace: &mut impl Trace) -> Outcome {
         let mut work = Work::new();
         let mut cx = PacketCx {
             packet,
             ct_state: CtState::New,
             ct_dnat: false,
-            in_iface: "veth0",
+            in_iface: "",
             out_iface: "",
             nat: NatRequest::default(),
             node: &self.cx,
@@ -134,25 +139,25 @@ impl Node {
         let mut hooks = self.engine.hooks();
         hooks.sort_by_key(|h| h.priority);
         let mut verdict = HookVerdict::Accept;
-        'path: for at in 0..3 {
-            let hook = match at {
-                0 => Hook::Prerouting,
-                1 if local(&cx.packet, &self.cx) => Hook::Input,
-                1 => Hook::Forward,
-                _ if local(&cx.packet, &self.cx) => break,
-                _ => Hook::Postrouting,
-            };
+        let mut next = Some(from);
+        'path: while let Some(hook) = next {
             for h in hooks.iter().filter(|h| h.hook == hook) {
-                verdict = self.engine.run_at(h.id, &mut cx, Some(&mut self.dynamic), self.now);
+                verdict = self.engine.run_traced(h.id, &mut cx, Some(&mut self.dynamic), self.now, trace);
                 if verdict != HookVerdict::Accept {
                     break 'path;
                 }
+                if let (false, Some(to)) = (cx.ct_dnat, cx.nat.dnat) {
+                    cx.packet.dst = to.ip();
+                    cx.packet.dport = to.port();
+                    cx.ct_dnat = true;
+                }
             }
-            if let (Hook::Prerouting, Some(to)) = (hook, cx.nat.dnat) {
-                cx.packet.dst = to.ip();
-                cx.packet.dport = to.port();
-                cx.ct_dnat = true;
-            }
+            next = match hook {
+                Hook::Prerouting if self.cx.local_addrs.contains(&cx.packet.dst) => Some(Hook::Input),
+                Hook::Prerouting => Some(Hook::Forward),
+                Hook::Forward | Hook::Output => Some(Hook::Postrouting),
+                Hook::Input | Hook::Postrouting => None,
+            };
         }
         let (dnat, masquerade) = (cx.nat.dnat, cx.nat.masquerade.is_some());
         Outcome { verdict, dnat, masquerade, work }

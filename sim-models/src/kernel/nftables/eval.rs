@@ -51,6 +51,17 @@ pub struct Counts {
     pub elements: usize,
 }
 
+/// Hears of every rule that was evaluated to its end, as `nft monitor trace` does.
+pub trait Trace {
+    /// Rule `rule` of `chain` did not break; `flow` is what it said.
+    fn rule(&mut self, chain: ChainId, rule: usize, flow: Flow);
+}
+
+impl Trace for () {
+    #[inline]
+    fn rule(&mut self, _: ChainId, _: usize, _: Flow) {}
+}
+
 impl Engine {
     /// Compiles `table`; hash seeds follow from `seed`.
     ///
@@ -91,7 +102,7 @@ impl Engine {
 
     /// Runs base chain `id` over a packet, without session affinity: dynamic sets stay empty.
     pub fn run(&self, id: usize, cx: &mut PacketCx<'_>) -> HookVerdict {
-        self.run_at(id, cx, None, SimTime::ZERO)
+        self.run_traced(id, cx, None, SimTime::ZERO, &mut ())
     }
 
     /// Runs base chain `id` over a packet at `now`, with the node's dynamic sets.
@@ -99,8 +110,20 @@ impl Engine {
         &self,
         id: usize,
         cx: &mut PacketCx<'_>,
+        dynamic: Option<&mut DynamicSets>,
+        now: SimTime,
+    ) -> HookVerdict {
+        self.run_traced(id, cx, dynamic, now, &mut ())
+    }
+
+    /// The same, telling `trace` which rules matched.
+    pub fn run_traced(
+        &self,
+        id: usize,
+        cx: &mut PacketCx<'_>,
         mut dynamic: Option<&mut DynamicSets>,
         now: SimTime,
+        trace: &mut impl Trace,
     ) -> HookVerdict {
         debug_assert_eq!(cx.packet.family(), self.family, "a packet of the other family");
         cx.work[Unit::NftChains] += 1;
@@ -130,6 +153,9 @@ impl Engine {
                 }
                 lines += end - at.line;
                 seen = end;
+                if flow != Flow::Break {
+                    trace.rule(ChainId(current), rule as usize - 1, flow);
+                }
                 match flow {
                     Flow::Continue | Flow::Break => {}
                     Flow::Verdict(v) => {

@@ -110,7 +110,7 @@ impl Linearizer {
         let bits = net.prefix_len();
         let words = addr_words(net.network());
         let load = if field == Field::SrcAddr { Load::SrcAddr } else { Load::DstAddr };
-        if bits % 8 == 0 && bits > 0 {
+        if bits > 0 && bits.is_multiple_of(8) {
             let len = bits / 8;
             self.push(Expr::Payload(Payload { load, len, dreg: R1 }));
             self.cmp_addr(words, len, negate);
