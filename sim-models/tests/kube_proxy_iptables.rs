@@ -130,3 +130,38 @@ fn every_recorded_case_is_compared() {
     folders.sort();
     assert_eq!(folders, CASES);
 }
+
+/// Rules of (filter, nat) in IPv4, then IPv6, that the recorded kube-proxy's metric
+/// `sync_proxy_rules_iptables_total` gave.
+const RECORDED_COUNTS: [[usize; 4]; 13] = [
+    [4, 82, 3, 5],
+    [5, 47, 3, 5],
+    [6, 43, 3, 5],
+    [11, 105, 3, 5],
+    [6, 36, 3, 5],
+    [17, 73, 3, 5],
+    [5, 77, 3, 5],
+    [16, 10, 3, 5],
+    [4, 15, 3, 5],
+    [4, 34, 3, 5],
+    [6, 37, 10, 46],
+    [4, 5, 3, 5],
+    [37, 1155, 3, 5],
+];
+
+#[test]
+fn rules_are_as_many_as_the_metric_of_kube_proxy_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kube-proxy");
+    for (case, recorded) in CASES.iter().zip(RECORDED_COUNTS) {
+        let folder = root.join(case);
+        let objects = import(&objects(&folder, case)).unwrap();
+        let kube_proxy = read(&folder.join("kube-proxy.yaml"));
+        let counts = [Family::Ipv4, Family::Ipv6].map(|family| {
+            let resolved = resolve(&objects, family, "node-a");
+            let rules = iptables::build(&resolved, &config(&kube_proxy, family), family);
+            let counts = iptables::rule_counts(&rules);
+            [counts.filter, counts.nat]
+        });
+        assert_eq!(counts.concat(), recorded, "{case}");
+    }
+}

@@ -86,12 +86,14 @@ pub fn import(text: &str) -> Result<Objects, Vec<ImportError>> {
             for (i, item) in items.iter().enumerate() {
                 reader.item(i, item.get(), item_kind.as_deref());
                 if reader.errors.len() >= MAX_ERRORS {
-                    reader.error("", text, &[], format!("gave up after {MAX_ERRORS} errors"));
+                    reader.error("", item.get(), &[], format!("gave up after {MAX_ERRORS} errors"));
                     break;
                 }
             }
         }
     }
+    // In the order of the text; the last word, at the start of the last item, stays last.
+    reader.errors.sort_by_key(|error| (error.message.starts_with("gave up"), error.line, error.column));
     if reader.errors.is_empty() { Ok(reader.objects) } else { Err(reader.errors) }
 }
 
