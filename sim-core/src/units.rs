@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn computed_spans_round_half_away_from_zero_as_f64_does() {
-        let mut x = 0.1;
+        let mut x: f64 = 0.1;
         while x < 1.7e19 {
             for ns in [x, x.floor() + 0.5, x.floor() + 0.49999, 0.49999999999999994, 4503599627370497.5] {
                 assert_eq!(SimSpan::from_ns_f64(ns).as_ns(), ns.round() as u64, "{ns}");

@@ -65,6 +65,11 @@ impl<T> Slab<T> {
         value
     }
 
+    /// Slots, taken and free.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Whether the slot holds a value.
     #[inline]
     pub(crate) fn is_full(&self, slot: u32) -> bool {

@@ -84,6 +84,7 @@ mod tests {
 
     #[test]
     fn fingerprints_are_pinned_and_print_as_sixteen_digits() {
-        assert_eq!(of(&[(1, 2), (3, 4)]).to_string().len(), 16);
+        assert_eq!(of(&[]).to_string(), "952f14f1e8ddc491");
+        assert_eq!(of(&[(1, 2), (3, 4)]).to_string(), "426e862cd2d050c5");
     }
 }
