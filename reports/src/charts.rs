@@ -144,12 +144,9 @@ fn line_plot(
         // Swept values are where the data is: they are the ticks, and the axis is as wide as they.
         x.range = xs;
         x.ticks = swept.iter().map(|at| (*at, human::count(*at))).collect();
-    } else if !log_x && xs.0 >= 0.0 {
-        x.ticks = if swept.len() <= 6 {
-            swept.iter().map(|at| (*at, human::count(*at))).collect()
-        } else {
-            x.ticks
-        };
+    } else if !log_x && xs.1 > 0.0 {
+        x.range.1 = xs.1;
+        x.ticks.retain(|(at, _)| *at <= xs.1);
     }
     if log_x {
         x.title.push_str(" (log scale)");
@@ -184,7 +181,10 @@ fn marks(
 ) -> Vec<(f64, f64, String)> {
     let axis =
         if slice.fixed.is_empty() { wanted.x.clone() } else { format!("{} at {}", wanted.x, slice.fixed) };
-    let here = crossovers.iter().filter(|c| c.axis == axis && c.metric == wanted.y);
+    let few = |c: &&Crossover| {
+        crossovers.iter().filter(|other| crossover::same_pair(c, other)).count() < crossover::MANY
+    };
+    let here = crossovers.iter().filter(|c| c.axis == axis && c.metric == wanted.y).filter(few);
     here.filter_map(|c| {
         let at = c.at?.get();
         let line = modes.iter().position(|mode| *mode == c.better).and_then(|i| lines.get(i))?;

@@ -7,7 +7,7 @@
 
 use crate::grid::{Slice, modes, slices};
 use crate::{human, metrics};
-use sim_core::record::{Crossover, Fixed, PointRecord, RunRecord};
+use sim_core::record::{Basis, Crossover, Fixed, PointRecord, RunRecord};
 
 /// The metric that crossovers are told about by default.
 pub const METRIC: &str = "first_packet_mean";
@@ -104,7 +104,45 @@ pub fn headline(record: &RunRecord) -> Vec<String> {
     if crossovers.is_empty() {
         return compare(&record.points).into_iter().collect();
     }
-    crossovers.iter().map(|crossover| words(crossover, &record.points)).collect()
+    let mut sentences: Vec<String> = Vec::new();
+    for (i, crossover) in crossovers.iter().enumerate() {
+        let pair: Vec<&Crossover> = crossovers.iter().filter(|other| same_pair(crossover, other)).collect();
+        if pair.len() < MANY {
+            sentences.push(words(crossover, &record.points));
+        } else if !crossovers[..i].iter().any(|earlier| same_pair(crossover, earlier)) {
+            sentences.push(trade_places(&pair));
+        }
+    }
+    sentences
+}
+
+/// From this many crossings on a pair is told in one sentence, and not pointed out in charts.
+pub const MANY: usize = 3;
+
+/// Whether two crossovers are of the same modes in the same metric along the same key.
+pub fn same_pair(a: &Crossover, b: &Crossover) -> bool {
+    let straight = a.better == b.better && a.worse == b.worse;
+    a.axis == b.axis && a.metric == b.metric && (straight || (a.better == b.worse && a.worse == b.better))
+}
+
+/// One sentence on a pair that crosses many times, given all its crossings.
+fn trade_places(pair: &[&Crossover]) -> String {
+    let Crossover { better, worse, axis, at_end: (end, other), .. } = pair[pair.len() - 1];
+    let number = |at: Fixed| human::count(if at.get() >= 10.0 { at.get().round() } else { at.get() });
+    let places: Vec<String> = pair.iter().filter_map(|crossover| crossover.at).map(number).collect();
+    let key = axis.split_once(" at ").map_or_else(
+        || metrics::axis_label(axis).to_owned(),
+        |(key, fixed)| format!("{} with {fixed}", metrics::axis_label(key)),
+    );
+    let last = match end == other {
+        true => "both cost the same".to_owned(),
+        false => format!("{better} costs {}", human::less(end.get(), other.get())),
+    };
+    format!(
+        "{better} and {worse} trade places {} times, at {} {key}; at the end of the sweep {last}.",
+        places.len(),
+        places.join(", ")
+    )
 }
 
 /// One crossover in words with numbers; `points` give the unit and the swept range.
@@ -151,7 +189,17 @@ pub fn words(crossover: &Crossover, points: &[PointRecord]) -> String {
         std::cmp::Ordering::Greater => human::less(high.get(), low.get()).replace("less", "more"),
         _ => human::less(low.get(), high.get()),
     };
-    format!("{beats}; {end} {subject} {low_text} against {high_text}, {amount}.")
+    let guess = |x: Option<&Fixed>| {
+        let rests = |point: &&PointRecord| {
+            (point.mode == *better || point.mode == *worse) && point.axes.get(key) == x && x.is_some()
+        };
+        let guessed = |point: &PointRecord| {
+            point.metric(&crossover.metric).is_some_and(|metric| metric.basis == Basis::Extrapolated)
+        };
+        points.iter().filter(rests).any(guessed)
+    };
+    let extrapolated = if guess(xs.last()) { " (extrapolated)" } else { "" };
+    format!("{beats}; {end} {subject} {low_text} against {high_text}{extrapolated}, {amount}.")
 }
 
 /// How the modes compare in [`METRIC`] where nothing is swept; `None` if fewer than two modes have it.

@@ -17,6 +17,9 @@ p{margin:.5rem 0}
 .headline li{margin:.45rem 0}
 figure{margin:1.4rem 0;break-inside:avoid}
 figure svg{display:block;width:100%;height:auto}
+figure svg text{font-family:inherit}
+table.even{table-layout:fixed}
+table.even th:first-child{width:9rem}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums;break-inside:avoid}
 th,td{padding:.28rem .5rem;text-align:right;border-bottom:1px solid #e2e2e2;white-space:nowrap}
@@ -55,10 +58,7 @@ pub fn render(record: &RunRecord) -> String {
                 p { (what_was_run(record)) }
                 (headline(record))
                 (failed_gates(record))
-                h2 { "Charts" }
-                @for chart in charts::all(record) {
-                    figure { (PreEscaped(chart.svg)) }
-                }
+                (figures(record))
                 (tables(&sheet))
                 (gates(record))
                 (notes(record))
@@ -81,7 +81,9 @@ fn what_was_run(record: &RunRecord) -> String {
         let high = human::count(values.iter().copied().fold(0.0, f64::max));
         if low == high { low } else { format!("{low} to {high}") }
     };
-    let all = |value: fn(&PointRecord) -> f64| between(&points.iter().map(|point| value(point)).collect::<Vec<_>>());
+    let all = |value: fn(&PointRecord) -> f64| {
+        between(&points.iter().map(|point| value(point)).collect::<Vec<_>>())
+    };
     let mut text = format!(
         "Modes: {}. {} Services with {} endpoints per Service, in {} points.",
         crate::grid::modes(&points).join(", "),
@@ -92,8 +94,11 @@ fn what_was_run(record: &RunRecord) -> String {
     let mut keys: Vec<&String> = points.iter().flat_map(|point| point.axes.keys()).collect();
     keys.sort_unstable();
     keys.dedup();
-    for key in keys.into_iter().filter(|key| !matches!(key.as_str(), "cluster.services" | "cluster.endpoints")) {
-        let values: Vec<f64> = points.iter().filter_map(|point| point.axes.get(key)).map(|v| v.get()).collect();
+    for key in
+        keys.into_iter().filter(|key| !matches!(key.as_str(), "cluster.services" | "cluster.endpoints"))
+    {
+        let values: Vec<f64> =
+            points.iter().filter_map(|point| point.axes.get(key)).map(|v| v.get()).collect();
         text.push_str(&format!(" Swept: {} {}.", between(&values), metrics::axis_label(key)));
     }
     text
@@ -105,6 +110,17 @@ fn headline(record: &RunRecord) -> Markup {
         @if !sentences.is_empty() {
             h2 { (headline_title(record)) }
             ul.headline { @for sentence in &sentences { li { (sentence) } } }
+        }
+    }
+}
+
+/// The charts, SVG inlined as it is: the writer of SVG has escaped its texts.
+fn figures(record: &RunRecord) -> Markup {
+    let charts = charts::all(record);
+    html! {
+        @if !charts.is_empty() {
+            h2 { "Charts" }
+            @for chart in charts { figure { (PreEscaped(chart.svg)) } }
         }
     }
 }
@@ -137,7 +153,8 @@ fn table(sheet: &Sheet, blocks: &[Block]) -> Markup {
     let columns = sheet.heads.len() + 1;
     html! {
         h3 { (blocks[0].group.title()) }
-        div.scroll { table {
+        // Equal widths align the columns of all groups; more than nine need the width that they need.
+        div.scroll { table.even[columns <= 9] {
             thead {
                 @for (i, corner) in sheet.corner.iter().enumerate() {
                     tr { th scope="col" { (corner) } @for head in &sheet.heads { th scope="col" { (head[i]) } } }

@@ -174,15 +174,18 @@ fn axes(root: &Area, plot: &Plot, x: &Scale, y: &Scale, right: i32) -> Outcome {
     root.draw(&PathElement::new([(LEFT, TOP), (LEFT, BOTTOM), (right, BOTTOM)], INK.stroke_width(1)))?;
     text(root, &plot.x.title, ((LEFT + right) / 2, BOTTOM + 44), FONT, INK, HPos::Center, false)?;
     let style = style(FONT, INK, HPos::Center, false).transform(FontTransform::Rotate270);
-    root.draw_text(&plot.y.title, &style, (16, (TOP + BOTTOM) / 2))?;
+    root.draw_text(&printable(&plot.y.title), &style, (16, (TOP + BOTTOM) / 2))?;
     Ok(())
 }
 
 /// Crossings: a ring, and a dashed line to the texts, which are stacked where there is more room, above or below.
 /// Crossings that nearly coincide share ring and line.
 fn marks(root: &Area, plot: &Plot, x: &Scale, y: &Scale, right: i32) -> Outcome {
-    let mut marks: Vec<(Pixel, &str)> =
-        plot.marks.iter().map(|(at, height, label)| ((x.pixel(*at), y.pixel(*height)), label.as_str())).collect();
+    let mut marks: Vec<(Pixel, &str)> = plot
+        .marks
+        .iter()
+        .map(|(at, height, label)| ((x.pixel(*at), y.pixel(*height)), label.as_str()))
+        .collect();
     marks.sort_by_key(|mark| mark.0.0); // stable
     let above = marks.iter().all(|mark| mark.0.1 > (TOP + BOTTOM) / 2);
     let mut column = i32::MIN;
@@ -304,7 +307,7 @@ fn text(
     anchor: HPos,
     bold: bool,
 ) -> Outcome {
-    root.draw_text(label, &style(size, colour, anchor, bold), at)?;
+    root.draw_text(&printable(label), &style(size, colour, anchor, bold), at)?;
     Ok(())
 }
 
@@ -313,6 +316,11 @@ fn style(size: i32, colour: RGBColor, anchor: HPos, bold: bool) -> TextStyle<'st
     let font = ("sans-serif", f64::from(size) * 1.24).into_font();
     let font = if bold { font.style(FontStyle::Bold) } else { font };
     TextStyle { font, color: colour.to_backend_color(), pos: Pos::new(anchor, VPos::Center) }
+}
+
+/// Text without control characters, which XML forbids; plotters escapes the rest.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 fn width(label: &str) -> i32 {
@@ -326,7 +334,6 @@ fn bold_width(label: &str) -> i32 {
 /// The document with a title and a role for screen readers, and no fixed size beyond its view box.
 fn titled(svg: &str, title: &str) -> String {
     let (head, rest) = svg.split_once('>').expect("an SVG document has a root");
-    let title: String = title.chars().filter(|c| !c.is_control()).collect();
-    let title = title.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let title = printable(title).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     format!("{head} role=\"img\">\n<title>{title}</title>{rest}")
 }

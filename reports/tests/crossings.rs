@@ -125,3 +125,17 @@ fn a_crossing_that_the_record_carries_is_the_one_that_is_told() {
     record.crossovers.truncate(1);
     assert_eq!(headline(&record), own[..1]);
 }
+
+#[test]
+fn modes_that_trade_places_often_are_told_in_one_sentence() {
+    let mut record = common::empty();
+    let rows = [(10.0, 1.0, 2.0), (20.0, 2.0, 1.0), (30.0, 1.0, 2.0), (40.0, 2.0, 1.0)];
+    record.points = two("cluster.services", &rows);
+    assert_eq!(
+        headline(&record),
+        [
+            "nftables and iptables trade places 3 times, at 15, 25, 35 Services; at the end of the sweep nftables costs 2 times \
+             less."
+        ]
+    );
+}
