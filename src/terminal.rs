@@ -21,3 +21,8 @@ pub fn print(text: &str) -> Result<(), Failure> {
         _ => Failure::Ours(format!("cannot write to stdout: {error}")),
     })
 }
+
+/// Whether results on stdout may be coloured.
+pub fn stdout_colour() -> bool {
+    stdout().is_terminal() && !no_color()
+}

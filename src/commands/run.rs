@@ -8,11 +8,17 @@ use crate::output::{RUN_DIGITS, RunDir, hash};
 use crate::progress::Progress;
 use crate::terminal;
 use rayon::prelude::*;
+use reports::Report;
 use scenarios::plan::PlannedPoint;
 use scenarios::scenario::IMPORT_FILE;
-use sim_core::record::{Basis, PointRecord, ProfileRecord, RunRecord, SCHEMA};
+use sim_core::record::{Basis, ConstantRecord, Fixed, PointRecord, ProfileRecord, RunRecord, SCHEMA};
+use sim_models::kernel::cost::CostProfile;
+use sim_models::world;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+/// Columns that a table may take.
+const TABLE_WIDTH: usize = 100;
 /// Name and version that records carry.
 const TOOL: &str = concat!("windtunnel ", env!("CARGO_PKG_VERSION"));
 
@@ -46,14 +52,16 @@ fn load_all(args: &RunArgs) -> Result<Vec<Loaded>, Failure> {
 
 /// What the simulation of a plan gives.
 struct Simulated {
-    profile: ProfileRecord,
+    profile: CostProfile,
     points: Vec<PointRecord>,
 }
 
 /// `Plan` -> `World`s -> run. Points are independent and run on all cores; results keep the order of the plan.
 fn simulate(loaded: &Loaded, args: &RunArgs) -> Result<Simulated, Failure> {
     let plan = &loaded.plan;
-    let profile = profile(&plan.profile)?;
+    let profile = CostProfile::named(&plan.profile)
+        .ok_or_else(|| Failure::Ours(format!("profile {} was planned with but is not there", plan.profile)))?;
+    let shared = Arc::new(profile.clone());
     let threads = rayon::ThreadPoolBuilder::new()
         .num_threads(args.threads.map_or(0, usize::from))
         .build()
@@ -64,7 +72,7 @@ fn simulate(loaded: &Loaded, args: &RunArgs) -> Result<Simulated, Failure> {
             .par_iter()
             .map(|point| {
                 interrupt::poll()?;
-                let record = simulate_point(point)?;
+                let record = simulate_point(point, &shared)?;
                 progress.done(&point.config.proxy.mode);
                 Ok(record)
             })
@@ -75,13 +83,35 @@ fn simulate(loaded: &Loaded, args: &RunArgs) -> Result<Simulated, Failure> {
 }
 
 /// The prices that a run uses, as a record tells them.
-fn profile(name: &str) -> Result<ProfileRecord, Failure> {
-    Err(Failure::Ours(format!("simulation not built yet: no prices for {name}")))
+fn profile_record(profile: &CostProfile) -> ProfileRecord {
+    let unit_of = |name: &str| match name {
+        n if n.ends_with("_bytes") || n.contains("_bytes_") => "bytes",
+        n if n.ends_with("_lines") => "lines",
+        n if n.starts_with("sync.") => "us",
+        _ => profile.unit.as_str(),
+    };
+    let constants = profile.constants().into_iter().map(|(name, c)| ConstantRecord {
+        unit: unit_of(&name).to_owned(),
+        value: Fixed::new(c.value),
+        error: Fixed::new(c.error),
+        source: c.source,
+        name,
+    });
+    ProfileRecord {
+        name: profile.name.clone(),
+        unit: profile.unit.clone(),
+        description: profile.description.clone(),
+        constants: constants.collect(),
+    }
 }
 
 /// One `World`, run to its end.
-fn simulate_point(point: &PlannedPoint) -> Result<PointRecord, Failure> {
-    Err(Failure::Ours(format!("simulation not built yet: no world for {}", point.config.proxy.mode)))
+fn simulate_point(point: &PlannedPoint, profile: &Arc<CostProfile>) -> Result<PointRecord, Failure> {
+    let mut record = world::run(point.config.clone(), profile.clone())
+        .map_err(|why| Failure::Input(format!("error: point {}: {why}\n", point.index)))?;
+    record.index = point.index;
+    record.axes = point.axes.iter().map(|(key, value)| (key.clone(), Fixed::new(*value))).collect();
+    Ok(record)
 }
 
 /// Everything a report needs.
@@ -96,15 +126,38 @@ fn record(loaded: &Loaded, simulated: Simulated) -> RunRecord {
         scenario_hash: hash(&[&plan.resolved, &loaded.import]),
         seed: plan.seed,
         fingerprint: hash(&fingerprints)[..16].to_owned(),
-        profile: simulated.profile,
+        profile: profile_record(&simulated.profile),
+        crossovers: reports::crossover::find(&simulated.points),
+        notes: notes(&simulated.points),
         points: simulated.points,
         charts: plan.charts.clone(),
-        crossovers: Vec::new(),
         gates: Vec::new(),
-        notes: Vec::new(),
     };
     record.gates = plan.gates.iter().map(|gate| gate.evaluate(&record)).collect();
     record
+}
+
+/// Remarks on what the figures are worth.
+fn notes(points: &[PointRecord]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let at = |p: &PointRecord| format!("{} at {} Services", p.mode, p.services);
+    let value = |p: &PointRecord, name: &str| p.metric(name).map_or(0.0, |m| m.value.get());
+    let list = |points: Vec<String>| points.join(", ");
+    let extrapolated: Vec<String> =
+        points.iter().filter(|p| p.metrics.iter().any(|m| m.basis == Basis::Extrapolated)).map(at).collect();
+    if !extrapolated.is_empty() {
+        notes.push(format!("Costs are extrapolated beyond the calibrated range: {}.", list(extrapolated)));
+    }
+    let saturated: Vec<String> =
+        points.iter().filter(|p| value(p, "cpu_utilisation") > 0.9).map(at).collect();
+    if !saturated.is_empty() {
+        notes.push(format!("Saturated: packet work takes over 90 % of the cores: {}.", list(saturated)));
+    }
+    let few: Vec<String> = points.iter().filter(|p| value(p, "connections") < 1000.0).map(at).collect();
+    if !few.is_empty() {
+        notes.push(format!("Fewer than 1,000 connections were measured, so p99 is uncertain: {}.", list(few)));
+    }
+    notes
 }
 
 /// `RunRecord` -> the run directory, which appears whole or not at all.
@@ -125,17 +178,18 @@ fn write(loaded: &Loaded, record: &RunRecord, args: &RunArgs) -> Result<PathBuf,
 
 /// The files of a report.
 fn files(record: &RunRecord) -> Vec<(PathBuf, Vec<u8>)> {
-    vec![(PathBuf::from("record.json"), json(record).into_bytes())]
+    Report::new(record).files()
 }
 
 /// The result on stdout, its place on stderr.
 fn show(record: &RunRecord, place: &Path, args: &RunArgs) -> Result<(), Failure> {
-    match args.output {
-        Format::Json => terminal::print(&json(record))?,
-        Format::Table | Format::Csv | Format::Md => {
-            return Err(Failure::Ours("tables are not built yet: use -o json".into()));
-        }
-    }
+    let report = Report::new(record);
+    terminal::print(&match args.output {
+        Format::Json => report.json(),
+        Format::Csv => report.csv(),
+        Format::Md => report.markdown(),
+        Format::Table => report.table(TABLE_WIDTH, terminal::stdout_colour()),
+    })?;
     for gate in record.gates.iter().filter(|g| !g.passed) {
         eprintln!("gate failed: {}: {}", gate.expect, gate.observed);
     }

@@ -73,7 +73,7 @@ struct Skipped {
 pub fn validate(args: &ValidateArgs) -> Result<Exit, Failure> {
     let profile = profile(&args.profile)?;
     let name = args.file.display().to_string();
-    let text = std::fs::read_to_string(&args.file).map_err(|e| Failure::input(format!("{name}: {e}")))?;
+    let text = std::fs::read_to_string(&args.file).map_err(|e| Failure::Input(format!("error: cannot read {name}: {e}\n")))?;
     let measurements = rig::parse_csv(&text).map_err(|errors| {
         Failure::Input(errors.iter().map(|e| format!("error: {name}:{e}\n")).collect::<String>())
     })?;
@@ -83,7 +83,8 @@ pub fn validate(args: &ValidateArgs) -> Result<Exit, Failure> {
         let mut names: Vec<&str> = measurements.iter().map(|m| m.cell.metric.as_str()).collect();
         names.sort_unstable();
         names.dedup();
-        return Err(Failure::input(format!("{name} has no metric {unknown}; it has {}", names.join(", "))));
+        let names = names.join(", ");
+        return Err(Failure::Input(format!("error: {name} has no metric {unknown}; it has {names}\n")));
     }
     let validation = compare(&profile, &chosen);
     let text = match args.output {
@@ -112,7 +113,7 @@ fn profile(name: &str) -> Result<CostProfile, Failure> {
         let names: Vec<&str> = sim_models::kernel::cost::PROFILES.iter().map(|(n, _)| *n).collect();
         let near = scenarios::diagnostic::did_you_mean(name, names.iter().copied());
         let near = near.map_or(String::new(), |n| format!("; did you mean {n}?"));
-        Failure::input(format!("no profile {name}: there are {}{near}", names.join(", ")))
+        Failure::Input(format!("error: no profile {name}: there are {}{near}\n", names.join(", ")))
     })
 }
 
