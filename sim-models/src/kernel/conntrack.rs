@@ -96,6 +96,16 @@ pub const ENTRY_BYTES: u64 = 256 + 128;
 const ENTRIES_PER_PAGE: u64 = 16;
 const NIL: u32 = u32::MAX;
 
+/// Which headers NAT rewrites (`IPS_DST_NAT`, `IPS_SRC_NAT`). IPVS changes a reply tuple without setting either:
+/// it rewrites its packets itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NatStatus {
+    /// The destination was translated.
+    pub dst: bool,
+    /// The source was translated.
+    pub src: bool,
+}
+
 /// One connection.
 #[derive(Clone, Debug)]
 pub struct Conn {
@@ -103,23 +113,14 @@ pub struct Conn {
     pub original: Tuple,
     /// Tuple of an answer, after NAT.
     pub reply: Tuple,
+    /// What NAT rewrites.
+    pub nat: NatStatus,
     state: State,
     assured: bool,
     expires: SimTime,
     /// Next node in the bucket, by direction: entry index times two plus direction.
     next: [u32; 2],
     live: bool,
-}
-
-impl Conn {
-    /// Whether the destination was translated.
-    pub fn is_dnat(&self) -> bool {
-        self.reply.src != self.original.dst
-    }
-    /// Whether the source was translated.
-    pub fn is_snat(&self) -> bool {
-        self.reply.dst != self.original.src
-    }
 }
 
 /// The table of one node.
@@ -221,6 +222,7 @@ impl Conntrack {
         &mut self,
         original: Tuple,
         reply: Tuple,
+        nat: NatStatus,
         now: SimTime,
         work: &mut Work,
     ) -> Result<ConnId, TableFull> {
@@ -243,6 +245,7 @@ impl Conntrack {
         let conn = Conn {
             original,
             reply,
+            nat,
             state,
             assured: false,
             expires: now + timeout,
@@ -377,7 +380,7 @@ mod tests {
     fn a_connection_is_found_from_both_sides() {
         let (mut ct, mut work) = (table(4, 100), Work::new());
         for sport in 1..50 {
-            ct.insert(tuple(sport), tuple(sport).reversed(), SimTime::ZERO, &mut work).unwrap();
+            ct.insert(tuple(sport), tuple(sport).reversed(), NatStatus::default(), SimTime::ZERO, &mut work).unwrap();
         }
         for sport in 1..50 {
             let (a, d) = ct.lookup(&tuple(sport), SimTime::ZERO, &mut work).unwrap();
@@ -391,7 +394,7 @@ mod tests {
     fn chains_grow_with_two_nodes_a_connection() {
         let (mut ct, mut work) = (table(64, 10_000), Work::new());
         for sport in 1..=6400 {
-            ct.insert(tuple(sport), tuple(sport).reversed(), SimTime::ZERO, &mut work).unwrap();
+            ct.insert(tuple(sport), tuple(sport).reversed(), NatStatus::default(), SimTime::ZERO, &mut work).unwrap();
         }
         let mut miss = Work::new();
         for sport in 10_000..11_000 {
@@ -404,25 +407,25 @@ mod tests {
     #[test]
     fn an_unanswered_syn_expires_after_two_minutes_and_its_place_is_reused() {
         let (mut ct, mut work) = (table(8, 100), Work::new());
-        ct.insert(tuple(1), tuple(1).reversed(), SimTime::ZERO, &mut work).unwrap();
+        ct.insert(tuple(1), tuple(1).reversed(), NatStatus::default(), SimTime::ZERO, &mut work).unwrap();
         let later = SimTime::ZERO + SimSpan::from_secs(121);
         assert!(ct.lookup(&tuple(1), later, &mut work).is_none());
         assert!(ct.is_empty());
-        ct.insert(tuple(2), tuple(2).reversed(), later, &mut work).unwrap();
+        ct.insert(tuple(2), tuple(2).reversed(), NatStatus::default(), later, &mut work).unwrap();
         assert_eq!(ct.conns.len(), 1);
     }
 
     #[test]
     fn a_full_table_evicts_unassured_entries_only() {
         let (mut ct, mut work) = (table(1, 2), Work::new());
-        let a = ct.insert(tuple(1), tuple(1).reversed(), SimTime::ZERO, &mut work).unwrap();
-        ct.insert(tuple(2), tuple(2).reversed(), SimTime::ZERO, &mut work).unwrap();
+        let a = ct.insert(tuple(1), tuple(1).reversed(), NatStatus::default(), SimTime::ZERO, &mut work).unwrap();
+        ct.insert(tuple(2), tuple(2).reversed(), NatStatus::default(), SimTime::ZERO, &mut work).unwrap();
         ct.advance(a, Direction::Reply, TcpFlags::SYN_ACK, SimTime::ZERO);
         ct.advance(a, Direction::Original, TcpFlags::ACK, SimTime::ZERO);
-        let c = ct.insert(tuple(3), tuple(3).reversed(), SimTime::ZERO, &mut work).unwrap();
+        let c = ct.insert(tuple(3), tuple(3).reversed(), NatStatus::default(), SimTime::ZERO, &mut work).unwrap();
         assert!(ct.lookup(&tuple(2), SimTime::ZERO, &mut work).is_none());
         ct.advance(c, Direction::Reply, TcpFlags::SYN_ACK, SimTime::ZERO);
         ct.advance(c, Direction::Original, TcpFlags::ACK, SimTime::ZERO);
-        assert_eq!(ct.insert(tuple(4), tuple(4).reversed(), SimTime::ZERO, &mut work), Err(TableFull));
+        assert_eq!(ct.insert(tuple(4), tuple(4).reversed(), NatStatus::default(), SimTime::ZERO, &mut work), Err(TableFull));
     }
 }

@@ -13,7 +13,7 @@
 //!
 //! Left out: bridge netfilter, raw sockets, fragments, ICMP errors as packets of their own.
 
-use super::conntrack::{ConnId, Conntrack, ConntrackConfig, Direction, Tuple};
+use super::conntrack::{ConnId, Conntrack, ConntrackConfig, Direction, NatStatus, Tuple};
 use super::hook::{ChainKind, CtState, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx};
 use super::ipset::IpSets;
 use super::ipvs::{IpvsConfig, IpvsState, IpvsVerdict, Services};
@@ -162,6 +162,7 @@ struct Tracked {
     direction: Direction,
     original: Tuple,
     reply: Tuple,
+    nat: NatStatus,
     dst_bound: bool,
     src_bound: bool,
 }
@@ -194,14 +195,15 @@ pub fn cross(stack: &Stack, state: &mut NodeState, packet: Packet, origin: Origi
         Some((id, direction)) => {
             state.conntrack.advance(id, direction, packet.flags, now);
             let conn = state.conntrack.conn(id);
-            let (original, reply) = (conn.original, conn.reply);
-            Tracked { id: Some(id), direction, original, reply, dst_bound: true, src_bound: true }
+            let (original, reply, nat) = (conn.original, conn.reply, conn.nat);
+            Tracked { id: Some(id), direction, original, reply, nat, dst_bound: true, src_bound: true }
         }
         None => Tracked {
             id: None,
             direction: Direction::Original,
             original: tuple,
             reply: tuple.reversed(),
+            nat: NatStatus::default(),
             dst_bound: false,
             src_bound: false,
         },
@@ -383,20 +385,28 @@ impl Walk<'_> {
             ),
             _ => nat::bind_null(ct, reply, self.now, work),
         };
+        let changed = reply != self.tracked.reply;
         self.tracked.reply = reply;
         if destination {
             self.tracked.dst_bound = true;
+            self.tracked.nat.dst = changed;
         } else {
             self.tracked.src_bound = true;
+            self.tracked.nat.src = changed;
         }
     }
 
     /// `nf_nat_packet`: the header this hook's manipulation changes, in the packet's direction.
     fn rewrite(&mut self, destination: bool) {
-        let target = match self.tracked.direction {
-            Direction::Original => self.tracked.reply.reversed(),
-            Direction::Reply => self.tracked.original.reversed(),
+        let nat = self.tracked.nat;
+        // A reply is rewritten at the other hook: what source NAT did is undone where destinations change.
+        let (due, target) = match self.tracked.direction {
+            Direction::Original => (if destination { nat.dst } else { nat.src }, self.tracked.reply.reversed()),
+            Direction::Reply => (if destination { nat.src } else { nat.dst }, self.tracked.original.reversed()),
         };
+        if !due {
+            return;
+        }
         let p = &mut self.packet;
         let (ip, port, wanted) = if destination {
             (&mut p.dst, &mut p.dport, target.dst)
@@ -443,11 +453,11 @@ impl Walk<'_> {
         if self.tracked.id.is_some() {
             return HookVerdict::Accept;
         }
-        let Tracked { original, reply, .. } = self.tracked;
+        let Tracked { original, reply, nat, .. } = self.tracked;
         if self.masqueraded && self.state.conntrack.is_used(&reply, self.now, &mut Work::new()) {
             return HookVerdict::Drop;
         }
-        match self.state.conntrack.insert(original, reply, self.now, &mut self.work) {
+        match self.state.conntrack.insert(original, reply, nat, self.now, &mut self.work) {
             Ok(id) => {
                 self.tracked.id = Some(id);
                 HookVerdict::Accept
@@ -460,7 +470,7 @@ impl Walk<'_> {
         let mut cx = PacketCx {
             packet: self.packet,
             ct_state: if self.tracked.id.is_some() { CtState::Established } else { CtState::New },
-            ct_dnat: self.tracked.reply.src != self.tracked.original.dst,
+            ct_dnat: self.tracked.nat.dst,
             in_iface: self.in_iface,
             out_iface: self.out_iface,
             ipvs_virtual: self.ipvs_virtual,
