@@ -1,10 +1,12 @@
 //! Packets through kube-proxy's nftables rules: what becomes of them, and exactly what that takes.
 
 use crate::support::{Node, V4, config, objects, syn};
-use sim_core::classify::{Unit, Work};
+use sim_core::classify::{Family, Unit, Work};
 use sim_core::units::SimSpan;
 use sim_models::kernel::hook::HookVerdict;
 use sim_models::kernel::nftables::{Engine, SetId, Table};
+use sim_models::kube::import::import;
+use sim_models::kube::resolve::resolve;
 use sim_models::kube::{EndpointLists, ProxyObjects};
 use sim_models::proxy::nftables::{Change, build, update};
 
@@ -224,4 +226,26 @@ fn a_service_that_loses_its_endpoints_and_gets_them_back_is_where_it_was() {
     assert_eq!(engine.counts(), counts);
     let mut node = Node::new(engine, &[NODE]);
     assert!(node.first_packet(syn("10.80.9.9", "172.20.0.1", 80)).dnat.is_some());
+}
+
+/// The recorded dual-stack cluster: Service default/ds answers on fd00:96::e01:80.
+#[test]
+fn ipv6_packets_reach_endpoints_and_are_masqueraded_from_outside() {
+    let text = include_str!("../kube-proxy/14-dualstack/input.json");
+    let resolved = resolve(&import(text).expect("recorded objects are sound"), Family::Ipv6, "node-a");
+    let table = build(&resolved, &config(36, "fd00:244::/48"), Family::Ipv6).nftables.unwrap();
+    let mut node = Node::new(Engine::new(&table, 42), &["fd00:10::2", "::1"]);
+    let mut endpoints = std::collections::BTreeSet::new();
+    for (client, masquerade) in [("fd00:244::9", false), ("2001:db8:99::1", true)] {
+        for _ in 0..40 {
+            let o = node.first_packet(syn(client, "fd00:96::e01", 80));
+            assert_eq!((o.verdict, o.masquerade), (HookVerdict::Accept, masquerade), "{client}");
+            endpoints.insert(o.dnat.unwrap().to_string());
+        }
+    }
+    let all: Vec<_> = endpoints.iter().map(String::as_str).collect();
+    assert_eq!(all, ["[fd00:244:1::181]:8080", "[fd00:244::180]:8080"]);
+    assert_eq!(node.first_packet(syn("fd00:244::9", "fd00:96::e04", 80)).verdict, HookVerdict::Reject);
+    assert_eq!(node.first_packet(syn("fd00:244::9", "fd00:96::ffff", 80)).verdict, HookVerdict::Drop);
+    assert_eq!(node.first_packet(syn("2001:db8:1::7", "2001:db8::60", 80)).verdict, HookVerdict::Drop);
 }

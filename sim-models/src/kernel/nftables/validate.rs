@@ -65,3 +65,33 @@ impl Table {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Base, Rule};
+    use super::*;
+    use crate::kernel::hook::{ChainKind, Hook};
+    use sim_core::classify::Family;
+
+    /// A base chain and `n` more, each jumping to the next.
+    fn ladder(n: usize) -> Table {
+        let mut table = Table::new(Family::Ipv4, "t", None);
+        let mut from = table.add_chain("base");
+        table.chains[0].base = Some(Base { kind: ChainKind::Filter, hook: Hook::Input, priority: 0 });
+        for i in 0..n {
+            let to = table.add_chain(&format!("c{i}"));
+            table.add_rule(from, Rule::new([Statement::Verdict(Verdict::Jump(to))]));
+            from = to;
+        }
+        table
+    }
+
+    #[test]
+    fn jumps_nest_sixteen_deep_and_loops_are_refused() {
+        assert_eq!(ladder(16).validate(), Ok(()));
+        assert!(ladder(17).validate().is_err());
+        let mut looping = ladder(3);
+        looping.add_rule(ChainId(3), Rule::new([Statement::Verdict(Verdict::Goto(ChainId(1)))]));
+        assert!(looping.validate().unwrap_err().contains("loop"));
+    }
+}

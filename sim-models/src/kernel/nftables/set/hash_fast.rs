@@ -12,14 +12,21 @@ use sim_core::classify::{Unit, Work};
 
 const NONE: u32 = u32::MAX;
 
-/// Keys 0..N with a verdict or data each.
+/// Keys 0..N with a verdict or data each. The table never changes, so that what a lookup of each key visits is
+/// worked out once.
 #[derive(Clone, Debug)]
 pub struct HashFast {
-    seed: u32,
     layout: Layout,
-    heads: Box<[u32]>,
-    next: Box<[u32]>,
+    buckets: u32,
+    visits: Box<[Visit]>,
     payload: Payload,
+}
+
+/// What the lookup of one key visits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Visit {
+    steps: u32,
+    lines: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -43,62 +50,88 @@ impl HashFast {
 
     fn build(payload: Payload, n: usize, data_bytes: u32, seed: u32) -> Self {
         let buckets = (n * 4 / 3).next_power_of_two();
-        let mut heads = vec![NONE; buckets].into_boxed_slice();
-        let mut next = vec![NONE; n].into_boxed_slice();
+        let mut heads = vec![NONE; buckets];
+        let mut next = vec![NONE; n];
         for key in 0..u32::try_from(n).expect("fewer than 2^32 endpoints") {
             let b = bucket(key, seed, buckets);
             next[key as usize] = heads[b];
             heads[b] = key;
         }
-        HashFast { seed, layout: Layout::hash(4, data_bytes), heads, next, payload }
+        let layout = Layout::hash(4, data_bytes);
+        let visits = (0..next.len()).map(|key| visit(key as u32, seed, &layout, &heads, &next)).collect();
+        let buckets = u32::try_from(buckets).expect("fewer than 2^32 buckets");
+        HashFast { layout, buckets, visits, payload }
     }
 
     /// Elements held.
     pub fn len(&self) -> usize {
-        self.next.len()
+        self.visits.len()
     }
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.next.is_empty()
+        self.visits.is_empty()
     }
 
-    /// Looks a number up.
+    /// Looks a number below N up; `numgen` makes no other.
+    ///
+    /// # Panics
+    /// If `key` is not below N.
     #[inline]
     pub fn lookup(&self, key: u32, work: &mut Work) -> Option<Found<'_>> {
+        let key = key as usize;
+        let visit = self.visits[key];
         work[Unit::Jhash] += 1;
-        let b = bucket(key, self.seed, self.heads.len());
-        // The set's line, the line of seed and bucket count, and the bucket's if that is another.
-        let mut lines = if 8 + 8 * b < 64 { 2 } else { 3 };
-        let mut steps = 0;
-        let mut e = self.heads[b];
-        while e != NONE {
-            steps += 1;
-            let end = if e == key { self.layout.data_end } else { self.layout.key_end };
-            lines += self.layout.lines(e as usize, end);
-            if e == key {
-                break;
-            }
-            e = self.next[e as usize];
-        }
-        work[Unit::HashSteps] += steps;
-        work[Unit::LinesChase] += lines;
-        if e == NONE {
-            return None;
-        }
+        work[Unit::HashSteps] += visit.steps;
+        work[Unit::LinesChase] += visit.lines;
         Some(match &self.payload {
-            Payload::Verdicts(v) => Found::Verdict(v[e as usize]),
-            Payload::Words { words, stride } => Found::Data(&words[e as usize * stride..][..*stride]),
+            Payload::Verdicts(v) => Found::Verdict(v[key]),
+            Payload::Words { words, stride } => Found::Data(&words[key * stride..][..*stride]),
         })
     }
 
     /// Set, inline table and elements.
     pub fn memory_bytes(&self) -> u64 {
-        let head = slab_class(SET_BYTES + 8 + 8 * u32::try_from(self.heads.len()).expect("small"));
+        let head = slab_class(SET_BYTES + 8 + 8 * self.buckets);
         u64::from(head) + self.len() as u64 * u64::from(self.layout.class)
     }
 }
 
-#[inline]
+/// Walks the bucket of `key`: the set's line, the line of seed and bucket count, the bucket's if that is
+/// another, and the elements.
+fn visit(key: u32, seed: u32, layout: &Layout, heads: &[u32], next: &[u32]) -> Visit {
+    let b = bucket(key, seed, heads.len());
+    let mut out = Visit { steps: 0, lines: if 8 + 8 * b < 64 { 2 } else { 3 } };
+    let mut e = heads[b];
+    loop {
+        out.steps += 1;
+        let end = if e == key { layout.data_end } else { layout.key_end };
+        out.lines += layout.lines(e as usize, end);
+        if e == key {
+            return out;
+        }
+        e = next[e as usize];
+    }
+}
+
 fn bucket(key: u32, seed: u32, buckets: usize) -> usize {
     reciprocal_scale(jhash_1word(key, seed), buckets as u32) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_is_found_and_chains_are_as_long_as_the_load_says() {
+        for n in [1usize, 2, 3, 10, 1000] {
+            let table = HashFast::data((0..n as u32).collect(), 1, 99);
+            let mut work = Work::new();
+            for key in 0..n as u32 {
+                assert_eq!(table.lookup(key, &mut work), Some(Found::Data(&[key])));
+            }
+            let steps = f64::from(work[Unit::HashSteps]) / n as f64;
+            let load = n as f64 / (n * 4 / 3).next_power_of_two() as f64;
+            assert!((steps - (1.0 + load / 2.0)).abs() < if n == 1000 { 0.05 } else { 0.9 }, "{n}: {steps}");
+        }
+    }
 }

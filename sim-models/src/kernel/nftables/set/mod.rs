@@ -296,3 +296,34 @@ pub fn derive_seed(seed: u64, what: u64) -> u32 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((z ^ (z >> 31)) >> 16) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backends_are_those_that_the_kernel_chooses() {
+        let d = |key_bytes, fields, size, map, interval, dynamic| Description {
+            key_bytes,
+            fields,
+            size,
+            map,
+            interval,
+            dynamic,
+        };
+        let rows = [
+            ("service-ips", d(12, 3, None, true, false, false), Kind::Rhash),
+            ("service-nodeports", d(8, 2, None, true, false, false), Kind::Rhash),
+            ("cluster-ips", d(4, 1, None, false, false, false), Kind::Rhash),
+            ("numgen's map", d(4, 1, Some(3), true, false, false), Kind::HashFast),
+            ("anonymous concatenation", d(8, 2, Some(3), true, false, false), Kind::Hash),
+            ("source ranges", d(4, 1, Some(3), false, true, false), Kind::Rbtree),
+            ("affinity", d(4, 1, Some(65_535), false, false, true), Kind::Rhash),
+            ("ports", d(2, 1, None, false, false, false), Kind::Bitmap),
+            ("concatenated ranges", d(8, 2, None, false, true, false), Kind::Pipapo),
+        ];
+        for (what, description, kind) in rows {
+            assert_eq!(select(&description), kind, "{what}");
+        }
+    }
+}

@@ -105,3 +105,17 @@ impl Rbtree {
         u64::from(slab_class(SET_BYTES + 48)) + self.bounds.len() as u64 * u64::from(element)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_networks_are_five_boundaries_and_neighbours_merge() {
+        let nets = |list: &[&str]| list.iter().map(|n| n.parse().unwrap()).collect::<Vec<IpNet>>();
+        assert_eq!(Rbtree::new(&nets(&["10.0.0.0/8", "192.168.0.0/16"]), Family::Ipv4).len(), 5);
+        assert_eq!(Rbtree::new(&nets(&["10.0.0.0/8", "10.1.0.0/16"]), Family::Ipv4).len(), 3);
+        assert_eq!(Rbtree::new(&nets(&["0.0.0.0/1", "192.0.0.0/2"]), Family::Ipv4).len(), 3);
+        assert_eq!(merge(&nets(&["203.0.113.6/32", "203.0.113.7/32"])).len(), 1);
+    }
+}
