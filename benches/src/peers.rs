@@ -4,7 +4,7 @@
 //! nearest to an event enum.
 
 use crate::engine::{HOLD_MEAN, IDLE, PACKET_GAP, SERVICE};
-use nexosim::model::{Context, Model, schedulable};
+use nexosim::model::{Context, Model, ProtoModel, schedulable};
 use nexosim::simulation::{EventKey, Mailbox, SimInit, Simulation as Nexosim};
 use nexosim::time::MonotonicTime;
 use serde::{Deserialize, Serialize};
@@ -237,10 +237,7 @@ impl Peer for OnNexosim {
     }
 }
 
-fn on_nexosim<M: Model>(model: M, gap_ns: f64) -> OnNexosim
-where
-    M: nexosim::model::ProtoModel<Model = M>,
-{
+fn on_nexosim<M: Model + ProtoModel<Model = M>>(model: M, gap_ns: f64) -> OnNexosim {
     let simulation = SimInit::with_num_threads(1)
         .add_model(model, Mailbox::new(), "model")
         .init(MonotonicTime::EPOCH)
