@@ -92,6 +92,11 @@ pub struct Prediction {
     pub value: f64,
     /// Work of the median packet.
     pub work: Work,
+    /// How packets spread, which decides what caches hold.
+    pub locality: Locality,
+    /// Standard error of a measured median of 200 packets, as a share of it, that the choice of Services and
+    /// endpoints alone causes: what no model can predict.
+    pub sampling_error: f64,
 }
 
 /// A ruleset under test; built once for all cells of one (mode, services, endpoints).
@@ -126,8 +131,12 @@ impl Rig {
     fn measure_locality(&mut self) {
         let mut state = NodeState::new(1, "rig", 2, &[NODE]);
         let last = self.syn(&mut state, self.services - 1, 1);
+        let elsewhere = IpAddr::V4(Ipv4Addr::new(10, 80, 0, 1));
+        let miss = Packet::tcp_syn(CLIENT, 1024, elsewhere, 80);
+        let miss = cross(&self.stack, &mut state, miss, Origin::Pod, SimTime::ZERO);
         self.table_lines = f64::from(last.work[Unit::LinesStream]);
-        self.lines_per_service = f64::from(last.work[Unit::LinesChase]);
+        let chased = |c: &Crossing| f64::from(c.work[Unit::LinesChase]);
+        self.lines_per_service = (chased(&last) - chased(&miss)).max(0.0);
     }
 
     /// Predicts `cell`, which must have the mode and size the rig was built for.
@@ -137,7 +146,8 @@ impl Rig {
     pub fn predict(&self, measurement: &Measurement, profile: &CostProfile) -> Result<Prediction, Unpredicted> {
         let cell = &measurement.cell;
         if let Some(blob) = self.blob(&cell.metric) {
-            return Ok(Prediction { value: blob, work: Work::new() });
+            let (work, locality) = (Work::new(), Locality::repeated());
+            return Ok(Prediction { value: blob, work, locality, sampling_error: 0.0 });
         }
         let (base, state) = match cell.metric.split_once("_cold") {
             None => (cell.metric.as_str(), CacheState::Hot),
@@ -164,7 +174,13 @@ impl Rig {
         costs.sort_by(|a, b| a.0.total_cmp(&b.0));
         let offset = profile.rigs.get(&cell.kernel).map_or(0.0, |c| c.value);
         let (low, high) = (costs[(costs.len() - 1) / 2], costs[costs.len() / 2]);
-        Ok(Prediction { value: (low.0 + high.0) / 2.0 + offset, work: low.1 })
+        let value = (low.0 + high.0) / 2.0 + offset;
+        // The order statistics that are one standard error of a sample median away from it.
+        let n = costs.len() as f64;
+        let step = (0.5 * n.sqrt()).ceil() as usize;
+        let (below, above) = (costs[costs.len() / 2 - step].0, costs[costs.len() / 2 + step].0);
+        let sampling_error = (above - below) / 2.0 / value.max(1.0);
+        Ok(Prediction { value, work: low.1, locality, sampling_error })
     }
 
     fn blob(&self, metric: &str) -> Option<f64> {
@@ -189,18 +205,18 @@ impl Rig {
             // sampling error of its own.
             "rand" => {
                 let mut stream = Stream::new(1, "rig", "positions");
-                let mut strata: Vec<u32> = Vec::new();
-                for round in [WARM_UP, MEASURED] {
+                let mut places: Vec<u32> = Vec::new();
+                for (round, measured) in [(WARM_UP, false), (MEASURED, true)] {
                     let mut part: Vec<u32> = (0..round).collect();
                     for i in (1..part.len()).rev() {
                         part.swap(i, stream.below(i as u64 + 1) as usize);
                     }
-                    strata.extend(part);
+                    let share = f64::from(n) / f64::from(round);
+                    let within = |stratum: u32, u: f64| ((f64::from(stratum) + u) * share) as u32;
+                    let mut u = || if measured { 0.5 } else { stream.unit_f64() };
+                    places.extend(part.into_iter().map(|s| within(s, u()).min(n - 1)));
                 }
-                let within = |stratum: u32, of: u32| {
-                    ((f64::from(stratum) + 0.5) * f64::from(n) / f64::from(of)) as u32
-                };
-                strata.into_iter().map(|s| within(s, MEASURED).min(n - 1)).collect()
+                places
             }
             other => return Err(Unpredicted(format!("position {other}: not first, mid, last or rand"))),
         })
@@ -453,6 +469,10 @@ fn rules(mode: &str, objects: &ProxyObjects) -> Result<NodeRules, Unpredicted> {
         let mode = proxy::mode(mode_name).expect("one of the two above");
         mode.build(objects, &config, sim_core::classify::Family::Ipv4)
     };
+    // kube-proxy gives mh a flag (`FlagSourceHash`) that means mh-port; ipvsadm, which the rig used, gives none.
+    for server in &mut rules.ipvs {
+        server.flags = Default::default();
+    }
     strip(&mut rules);
     Ok(rules)
 }

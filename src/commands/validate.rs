@@ -51,6 +51,8 @@ struct CellResult {
     predicted: f64,
     /// (predicted - measured) / measured.
     error: f64,
+    /// Standard error of the measured median that comes from its 200 random packets, as a share.
+    sampling_error: f64,
     /// Why the cell is not held against the profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     blemish: Option<&'static str>,
@@ -185,8 +187,14 @@ fn compare(profile: &CostProfile, measurements: &[&Measurement]) -> Validation {
                     measured: m.value,
                     predicted: prediction.value,
                     error: (prediction.value - m.value) / m.value,
+                    sampling_error: prediction.sampling_error,
                     blemish,
-                    work: work.join(" "),
+                    work: format!(
+                        "{};table_lines={} lines_per_service={}",
+                        work.join(" "),
+                        prediction.locality.table_lines,
+                        prediction.locality.lines_per_service
+                    ),
                 };
                 if blemish.is_some() { &mut validation.blemished } else { &mut validation.cells }.push(result);
             }
@@ -276,6 +284,20 @@ fn table(validation: &Validation, markdown: bool) -> String {
         let n = validation.cells.len();
         let _ = writeln!(out, "all: {n} cells, error median {median:.2}%, p95 {p95:.2}%, max {max:.2}%");
     }
+    let beyond = validation.cells.iter().filter(|c| c.error.abs() > 0.04 && c.sampling_error * 2.0 > c.error.abs());
+    for c in beyond {
+        let _ = writeln!(
+            out,
+            "note: {} {}x{} {} {} is off by {:+.1}%, within two standard errors ({:.1}% each) of its random sample",
+            c.mode,
+            c.services,
+            c.endpoints,
+            c.position,
+            c.metric,
+            c.error * 100.0,
+            c.sampling_error * 100.0
+        );
+    }
     for c in &validation.crossovers {
         let at = |x: Option<f64>| x.map_or("nowhere".to_owned(), |v| format!("{v:.0}"));
         let (measured, predicted) = (at(c.measured), at(c.predicted));
@@ -311,12 +333,12 @@ fn lines(out: &mut String, rows: &[[String; 9]], markdown: bool) {
 }
 
 fn csv(validation: &Validation) -> String {
-    let mut out = String::from("case,mode,services,endpoints,position,metric,unit,measured,predicted,error,work\n");
+    let mut out = String::from("case,mode,services,endpoints,position,metric,unit,measured,predicted,error,sampling_error,work\n");
     for c in validation.cells.iter().chain(&validation.blemished) {
         let _ = writeln!(
             out,
-            "{},{},{},{},{},{},{},{},{:.3},{:.6},{}",
-            c.case, c.mode, c.services, c.endpoints, c.position, c.metric, c.unit, c.measured, c.predicted, c.error, c.work
+            "{},{},{},{},{},{},{},{},{:.3},{:.6},{:.6},{}",
+            c.case, c.mode, c.services, c.endpoints, c.position, c.metric, c.unit, c.measured, c.predicted, c.error, c.sampling_error, c.work
         );
     }
     out

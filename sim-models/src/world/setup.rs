@@ -295,7 +295,7 @@ fn locality(config: &WorldConfig, versions: &Versions, builder: &Builder, client
     let node = IpAddr::V4(Ipv4Addr::new(192, 168, 255, 254));
     let mut state = NodeState::new(config.seed, "probe", 1, &[node]);
     let client = IpAddr::V4(Ipv4Addr::new(10, 255, 255, 1));
-    let packet = Packet {
+    let to_service = Packet {
         src: client,
         dst: port.cluster_ip,
         proto: port.proto,
@@ -304,8 +304,11 @@ fn locality(config: &WorldConfig, versions: &Versions, builder: &Builder, client
         flags: TcpFlags::SYN,
         mark: 0,
     };
-    let crossing = cross(&stack, &mut state, packet, Origin::Pod, SimTime::ZERO);
-    locality.table_lines = f64::from(crossing.work[Unit::LinesStream]);
-    locality.lines_per_service = f64::from(crossing.work[Unit::LinesChase]);
+    let elsewhere = Packet { dst: IpAddr::V4(Ipv4Addr::new(10, 255, 255, 2)), ..to_service };
+    let mut probe = |packet| cross(&stack, &mut state, packet, Origin::Pod, SimTime::ZERO).work;
+    let (hit, miss) = (probe(to_service), probe(elsewhere));
+    locality.table_lines = f64::from(hit[Unit::LinesStream]);
+    let own = hit[Unit::LinesChase].saturating_sub(miss[Unit::LinesChase]);
+    locality.lines_per_service = f64::from(own);
     locality
 }

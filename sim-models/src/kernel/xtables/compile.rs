@@ -162,7 +162,7 @@ fn compile_table(
             out.lines_before.push(lines);
             lines += layout::new_lines_of_failed_rule(offset, table.family, &mut last_line);
             let bytes = layout::rule_bytes(rule, table.family);
-            let body = bytes.saturating_sub(layout::entry_bytes(table.family)).div_ceil(layout::LINE);
+            let body = layout::lines_of_body(offset, rule, table.family);
             offset += bytes;
             out.addrs.push(rule);
             out.rules.push(compile_rule(rule, &chain.name, sets, recents, body as u16)?);

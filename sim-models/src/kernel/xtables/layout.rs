@@ -106,6 +106,33 @@ pub fn blob_size(table: &Table) -> BlobSize {
     size
 }
 
+/// Cache lines that a rule reads beyond those of its addresses once they fit: the counter, each match's header
+/// and, but for a comment, its data, and the target.
+pub fn lines_of_body(offset: u64, rule: &Rule, family: Family) -> u32 {
+    let line = |at: u64| at / LINE;
+    let entry = entry_bytes(family);
+    let mut last = line(offset + entry - 21);
+    let mut new = 0;
+    let mut touch = |from: u64, to: u64| {
+        for l in line(from)..=line(to - 1) {
+            if l > last {
+                new += 1;
+                last = l;
+            }
+        }
+    };
+    touch(offset + entry - 16, offset + entry);
+    let mut at = offset + entry;
+    for m in &rule.matches {
+        let bytes = match_bytes(m, family);
+        let read = if matches!(m, Match::Comment(_)) { 32 } else { bytes };
+        touch(at, at + read);
+        at += bytes;
+    }
+    touch(at, at + target_bytes(rule.target.as_ref()));
+    new
+}
+
 /// Cache lines that a rule which fails on its addresses reads: the addresses and masks at 0..16, the flags and
 /// the offset of the next entry at 80..92 (IPv6: 0..64 and 130..148). `last_line` is the last line read before.
 pub fn new_lines_of_failed_rule(offset: u64, family: Family, last_line: &mut u64) -> u32 {
