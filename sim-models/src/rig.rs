@@ -131,12 +131,8 @@ impl Rig {
     fn measure_locality(&mut self) {
         let mut state = NodeState::new(1, "rig", 2, &[NODE]);
         let last = self.syn(&mut state, self.services - 1, 1);
-        let elsewhere = IpAddr::V4(Ipv4Addr::new(10, 80, 0, 1));
-        let miss = Packet::tcp_syn(CLIENT, 1024, elsewhere, 80);
-        let miss = cross(&self.stack, &mut state, miss, Origin::Pod, SimTime::ZERO);
         self.table_lines = f64::from(last.work[Unit::LinesStream]);
-        let chased = |c: &Crossing| f64::from(c.work[Unit::LinesChase]);
-        self.lines_per_service = (chased(&last) - chased(&miss)).max(0.0);
+        self.lines_per_service = f64::from(last.work[Unit::LinesOwn]);
     }
 
     /// Predicts `cell`, which must have the mode and size the rig was built for.

@@ -166,6 +166,8 @@ units! {
     LinesStream = "lines_stream",
     /// Distinct cache lines reached through a pointer: hash elements, chains, blobs, connections.
     LinesChase = "lines_chase",
+    /// Lines among these two that hold data of the one Service found: its chains, elements and destinations.
+    LinesOwn = "lines_own",
     /// A packet handed to a user-space proxy and back.
     UserspaceHops = "userspace_hops",
     /// A lookup in an eBPF hash map.

@@ -221,7 +221,7 @@ impl CacheModel {
         match at.state {
             CacheState::Hot => {
                 let s = self.stream_misses(stream, at.table_lines);
-                let c = self.chase_misses(chase, at);
+                let c = self.own_misses(f64::from(work[Unit::LinesOwn]), at);
                 s.l2 * self.stream_l2.value
                     + s.l3 * self.stream_l3.value
                     + c.l2 * self.chase_l2.value
@@ -246,10 +246,10 @@ impl CacheModel {
         Misses { l2: beyond_l1 - beyond_l2, l3: beyond_l2 }
     }
 
-    /// Chased lines beyond each level when `services` Services are chosen with equal probability: under LRU a
-    /// line of a population of P lines is still in a level of C lines with probability C / P.
-    fn chase_misses(&self, n: f64, at: &Locality) -> Misses {
-        let own = at.lines_per_service.min(n);
+    /// Of the lines that belong to the Service called, those beyond each level when `services` Services are
+    /// called with equal probability: under LRU a line of a population of P lines is still in a level of C lines
+    /// with probability C / P. What all Services share stays close.
+    fn own_misses(&self, own: f64, at: &Locality) -> Misses {
         let population = at.services * at.lines_per_service + at.table_lines;
         let beyond = |bytes: f64| if population <= 0.0 { 0.0 } else { (1.0 - bytes / 64.0 / population).max(0.0) };
         let l2 = (self.l2_bytes_low.value + self.l2_bytes_high.value) / 2.0;

@@ -121,6 +121,9 @@ impl ServiceTable {
         work[Unit::IpvsSvcLookup] += 1;
         work[Unit::IpvsSvcSteps] += steps;
         work[Unit::LinesChase] += 1 + steps;
+        if found.is_some() {
+            work[Unit::LinesOwn] += 1 + steps;
+        }
         found
     }
 

@@ -75,6 +75,12 @@ pub enum IpvsVerdict {
     Drop,
 }
 
+/// Cache lines of a service that scheduling reads and writes: its scheduler's state, lock and statistics.
+const SERVICE_LINES: u32 = 3;
+/// Lines of a destination that a scheduler looks at: list node and weight, connection counters.
+const DEST_LINES: u32 = 2;
+/// Further lines of the chosen destination: address, cached route, statistics.
+const DEST_BIND_LINES: u32 = 3;
 const GONE: u32 = u32::MAX;
 
 /// A destination's identity and what belongs to it alone.
@@ -321,7 +327,12 @@ impl IpvsState {
         let state = self.services.get_mut(&index).expect("in use");
         let overhead = self.config.overhead;
         let mut cx = ScheduleCx { packet, flags: service.flags, overhead, now, random, work };
+        let looked_at = cx.work[Unit::IpvsDestSteps];
         let at = state.scheduler.schedule(&mut cx, &state.dests)?;
+        let looked_at = cx.work[Unit::IpvsDestSteps] - looked_at;
+        let lines = SERVICE_LINES + DEST_LINES * looked_at + DEST_BIND_LINES;
+        cx.work[Unit::LinesChase] += lines;
+        cx.work[Unit::LinesOwn] += lines;
         assert!(state.dests[at].weight > 0, "{} chose a destination of weight 0", service.scheduler);
         Some(state.dests[at].slot)
     }

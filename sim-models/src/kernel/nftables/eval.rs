@@ -136,6 +136,8 @@ impl Engine {
         // Last line of the blob that was read. The chain's structure is a line of its own.
         let mut seen = u32::MAX;
         let mut lines = 1u32;
+        // Lines from here on are those of what a map named: one Service's own.
+        let mut own_since: Option<u32> = None;
         let verdict = 'chains: loop {
             let mut decided = None;
             while let Some(at) = chain.rules.get(rule as usize) {
@@ -148,6 +150,9 @@ impl Engine {
                     end = placed.end_line;
                     flow = self.step(&placed.expr, chain, &mut regs, cx, &mut dynamic, now);
                     if flow != Flow::Continue {
+                        if matches!((flow, &placed.expr), (Flow::Verdict(_), Expr::Lookup(_))) {
+                            own_since.get_or_insert(lines);
+                        }
                         break;
                     }
                 }
@@ -192,12 +197,14 @@ impl Engine {
                     break HookVerdict::Accept;
                 }
                 depth -= 1;
+                cx.work[Unit::LinesOwn] += own_since.take().map_or(0, |since| lines - since);
                 cx.work[Unit::Returns] += 1;
                 (current, rule, seen) = stack[depth];
             }
             chain = &self.chains[current as usize];
         };
         cx.work[Unit::LinesChase] += lines;
+        cx.work[Unit::LinesOwn] += own_since.map_or(0, |since| lines - since);
         verdict
     }
 
@@ -262,7 +269,11 @@ impl Engine {
                 &set.backend
             }
         };
+        let before = cx.work[Unit::LinesChase];
         let found = backend.lookup(regs, e.sreg, cx.work);
+        if found.is_some() {
+            cx.work[Unit::LinesOwn] += cx.work[Unit::LinesChase] - before;
+        }
         e.finish(found, regs)
     }
 

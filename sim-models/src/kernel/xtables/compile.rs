@@ -53,6 +53,8 @@ pub(super) struct CompiledRule {
     pub(super) proto: Option<Test<Proto>>,
     pub(super) matches: SmallVec<[CompiledMatch; 2]>,
     pub(super) target: Option<Target>,
+    /// The destination is one address: what the rule leads to belongs to one Service.
+    pub(super) one_dst: bool,
     /// Lines of the rule's body beyond those a failed rule reads.
     pub(super) body_lines: u16,
 }
@@ -220,6 +222,7 @@ fn compile_rule(
         proto: rule.proto,
         matches,
         target: rule.target.clone(),
+        one_dst: rule.dst.is_some_and(|t| !t.invert && t.value.prefix_len() == t.value.max_prefix_len()),
         body_lines,
     })
 }

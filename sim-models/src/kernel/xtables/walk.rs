@@ -29,7 +29,10 @@ impl CompiledTable {
         cx.work[Unit::TableWalks] += 1;
         let mut stack: SmallVec<[(usize, usize); 16]> = SmallVec::new();
         let (mut chain, mut at) = (base, self.chains[base].first as usize);
-        loop {
+        // Since a rule for one address led away at this depth, lines are those of one Service.
+        let mut own: Option<(usize, u32)> = None;
+        let lines = |cx: &PacketCx<'_>| cx.work[Unit::LinesStream] + cx.work[Unit::LinesChase];
+        let verdict = loop {
             let end = self.chains[chain].end as usize;
             let Some(hit) = self.next_hit(at, end, cx) else {
                 // The chain's closing entry: RETURN, or the policy.
@@ -40,9 +43,15 @@ impl CompiledTable {
                     Some(back) => {
                         cx.work[Unit::Returns] += 1;
                         (chain, at) = back;
+                        if let Some((depth, since)) = own
+                            && stack.len() <= depth
+                        {
+                            cx.work[Unit::LinesOwn] += lines(cx) - since;
+                            own = None;
+                        }
                         continue;
                     }
-                    None => return policy_verdict(policy),
+                    None => break policy_verdict(policy),
                 }
             };
             at = hit + 1;
@@ -51,7 +60,10 @@ impl CompiledTable {
                 Some(Target::Jump(to)) => {
                     cx.work[Unit::Jumps] += 1;
                     if stack.len() >= self.chains.len() {
-                        return HookVerdict::Drop;
+                        break HookVerdict::Drop;
+                    }
+                    if self.rules[hit].one_dst && own.is_none() {
+                        own = Some((stack.len(), lines(cx)));
                     }
                     stack.push((chain, at));
                     chain = to.0 as usize;
@@ -67,14 +79,14 @@ impl CompiledTable {
                         cx.work[Unit::RuleEvals] += 1;
                         cx.work[Unit::RuleIpHits] += 1;
                         cx.work[Unit::RuleHits] += 1;
-                        return policy_verdict(policy);
+                        break policy_verdict(policy);
                     }
                 },
-                Some(Target::Accept) => return HookVerdict::Accept,
-                Some(Target::Drop) => return HookVerdict::Drop,
+                Some(Target::Accept) => break HookVerdict::Accept,
+                Some(Target::Drop) => break HookVerdict::Drop,
                 Some(Target::Reject) => {
                     cx.work[Unit::TargetCalls] += 1;
-                    return HookVerdict::Reject;
+                    break HookVerdict::Reject;
                 }
                 Some(Target::Mark { value, mask }) => {
                     cx.work[Unit::TargetCalls] += 1;
@@ -83,15 +95,19 @@ impl CompiledTable {
                 Some(Target::Dnat(to)) => {
                     cx.work[Unit::TargetCalls] += 1;
                     cx.nat.dnat = Some(*to);
-                    return HookVerdict::Accept;
+                    break HookVerdict::Accept;
                 }
                 Some(Target::Masquerade { random_fully }) => {
                     cx.work[Unit::TargetCalls] += 1;
                     cx.nat.masquerade = Some(*random_fully);
-                    return HookVerdict::Accept;
+                    break HookVerdict::Accept;
                 }
             }
+        };
+        if let Some((_, since)) = own {
+            cx.work[Unit::LinesOwn] += lines(cx) - since;
         }
+        verdict
     }
 
     /// The first rule of `at..end` that matches whole; counts every rule evaluated on the way.
