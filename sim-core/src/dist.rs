@@ -19,6 +19,11 @@ pub fn ln(x: f64) -> f64 {
     libm::log(x)
 }
 
+/// The exponential function, the same bits on every platform.
+pub fn exp(x: f64) -> f64 {
+    libm::exp(x)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ pub use measure::PointResult;
 use crate::config::WorldConfig;
 use crate::control::{self, Builder, Change, SyncLoop, Versions};
 use crate::host::Host;
-use crate::kernel::cost::{CostProfile, Locality};
+use crate::kernel::cost::{CostProfile, Residency};
 use crate::kernel::path::Origin;
 use crate::network::Network;
 use crate::workload::{Connection, LOCAL_PORTS, Step};
@@ -140,7 +140,7 @@ pub struct World {
     addresses: setup::Addresses,
     churn: Stream,
     watch: Stream,
-    locality: Locality,
+    residency: Residency,
     start: setup::Start,
     measuring: bool,
     measures: Measures,
@@ -285,7 +285,7 @@ impl World {
         let opening = !last && step == c.first_step();
         let host = &mut self.hosts[node as usize];
         let crossing = host.classify(packet, origin, now);
-        let cost = self.profile.cost(&crossing.work, &self.locality, crossing.first);
+        let cost = self.profile.cost(&crossing.work, &self.residency, crossing.first);
         let served = host.serve(&packet, SimSpan::from_ns_f64(cost * self.profile.ns_per_unit), now);
         self.measures.crossing(&crossing, cost, &served, now, at_client, measured);
         if matches!(crossing.verdict, Verdict::Drop | Verdict::Reject) {

@@ -190,10 +190,11 @@ fn compare(profile: &CostProfile, measurements: &[&Measurement]) -> Validation {
                     sampling_error: prediction.sampling_error,
                     blemish,
                     work: format!(
-                        "{};table_lines={} lines_per_service={}",
+                        "{};table_lines={} lines_per_service={} lines_per_endpoint={}",
                         work.join(" "),
                         prediction.locality.table_lines,
-                        prediction.locality.lines_per_service
+                        prediction.locality.lines_per_service,
+                        prediction.locality.lines_per_endpoint
                     ),
                 };
                 if blemish.is_some() { &mut validation.blemished } else { &mut validation.cells }.push(result);

@@ -168,6 +168,8 @@ units! {
     LinesChase = "lines_chase",
     /// Lines among these two that hold data of the one Service found: its chains, elements and destinations.
     LinesOwn = "lines_own",
+    /// Lines among those that hold data of the one endpoint chosen.
+    LinesEndpoint = "lines_endpoint",
     /// A packet handed to a user-space proxy and back.
     UserspaceHops = "userspace_hops",
     /// A lookup in an eBPF hash map.

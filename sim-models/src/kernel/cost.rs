@@ -49,11 +49,13 @@ pub struct CacheModel {
     pub stream_l3: Constant,
     /// The same from memory.
     pub stream_dram: Constant,
-    /// Extra time of a line reached through a pointer, from the second level.
-    pub chase_l2: Constant,
-    /// The same from the shared level.
+    /// Extra time of a line of one Service's own data, from the second level.
+    pub own_l2: Constant,
+    /// The same from the shared level, misses of the address translation included.
+    pub own_l3: Constant,
+    /// Extra time of any other line reached through a pointer, from the shared level.
     pub chase_l3: Constant,
-    /// The same from memory.
+    /// Extra time of any line reached through a pointer, from memory.
     pub chase_dram: Constant,
     /// Lines that every packet touches outside rules, established or not.
     pub path_lines: Constant,
@@ -117,16 +119,52 @@ pub struct Locality {
     pub table_lines: f64,
     /// Services that packets choose among with equal probability; 1 for the same one each time.
     pub services: f64,
-    /// Lines of data of its own that one Service's lookup chases.
+    /// Endpoints of each, chosen with equal probability.
+    pub endpoints: f64,
+    /// Lines of its own that one Service's lookup reads, those of the endpoint left out.
     pub lines_per_service: f64,
+    /// Lines of the endpoint chosen.
+    pub lines_per_endpoint: f64,
 }
 
 impl Locality {
     /// Every packet takes the same way.
-    pub fn repeated() -> Self {
-        Locality { state: CacheState::Hot, table_lines: 0.0, services: 1.0, lines_per_service: 0.0 }
+    pub fn repeated(state: CacheState) -> Self {
+        Locality {
+            state,
+            table_lines: 0.0,
+            services: 1.0,
+            endpoints: 1.0,
+            lines_per_service: 0.0,
+            lines_per_endpoint: 0.0,
+        }
+    }
+
+    /// Takes the lines from the work of one packet that walks the whole table and finds a Service.
+    pub fn with_lines_of(self, work: &Work) -> Self {
+        let endpoint = f64::from(work[Unit::LinesEndpoint]);
+        Locality {
+            table_lines: f64::from(work[Unit::LinesStream]),
+            lines_per_service: f64::from(work[Unit::LinesOwn]) - endpoint,
+            lines_per_endpoint: endpoint,
+            ..self
+        }
     }
 }
+
+/// A locality with what it means for the caches of a profile, worked out once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Residency {
+    state: CacheState,
+    table_lines: f64,
+    /// Shares of a Service's own lines beyond the first and second level.
+    service: (f64, f64),
+    /// The same of an endpoint's.
+    endpoint: (f64, f64),
+}
+
+/// Bytes of a cache line.
+const LINE: f64 = 64.0;
 
 /// Lines found beyond the first level, by level.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -194,7 +232,8 @@ impl CostProfile {
                 ("stream_l2", &c.stream_l2),
                 ("stream_l3", &c.stream_l3),
                 ("stream_dram", &c.stream_dram),
-                ("chase_l2", &c.chase_l2),
+                ("own_l2", &c.own_l2),
+                ("own_l3", &c.own_l3),
                 ("chase_l3", &c.chase_l3),
                 ("chase_dram", &c.chase_dram),
                 ("path_lines", &c.path_lines),
@@ -206,37 +245,58 @@ impl CostProfile {
         all
     }
 
-    /// The cost of `work` in the profile's unit.
-    pub fn cost(&self, work: &Work, locality: &Locality, first: bool) -> f64 {
+    /// What `locality` means for this profile's caches.
+    pub fn residency(&self, locality: &Locality) -> Residency {
+        let beyond = |bytes: f64| missing_shares(locality, bytes / LINE);
+        let (l1, l2) = match &self.cache {
+            None => ((0.0, 0.0), (0.0, 0.0)),
+            Some(c) => {
+                (beyond(c.l1_bytes.value), beyond((c.l2_bytes_low.value + c.l2_bytes_high.value) / 2.0))
+            }
+        };
+        Residency {
+            state: locality.state,
+            table_lines: locality.table_lines,
+            service: (l1.0, l2.0),
+            endpoint: (l1.1, l2.1),
+        }
+    }
+
+    /// The cost of `work` in the profile's unit; `first` says whether it is of a connection's first packet.
+    pub fn cost(&self, work: &Work, residency: &Residency, first: bool) -> f64 {
         let cpu: f64 = work.iter().map(|(unit, n)| self.prices[unit as usize] * f64::from(n)).sum();
-        cpu + self.cache.as_ref().map_or(0.0, |c| c.extra(work, locality, first))
+        cpu + self.cache.as_ref().map_or(0.0, |c| c.extra(work, residency, first))
     }
 }
 
 impl CacheModel {
-    fn extra(&self, work: &Work, at: &Locality, first: bool) -> f64 {
+    fn extra(&self, work: &Work, at: &Residency, first: bool) -> f64 {
         let stream = f64::from(work[Unit::LinesStream]);
         let chase = f64::from(work[Unit::LinesChase]);
         let path = self.path_lines.value + if first { self.first_packet_lines.value } else { 0.0 };
         match at.state {
             CacheState::Hot => {
                 let s = self.stream_misses(stream, at.table_lines);
-                let c = self.own_misses(f64::from(work[Unit::LinesOwn]), at);
+                let c = own_misses(work, at);
                 s.l2 * self.stream_l2.value
                     + s.l3 * self.stream_l3.value
-                    + c.l2 * self.chase_l2.value
-                    + c.l3 * self.chase_l3.value
+                    + c.l2 * self.own_l2.value
+                    + c.l3 * self.own_l3.value
             }
-            CacheState::Shared => stream * self.stream_l3.value + (chase + path) * self.chase_l3.value,
+            CacheState::Shared => {
+                let own = f64::from(work[Unit::LinesOwn]);
+                stream * self.stream_l3.value
+                    + own * self.own_l3.value
+                    + ((chase - own).max(0.0) + path) * self.chase_l3.value
+            }
             CacheState::Cold => stream * self.stream_dram.value + (chase + path) * self.chase_dram.value,
         }
     }
 
     /// Lines of a walk of `n` lines that are beyond each level, in a table of `table` lines.
     fn stream_misses(&self, n: f64, table: f64) -> Misses {
-        let line = 64.0;
-        let beyond_l1 = walk_misses(n, table, self.l1_bytes.value / line);
-        let (low, high) = (self.l2_bytes_low.value / line, self.l2_bytes_high.value / line);
+        let beyond_l1 = walk_misses(n, table, self.l1_bytes.value / LINE);
+        let (low, high) = (self.l2_bytes_low.value / LINE, self.l2_bytes_high.value / LINE);
         // Sets fill unevenly: capacities between low and high are equally common.
         let parts = 8;
         let beyond_l2 = (0..parts)
@@ -245,17 +305,40 @@ impl CacheModel {
             / f64::from(parts);
         Misses { l2: beyond_l1 - beyond_l2, l3: beyond_l2 }
     }
+}
 
-    /// Of the lines that belong to the Service called, those beyond each level when `services` Services are
-    /// called with equal probability: under LRU a line of a population of P lines is still in a level of C lines
-    /// with probability C / P. What all Services share stays close.
-    fn own_misses(&self, own: f64, at: &Locality) -> Misses {
-        let population = at.services * at.lines_per_service + at.table_lines;
-        let beyond = |bytes: f64| if population <= 0.0 { 0.0 } else { (1.0 - bytes / 64.0 / population).max(0.0) };
-        let l2 = (self.l2_bytes_low.value + self.l2_bytes_high.value) / 2.0;
-        let (b1, b2) = (beyond(self.l1_bytes.value), beyond(l2));
-        Misses { l2: own * (b1 - b2), l3: own * b2 }
+/// Of the lines that belong to the Service and the endpoint chosen, those beyond each level. What all Services
+/// share stays close.
+fn own_misses(work: &Work, at: &Residency) -> Misses {
+    let endpoint = f64::from(work[Unit::LinesEndpoint]);
+    let service = f64::from(work[Unit::LinesOwn]) - endpoint;
+    let beyond = |(s, e): (f64, f64)| s * service + e * endpoint;
+    let (l1, l2) = (beyond((at.service.0, at.endpoint.0)), beyond((at.service.1, at.endpoint.1)));
+    Misses { l2: l1 - l2, l3: l2 }
+}
+
+/// Shares of Services' and of endpoints' lines that are not in an LRU cache of `capacity` lines, by Che's
+/// approximation (Che, Tung and Wang 2002): a line stays for a fixed number of packets T, the one at which the
+/// expected number of lines resident fills the cache; a line that one packet in `n` uses is then missing with
+/// probability exp(-T / n).
+fn missing_shares(at: &Locality, capacity: f64) -> (f64, f64) {
+    let each = at.services * at.endpoints;
+    let (a, b) = (at.services * at.lines_per_service, each * at.lines_per_endpoint);
+    let room = (capacity - at.table_lines.min(capacity / 2.0)).max(1.0);
+    if a + b <= room {
+        return (0.0, 0.0);
     }
+    let missing = |t: f64| (dist::exp(-t / at.services), dist::exp(-t / each));
+    let resident = |t: f64| {
+        let (s, e) = missing(t);
+        a * (1.0 - s) + b * (1.0 - e)
+    };
+    let (mut low, mut high) = (0.0, each * 64.0);
+    for _ in 0..60 {
+        let middle = (low + high) / 2.0;
+        if resident(middle) < room { low = middle } else { high = middle }
+    }
+    missing(low)
 }
 
 /// How many lines of a walk over lines `0..n` miss in an LRU cache of `capacity` lines.

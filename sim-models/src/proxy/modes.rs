@@ -94,7 +94,7 @@ impl ProxyMode for Nftables {
         let services = objects.ports.len() as u64;
         SyncWork {
             // Seven lists of sets and maps, one of the table, one transaction.
-            execs: 9,
+            nft_execs: 9,
             nft_services: services,
             nft_set_pairs: services * services.saturating_sub(1) / 2,
             service_ports: services,
@@ -105,8 +105,7 @@ impl ProxyMode for Nftables {
         let services = objects.ports.len() as u64;
         let listed = rules.nftables.as_ref().map_or(0, |t| (t.chains.len() + t.sets.len()) as u64);
         SyncWork {
-            execs: 2,
-            nft_services: 1,
+            nft_partial_execs: 2,
             nft_listed: listed,
             nft_listed_pairs: services * services.saturating_sub(1) / 2,
             service_ports: services,

@@ -27,8 +27,12 @@ macro_rules! sync_units {
 }
 
 sync_units! {
-    /// Programs run: iptables, iptables-restore, nft, ipset.
+    /// Programs run: iptables, iptables-restore, ipset.
     execs,
+    /// nft run to list or to load, in a first sync.
+    nft_execs,
+    /// nft run in a later sync.
+    nft_partial_execs,
     /// Rules written to iptables-restore.
     restore_rules,
     /// Rules in the table that iptables-restore reads back and replaces whole.

@@ -15,7 +15,7 @@ use crate::kube::{ProxyObjects, ServicePort};
 use crate::network::Network;
 use crate::proxy;
 use crate::workload::{CLIENT_PODS, LOCAL_PORTS};
-use sim_core::classify::{Family, Packet, TcpFlags, Unit};
+use sim_core::classify::{Family, Packet, TcpFlags};
 use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,7 +87,7 @@ impl World {
         let clients = clients(&config, &versions[0].objects().ports, nodes.len())?;
         let index: BTreeMap<&str, u32> = nodes.iter().zip(0..).map(|(n, i)| (&*n.name, i)).collect();
         let (alive, endpoints) = endpoints(&objects, versions[0].objects(), &index);
-        let locality = locality(&config, &versions[0], &builder, &clients);
+        let residency = profile.residency(&locality(&config, &versions[0], &builder, &clients));
         let first_sync = start.first_sync.unwrap_or(SimSpan::ZERO);
         Ok(World {
             network: Network::new(nodes.len() as u32),
@@ -113,7 +113,7 @@ impl World {
             clients,
             endpoints,
             addresses,
-            locality,
+            residency,
         })
     }
 
@@ -288,7 +288,12 @@ fn neighbour(ip: IpAddr, alive: &Alive) -> Option<IpAddr> {
 fn locality(config: &WorldConfig, versions: &Versions, builder: &Builder, clients: &[Clients]) -> Locality {
     let ports = &versions.objects().ports;
     let targets: BTreeSet<u32> = clients.iter().flat_map(|c| c.targets.iter().copied()).collect();
-    let mut locality = Locality { state: config.kernel.cache, services: targets.len() as f64, ..Locality::repeated() };
+    let endpoints: usize = targets.iter().map(|&t| ports[t as usize].endpoints.reachable.len()).sum();
+    let locality = Locality {
+        services: targets.len() as f64,
+        endpoints: (endpoints as f64 / targets.len().max(1) as f64).max(1.0),
+        ..Locality::repeated(config.kernel.cache)
+    };
     let Some(port) = targets.last().map(|&t| &ports[t as usize]) else { return locality };
     let rules = builder.rules(versions.objects());
     let stack: Arc<Stack> = builder.stack(&rules);
@@ -305,7 +310,5 @@ fn locality(config: &WorldConfig, versions: &Versions, builder: &Builder, client
         mark: 0,
     };
     let hit = cross(&stack, &mut state, to_service, Origin::Pod, SimTime::ZERO).work;
-    locality.table_lines = f64::from(hit[Unit::LinesStream]);
-    locality.lines_per_service = f64::from(hit[Unit::LinesOwn]);
-    locality
+    locality.with_lines_of(&hit)
 }

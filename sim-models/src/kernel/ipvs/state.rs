@@ -77,8 +77,8 @@ pub enum IpvsVerdict {
 
 /// Cache lines of a service that scheduling reads and writes: its scheduler's state, lock and statistics.
 const SERVICE_LINES: u32 = 3;
-/// Lines of a destination that a scheduler looks at: list node and weight, connection counters.
-const DEST_LINES: u32 = 2;
+/// Lines of a destination that a scheduler looks at: its list node, weight and connection counters lie together.
+const DEST_LINES: u32 = 1;
 /// Further lines of the chosen destination: address, cached route, statistics.
 const DEST_BIND_LINES: u32 = 3;
 const GONE: u32 = u32::MAX;
@@ -333,6 +333,7 @@ impl IpvsState {
         let lines = SERVICE_LINES + DEST_LINES * looked_at + DEST_BIND_LINES;
         cx.work[Unit::LinesChase] += lines;
         cx.work[Unit::LinesOwn] += lines;
+        cx.work[Unit::LinesEndpoint] += DEST_LINES + DEST_BIND_LINES;
         assert!(state.dests[at].weight > 0, "{} chose a destination of weight 0", service.scheduler);
         Some(state.dests[at].slot)
     }

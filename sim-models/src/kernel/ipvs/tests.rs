@@ -178,7 +178,9 @@ fn the_first_packet_counts_two_lookups_a_service_and_a_choice() {
         ("ipvs_xmit", 1),
         ("route_miss", 1),
         ("route_local_miss", 1),
-        ("lines_chase", 4),
+        ("lines_chase", 11),
+        ("lines_own", 9),
+        ("lines_endpoint", 4),
     ];
     assert_eq!(first, expected);
     node.send(syn(1).with_flags(TcpFlags::ACK));

@@ -138,6 +138,8 @@ impl Engine {
         let mut lines = 1u32;
         // Lines from here on are those of what a map named: one Service's own.
         let mut own_since: Option<u32> = None;
+        // And from the second map on, its endpoint's.
+        let mut endpoint_since: Option<u32> = None;
         let verdict = 'chains: loop {
             let mut decided = None;
             while let Some(at) = chain.rules.get(rule as usize) {
@@ -151,7 +153,10 @@ impl Engine {
                     flow = self.step(&placed.expr, chain, &mut regs, cx, &mut dynamic, now);
                     if flow != Flow::Continue {
                         if matches!((flow, &placed.expr), (Flow::Verdict(_), Expr::Lookup(_))) {
-                            own_since.get_or_insert(lines);
+                            match own_since {
+                                None => own_since = Some(lines),
+                                Some(_) => endpoint_since = Some(lines),
+                            }
                         }
                         break;
                     }
@@ -198,6 +203,7 @@ impl Engine {
                 }
                 depth -= 1;
                 cx.work[Unit::LinesOwn] += own_since.take().map_or(0, |since| lines - since);
+                cx.work[Unit::LinesEndpoint] += endpoint_since.take().map_or(0, |since| lines - since);
                 cx.work[Unit::Returns] += 1;
                 (current, rule, seen) = stack[depth];
             }
@@ -205,6 +211,7 @@ impl Engine {
         };
         cx.work[Unit::LinesChase] += lines;
         cx.work[Unit::LinesOwn] += own_since.map_or(0, |since| lines - since);
+        cx.work[Unit::LinesEndpoint] += endpoint_since.map_or(0, |since| lines - since);
         verdict
     }
 
@@ -272,7 +279,11 @@ impl Engine {
         let before = cx.work[Unit::LinesChase];
         let found = backend.lookup(regs, e.sreg, cx.work);
         if found.is_some() {
-            cx.work[Unit::LinesOwn] += cx.work[Unit::LinesChase] - before;
+            let lines = cx.work[Unit::LinesChase] - before;
+            cx.work[Unit::LinesOwn] += lines;
+            if matches!(e.set, SetRef::Anonymous(_)) {
+                cx.work[Unit::LinesEndpoint] += lines;
+            }
         }
         e.finish(found, regs)
     }

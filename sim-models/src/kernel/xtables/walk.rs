@@ -31,6 +31,8 @@ impl CompiledTable {
         let (mut chain, mut at) = (base, self.chains[base].first as usize);
         // Since a rule for one address led away at this depth, lines are those of one Service.
         let mut own: Option<(usize, u32)> = None;
+        // And since the last jump from there, those of one endpoint.
+        let mut endpoint: Option<u32> = None;
         let lines = |cx: &PacketCx<'_>| cx.work[Unit::LinesStream] + cx.work[Unit::LinesChase];
         let verdict = loop {
             let end = self.chains[chain].end as usize;
@@ -47,7 +49,7 @@ impl CompiledTable {
                             && stack.len() <= depth
                         {
                             cx.work[Unit::LinesOwn] += lines(cx) - since;
-                            own = None;
+                            (own, endpoint) = (None, None);
                         }
                         continue;
                     }
@@ -62,8 +64,10 @@ impl CompiledTable {
                     if stack.len() >= self.chains.len() {
                         break HookVerdict::Drop;
                     }
-                    if self.rules[hit].one_dst && own.is_none() {
-                        own = Some((stack.len(), lines(cx)));
+                    match own {
+                        None if self.rules[hit].one_dst => own = Some((stack.len(), lines(cx))),
+                        None => {}
+                        Some(_) => endpoint = Some(lines(cx)),
                     }
                     stack.push((chain, at));
                     chain = to.0 as usize;
@@ -106,6 +110,7 @@ impl CompiledTable {
         };
         if let Some((_, since)) = own {
             cx.work[Unit::LinesOwn] += lines(cx) - since;
+            cx.work[Unit::LinesEndpoint] += endpoint.map_or(0, |since| lines(cx) - since);
         }
         verdict
     }
