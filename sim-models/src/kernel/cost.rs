@@ -276,7 +276,9 @@ impl CacheModel {
         let path = self.path_lines.value + if first { self.first_packet_lines.value } else { 0.0 };
         match at.state {
             CacheState::Hot => {
-                let s = self.stream_misses(stream, at.table_lines);
+                // Only first packets walk the long table, to a place that differs; what later ones walk is the same
+                // each time.
+                let s = self.stream_misses(stream, if first { at.table_lines } else { 0.0 });
                 let c = own_misses(work, at);
                 s.l2 * self.stream_l2.value
                     + s.l3 * self.stream_l3.value

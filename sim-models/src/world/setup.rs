@@ -87,7 +87,8 @@ impl World {
         let clients = clients(&config, &versions[0].objects().ports, nodes.len())?;
         let index: BTreeMap<&str, u32> = nodes.iter().zip(0..).map(|(n, i)| (&*n.name, i)).collect();
         let (alive, endpoints) = endpoints(&objects, versions[0].objects(), &index);
-        let residency = profile.residency(&locality(&config, &versions[0], &builder, &clients));
+        let ports = &versions[0].objects().ports;
+        let residency = profile.residency(&locality(&config, ports, &hosts[0].stack, &clients));
         let first_sync = start.first_sync.unwrap_or(SimSpan::ZERO);
         Ok(World {
             network: Network::new(nodes.len() as u32),
@@ -285,8 +286,7 @@ fn neighbour(ip: IpAddr, alive: &Alive) -> Option<IpAddr> {
 }
 
 /// How this world's packets spread: measured by sending one first packet to the last Service called.
-fn locality(config: &WorldConfig, versions: &Versions, builder: &Builder, clients: &[Clients]) -> Locality {
-    let ports = &versions.objects().ports;
+fn locality(config: &WorldConfig, ports: &[ServicePort], stack: &Stack, clients: &[Clients]) -> Locality {
     let targets: BTreeSet<u32> = clients.iter().flat_map(|c| c.targets.iter().copied()).collect();
     let endpoints: usize = targets.iter().map(|&t| ports[t as usize].endpoints.reachable.len()).sum();
     let locality = Locality {
@@ -295,8 +295,6 @@ fn locality(config: &WorldConfig, versions: &Versions, builder: &Builder, client
         ..Locality::repeated(config.kernel.cache)
     };
     let Some(port) = targets.last().map(|&t| &ports[t as usize]) else { return locality };
-    let rules = builder.rules(versions.objects());
-    let stack: Arc<Stack> = builder.stack(&rules);
     let node = IpAddr::V4(Ipv4Addr::new(192, 168, 255, 254));
     let mut state = NodeState::new(config.seed, "probe", 1, &[node]);
     let client = IpAddr::V4(Ipv4Addr::new(10, 255, 255, 1));
@@ -309,6 +307,6 @@ fn locality(config: &WorldConfig, versions: &Versions, builder: &Builder, client
         flags: TcpFlags::SYN,
         mark: 0,
     };
-    let hit = cross(&stack, &mut state, to_service, Origin::Pod, SimTime::ZERO).work;
+    let hit = cross(stack, &mut state, to_service, Origin::Pod, SimTime::ZERO).work;
     locality.with_lines_of(&hit)
 }
