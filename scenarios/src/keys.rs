@@ -306,6 +306,13 @@ pub static PROXY: Section = Section {
         ),
         with("masquerade_all", Kind::Bool, "false", "Masquerade all traffic to cluster IPs."),
         with(
+            "bare_rules",
+            Kind::Bool,
+            "false",
+            "Leave out what kube-proxy adds for itself (mangle canary, loopback protection, nfacct), as the rig did \
+             that costs were measured on.",
+        ),
+        with(
             "detect_local",
             Kind::OneOf(&["cluster_cidr", "none"]),
             "\"cluster_cidr\"",

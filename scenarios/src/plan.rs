@@ -246,6 +246,7 @@ fn world(s: &Settings, mode: &str, objects: Option<Arc<Objects>>) -> WorldConfig
             scheduler: s.proxy.scheduler.value.clone(),
             masquerade_bit: u8::try_from(s.proxy.masquerade_bit.value).expect("at most 31"),
             masquerade_all: s.proxy.masquerade_all.value,
+            bare_rules: s.proxy.bare_rules.value,
             local_cidr: (s.proxy.detect_local.value == "cluster_cidr")
                 .then_some(s.cluster.cluster_cidr.value),
             localhost_node_ports: s.proxy.localhost_node_ports.value,

@@ -56,6 +56,8 @@ pub struct Proxy {
     pub scheduler: Spot<String>,
     pub masquerade_bit: Spot<u64>,
     pub masquerade_all: Spot<bool>,
+    /// Rules without kube-proxy's own additions.
+    pub bare_rules: Spot<bool>,
     pub detect_local: Spot<String>,
     pub localhost_node_ports: Spot<bool>,
     /// Absent if not written: the mode's own default.
@@ -174,6 +176,7 @@ impl Proxy {
             scheduler: r.text(cx, "scheduler"),
             masquerade_bit: r.integer(cx, "masquerade_bit"),
             masquerade_all: r.boolean(cx, "masquerade_all"),
+            bare_rules: r.boolean(cx, "bare_rules"),
             detect_local: r.text(cx, "detect_local"),
             localhost_node_ports: r.boolean(cx, "localhost_node_ports"),
             min_sync_period: r.entry("min_sync_period").map(|_| r.span(cx, "min_sync_period")),

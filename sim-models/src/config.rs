@@ -67,6 +67,8 @@ pub struct ProxyConfig {
     pub masquerade_bit: u8,
     /// Masquerade all cluster-IP traffic.
     pub masquerade_all: bool,
+    /// Leave out what kube-proxy adds for itself: mangle canary, loopback protection, nfacct.
+    pub bare_rules: bool,
     /// Network that tells pods from the rest (`clusterCIDR` with detectLocalMode ClusterCIDR); `None`: no detector.
     pub local_cidr: Option<IpNet>,
     /// Answer NodePorts on loopback (iptables mode).
@@ -141,6 +143,7 @@ impl Default for ProxyConfig {
             scheduler: "rr".to_owned(),
             masquerade_bit: 14,
             masquerade_all: false,
+            bare_rules: false,
             local_cidr: None,
             localhost_node_ports: true,
             min_sync_period: SimSpan::from_secs(1),

@@ -12,7 +12,7 @@ use crate::config::{CacheState, ProxyConfig};
 use crate::kernel::cost::{CostProfile, Locality};
 use crate::kernel::path::{Crossing, NodeState, Origin, Stack, cross};
 use crate::kernel::rules::NodeRules;
-use crate::kernel::xtables::{Match, TableName, layout};
+use crate::kernel::xtables::{TableName, layout};
 use crate::kube::{Endpoint, EndpointLists, ProxyObjects, ServicePort};
 use crate::proxy;
 use sim_core::classify::{Packet, Proto, TcpFlags, Work};
@@ -477,20 +477,6 @@ fn rules(mode: &str, objects: &ProxyObjects) -> Result<NodeRules, Unpredicted> {
     for server in &mut rules.ipvs {
         server.flags = Default::default();
     }
-    strip(&mut rules);
+    rules.strip_own_additions();
     Ok(rules)
-}
-
-/// Takes out what kube-proxy adds for itself and the rig did not load.
-fn strip(rules: &mut NodeRules) {
-    rules.xtables.retain(|t| t.name != TableName::Mangle);
-    for table in &mut rules.xtables {
-        table.remove_chain("KUBE-PROXY-CANARY");
-        table.remove_chain("KUBE-FIREWALL");
-        for chain in &mut table.chains {
-            for rule in &mut chain.rules {
-                rule.matches.retain(|m| !matches!(m, Match::Nfacct(_)));
-            }
-        }
-    }
 }

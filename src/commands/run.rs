@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use reports::Report;
 use scenarios::plan::PlannedPoint;
 use scenarios::scenario::IMPORT_FILE;
-use sim_core::record::{Basis, ConstantRecord, Fixed, PointRecord, ProfileRecord, RunRecord, SCHEMA};
+use sim_core::record::{Basis, ChartRecord, ConstantRecord, Crossover, Fixed, PointRecord, ProfileRecord, RunRecord, SCHEMA};
 use sim_models::kernel::cost::CostProfile;
 use sim_models::world;
 use std::path::{Path, PathBuf};
@@ -127,7 +127,7 @@ fn record(loaded: &Loaded, simulated: Simulated) -> RunRecord {
         seed: plan.seed,
         fingerprint: hash(&fingerprints)[..16].to_owned(),
         profile: profile_record(&simulated.profile),
-        crossovers: reports::crossover::find(&simulated.points),
+        crossovers: crossovers(&plan.charts, &simulated.points),
         notes: notes(&simulated.points),
         points: simulated.points,
         charts: plan.charts.clone(),
@@ -135,6 +135,13 @@ fn record(loaded: &Loaded, simulated: Simulated) -> RunRecord {
     };
     record.gates = plan.gates.iter().map(|gate| gate.evaluate(&record)).collect();
     record
+}
+
+/// Where modes cross in the cost of a first packet: in its mean, or in the figure of it that the scenario charts
+/// first.
+fn crossovers(charts: &[ChartRecord], points: &[PointRecord]) -> Vec<Crossover> {
+    let charted = charts.iter().map(|c| c.y.as_str()).find(|y| y.starts_with("first_packet_"));
+    reports::crossover::find_in(points, charted.unwrap_or("first_packet_mean"))
 }
 
 /// Remarks on what the figures are worth.

@@ -1,12 +1,13 @@
 //! [`Histogram`]: counts of whole numbers in log-linear buckets.
 //!
-//! Buckets as in HdrHistogram with two significant digits: every value below 256 has its own, and each power of
-//! two above is cut into 128, so that a bucket is at most 1/128 (0.78 %) as wide as the values in it. Count, sum,
+//! Buckets as in HdrHistogram with three significant digits: every value below 2,048 has its own, and each power
+//! of two above is cut into 1,024, so that a bucket is at most 1/1024 (0.1 %) as wide as the values in it. Count, sum,
 //! minimum and maximum are kept exactly beside them. All state is whole numbers, so merging in any order gives the
 //! same histogram. (Own code, since the hdrhistogram crate gives 2^64 - 2 as the bound of the last bucket.)
 
 /// Buckets in each power of two.
-const WAYS: usize = 128;
+const WAYS: usize = 1 << WAY_BITS;
+const WAY_BITS: u32 = 10;
 
 /// Counts of `u64` values with a bounded relative error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl Default for Histogram {
 
 /// The bucket of a value.
 fn bucket_of(value: u64) -> usize {
-    let shift = (value | 0xff).ilog2() - 7;
+    let shift = (value | (2 * WAYS as u64 - 1)).ilog2() - WAY_BITS;
     shift as usize * WAYS + (value >> shift) as usize
 }
 
@@ -38,7 +39,7 @@ fn upper_bound_of(bucket: usize) -> u64 {
 }
 
 impl Histogram {
-    /// An empty histogram. It grows with the largest value, to 58 kB for the whole range of `u64`.
+    /// An empty histogram. It grows with the largest value, to 450 kB for the whole range of `u64`.
     pub fn new() -> Self {
         Histogram { counts: Vec::new(), count: 0, sum: 0, min: u64::MAX, max: 0 }
     }

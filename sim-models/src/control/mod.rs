@@ -66,7 +66,11 @@ pub struct Builder {
 impl Builder {
     /// Rules for `objects`.
     pub fn rules(&self, objects: &ProxyObjects) -> NodeRules {
-        self.mode.build(objects, &self.config, self.family)
+        let mut rules = self.mode.build(objects, &self.config, self.family);
+        if self.config.bare_rules {
+            rules.strip_own_additions();
+        }
+        rules
     }
 
     /// Rules compiled.

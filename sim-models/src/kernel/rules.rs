@@ -2,6 +2,7 @@
 //!
 //! A mode builds it, each mechanism prints its part in the real tool's text, and the packet path compiles it.
 
+use super::xtables::{Match, TableName};
 use super::{ipset::IpSet, ipvs::VirtualServer, nftables, xtables};
 use std::net::IpAddr;
 
@@ -18,4 +19,19 @@ pub struct NodeRules {
     pub ipsets: Vec<IpSet>,
     /// Addresses bound to kube-ipvs0.
     pub dummy_addrs: Vec<IpAddr>,
+}
+
+impl NodeRules {
+    /// Takes out what kube-proxy adds for itself: the canary and with it table mangle, loopback protection, and
+    /// nfacct counters. The rig that packet costs were measured on had none of them.
+    pub fn strip_own_additions(&mut self) {
+        self.xtables.retain(|t| t.name != TableName::Mangle);
+        for table in &mut self.xtables {
+            table.remove_chain("KUBE-PROXY-CANARY");
+            table.remove_chain("KUBE-FIREWALL");
+            for rule in table.chains.iter_mut().flat_map(|c| &mut c.rules) {
+                rule.matches.retain(|m| !matches!(m, Match::Nfacct(_)));
+            }
+        }
+    }
 }

@@ -133,6 +133,22 @@ fn hash_probes(work: &Work) -> u64 {
     PROBES.iter().map(|&u| u64::from(work[u])).sum()
 }
 
+/// The buckets of a histogram, joined until each is about half a percent wide: what a chart can show.
+fn coarse(histogram: &Histogram) -> Vec<(u64, u64)> {
+    let mut joined: Vec<(u64, u64)> = Vec::new();
+    let mut from = 0u64;
+    for (bound, count) in histogram.buckets() {
+        match joined.last_mut() {
+            Some(last) if bound <= from + from / 200 => *last = (bound, last.1 + count),
+            _ => {
+                from = bound;
+                joined.push((bound, count));
+            }
+        }
+    }
+    joined
+}
+
 impl World {
     /// The figures of a run that has ended.
     pub(super) fn finish(self, events: u64, fingerprint: Fingerprint) -> PointResult {
@@ -173,7 +189,7 @@ impl World {
         let distribution = |name: &str, h: &Histogram, unit: &str| Distribution {
             name: name.to_owned(),
             unit: unit.to_owned(),
-            buckets: h.buckets().collect(),
+            buckets: coarse(h),
         };
         PointRecord {
             index: 0,
