@@ -8,6 +8,7 @@
 //! `nf_conntrack_tcp_be_liberal` off. Before 1.21 the masquerade rule of a cluster IP sits in KUBE-SERVICES
 //! itself, two rules a Service; nothing else of older versions is modelled (their KUBE-XLB chains and KUBE-FW
 //! chains for every load balancer).
+//! Large-cluster mode counts the endpoints that can be reached; kube-proxy also counts those that are not ready.
 //! Left out: `nodePortAddresses`, the detectors BridgeInterface and InterfaceNamePrefix, stale chains.
 
 mod endpoints;
