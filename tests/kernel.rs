@@ -6,11 +6,8 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::collections::BTreeMap;
+use support::lab::{able, counters, file, in_namespace, loadable, output_of, say};
 use support::{iptables_tables, nft_table, printed, same};
 
 /// The recorded cluster, and one of 4,000 generated Services.
@@ -18,84 +15,6 @@ const CLUSTERS: [(&str, [&str; 4]); 2] = [
     ("rand-100", ["--from", "scenarios/clusters/rand-100.json", "--cluster-cidr", "10.244.0.0/16"]),
     ("generated-4000", ["--scenario", "scenarios/4k-services.toml", "--set", "cluster.services=4000"]),
 ];
-
-/// A line on stderr that the test harness does not swallow.
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "kernel: {line}").expect("stderr is there");
-}
-
-/// Runs a shell script; administrators' tools are often not on a user's path.
-fn sh(script: &str, args: &[&Path]) -> Output {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("PATH=\"$PATH:/usr/sbin:/sbin\"\n{script}"), "sh"]).args(args);
-    command.output().expect("sh starts")
-}
-
-/// The same in a network namespace that ends with the script.
-fn in_namespace(script: &str, args: &[&Path]) -> Output {
-    sh(&format!("exec unshare -n sh -e -c '{script}' sh \"$@\""), args)
-}
-
-/// What a script printed, which must not fail.
-#[track_caller]
-fn output_of(script: &str, args: &[&Path]) -> String {
-    let output = in_namespace(script, args);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script}\n{}: {stderr}", output.status);
-    String::from_utf8(output.stdout).expect("the tools print UTF-8")
-}
-
-/// Whether this machine can do the test; says so if not.
-fn able(test: &str, tools: &[&str]) -> bool {
-    let mut missing: Vec<&str> = tools
-        .iter()
-        .copied()
-        .filter(|tool| !sh(&format!("command -v {tool}"), &[]).status.success())
-        .collect();
-    if !sh("unshare -n true", &[]).status.success() {
-        missing.push("the right to make a network namespace (root)");
-    }
-    if missing.is_empty() {
-        return true;
-    }
-    let needs = missing.join(", ");
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{test}: needs {needs}");
-    say(&format!("{test}: skipped: needs {needs}"));
-    false
-}
-
-/// A file for the tools to read.
-fn file(name: &str, text: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::write(&path, text).expect("a scratch file");
-    path
-}
-
-/// Matches of the rules that a kernel or a machine may lack, and how to find out.
-const OPTIONAL: [(&str, &str); 3] = [
-    (" -m nfacct ", "nfacct add probe && iptables-legacy -A INPUT -m nfacct --nfacct-name probe"),
-    (" -m recent ", "iptables-legacy -A INPUT -m recent --name probe --rcheck --seconds 9"),
-    (" -m statistic ", "iptables-legacy -A INPUT -m statistic --mode random --probability 0.5"),
-];
-
-/// The rules without those that cannot be loaded here.
-fn loadable(what: &str, text: &str) -> String {
-    let mut text = text.to_owned();
-    for (part, probe) in OPTIONAL {
-        let count = text.lines().filter(|line| line.contains(part)).count();
-        if count > 0 && !in_namespace(probe, &[]).status.success() {
-            say(&format!("{what}: without its {count} rules with{part}which this machine cannot load"));
-            text = text.lines().filter(|l| !l.contains(part)).map(|line| format!("{line}\n")).collect();
-        }
-    }
-    text
-}
-
-/// A script's lines that make the counters which rules name; kube-proxy makes them before its first sync.
-fn counters(text: &str) -> String {
-    let named = text.split("--nfacct-name").skip(1).filter_map(|rest| rest.split_whitespace().next());
-    named.collect::<BTreeSet<_>>().iter().map(|name| format!("nfacct add {name}\n")).collect()
-}
 
 fn rules(cluster: &[&str], mode: &str, family: &str) -> String {
     printed(&[&["rules", "--mode", mode, "--family", family][..], cluster].concat())
