@@ -165,6 +165,23 @@ fn the_masquerade_rule_depends_on_the_detector_and_the_version() {
 }
 
 #[test]
+fn before_1_19_the_name_of_an_unnamed_port_ends_in_a_colon() {
+    let rows = [
+        (18, "", "ns-0/svc-00000: cluster IP"),
+        (19, "", "ns-0/svc-00000 cluster IP"),
+        (18, "http", "ns-0/svc-00000:http cluster IP"),
+    ];
+    for (kubernetes_minor, port_name, comment) in rows {
+        let mut objects = objects(1, 1);
+        objects.ports[0].port_name = port_name.into();
+        let old = ProxyConfig { kubernetes_minor, ..config() };
+        let rules = nat_rules(&objects, &old, "-j KUBE-SVC-");
+        assert!(rules.iter().all(|rule| rule.contains(&format!("\"{comment}\""))), "{rules:?}");
+        assert_eq!(rules.len(), 1);
+    }
+}
+
+#[test]
 fn above_a_thousand_endpoints_their_comments_are_left_out() {
     let (at, above) = (objects(10, 100), objects(11, 91));
     assert_eq!(nat_rules(&at, &config(), " -> 10.").len(), 1000);
