@@ -1,9 +1,13 @@
 //! The names that scenarios may use, gathered from the tables of the models.
 
-use scenarios::known::{Known, Named};
+use scenarios::known::{Known, ModeHistory, Named};
 use sim_models::kernel::cost::PROFILES;
 use sim_models::kernel::ipvs::scheduler::SCHEDULERS;
 use sim_models::proxy::MODES;
+
+/// First and last minor version of Kubernetes that is modelled. The first has ipvs mode; what older versions are
+/// modelled by is said in `proxy/iptables` and `proxy/nftables`.
+pub const KUBERNETES_MINORS: (u32, u32) = (8, 36);
 
 /// Every mode, scheduler, profile and metric there is.
 pub fn known() -> Known {
@@ -13,7 +17,15 @@ pub fn known() -> Known {
         schedulers: SCHEDULERS.iter().map(|(name, _)| named(name, describe_scheduler(name))).collect(),
         profiles: PROFILES.iter().map(|(name, _)| named(name, &profile_line(name))).collect(),
         metrics: reports::metrics::KNOWN.iter().map(|m| named(m.name, m.description)).collect(),
-        kubernetes_minors: (21, 36),
+        kubernetes_minors: KUBERNETES_MINORS,
+        mode_history: MODES
+            .iter()
+            .map(|m| ModeHistory {
+                mode: m.name().to_owned(),
+                first_minor: m.versions().0,
+                told: m.history().to_owned(),
+            })
+            .collect(),
     }
 }
 

@@ -5,6 +5,7 @@
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::endpoints;
 use crate::keys::{CONNECTIONS_MAX, ENDPOINTS_MAX, NODES_MAX, SERVICES_MAX, grouped};
+use crate::known::ModeHistory;
 use crate::reader::Context;
 use crate::scenario::KUBECTL;
 use crate::settings::Settings;
@@ -22,6 +23,7 @@ const LISTED: usize = 12;
 /// Runs all checks on one sweep point.
 pub fn check(cx: &mut Context<'_>, s: &Settings, import: Option<&Objects>) {
     one_source_of_services(cx, s);
+    modes_of_the_version(cx, s);
     networks(cx, s);
     cost(cx, s, nodes(s, import));
     written_services(cx, s);
@@ -40,6 +42,20 @@ fn one_source_of_services(cx: &mut Context<'_>, s: &Settings) {
         let key = second.trim_matches(['[', ']']);
         let d = Diagnostic::new(at, key, format!("{first} and {second} cannot stand together"));
         cx.out.push(d.help("allowed: one of cluster.services (generated), cluster.import, [[services]]"));
+    }
+}
+
+fn modes_of_the_version(cx: &mut Context<'_>, s: &Settings) {
+    let (kubernetes, modes) = (&s.proxy.kubernetes, &s.proxy.modes);
+    if !kubernetes.ok || !modes.ok {
+        return;
+    }
+    let known = cx.known;
+    let later = |mode: &&ModeHistory| modes.value.contains(&mode.mode) && kubernetes.value < mode.first_minor;
+    for mode in known.mode_history.iter().filter(later) {
+        let message = format!("Kubernetes 1.{} has no {} mode", kubernetes.value, mode.mode);
+        let d = if kubernetes.written { kubernetes.wrong(message) } else { modes.wrong(message) };
+        cx.out.push(d.help(format!("{} mode: {}", mode.mode, mode.told)));
     }
 }
 

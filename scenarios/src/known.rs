@@ -24,6 +24,19 @@ pub struct Known {
     pub metrics: Vec<Named>,
     /// First and last minor version of Kubernetes that is modelled.
     pub kubernetes_minors: (u32, u32),
+    /// Modes that came later than the first of these versions; the others are in all of them.
+    pub mode_history: Vec<ModeHistory>,
+}
+
+/// Since when there is a mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModeHistory {
+    /// Name of the mode.
+    pub mode: String,
+    /// First minor version of Kubernetes that has it.
+    pub first_minor: u32,
+    /// The same in words, for example "alpha in 1.29, stable in 1.33".
+    pub told: String,
 }
 
 impl Named {

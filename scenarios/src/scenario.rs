@@ -4,7 +4,7 @@
 use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
 use crate::keys;
 use crate::tree::{At, Node, Table, Value, bare, parse_document, parse_value};
-use sim_models::kube::import::import;
+use sim_models::kube::import::{ImportError, import};
 use sim_models::kube::objects::Objects;
 use std::sync::Arc;
 
@@ -129,21 +129,23 @@ impl Scenario {
             }
             Err(errors) => errors,
         };
-        let source = self.pending.sources.add(file, text);
-        for error in errors.iter().take(IMPORT_ERRORS_TOLD) {
-            let at = place(source, text, error.line, error.column);
-            let object = if error.object.is_empty() { String::new() } else { format!("{}: ", error.object) };
-            let d = Diagnostic::new(at, &error.path, format!("{object}{}", error.message));
-            self.pending.push(if error.object.is_empty() {
-                d.help(format!("allowed: {KUBECTL}"))
-            } else {
-                d
-            });
-        }
-        if let Some(untold) = errors.len().checked_sub(IMPORT_ERRORS_TOLD).filter(|n| *n > 0) {
-            let at = At { source, start: text.len(), end: text.len() };
-            self.pending.push(Diagnostic::new(at, "", format!("and {untold} more in this file")));
-        }
+        import_errors(&mut self.pending, file, text, &errors, IMPORT_ERRORS_TOLD);
+    }
+}
+
+/// Adds what is wrong with an import, each error with its place in `file`, its object and the path inside it; of more
+/// than `most` only how many they are.
+pub fn import_errors(out: &mut Diagnostics, file: &str, text: &str, errors: &[ImportError], most: usize) {
+    let source = out.sources.add(file, text);
+    for error in errors.iter().take(most) {
+        let at = place(source, text, error.line, error.column);
+        let object = if error.object.is_empty() { String::new() } else { format!("{}: ", error.object) };
+        let d = Diagnostic::new(at, &error.path, format!("{object}{}", error.message));
+        out.push(if error.object.is_empty() { d.help(format!("allowed: {KUBECTL}")) } else { d });
+    }
+    if let Some(untold) = errors.len().checked_sub(most).filter(|n| *n > 0) {
+        let at = At { source, start: text.len(), end: text.len() };
+        out.push(Diagnostic::new(at, "", format!("and {untold} more in this file")));
     }
 }
 

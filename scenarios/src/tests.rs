@@ -18,6 +18,7 @@ pub fn known() -> Known {
         profiles: list(&["linux-6.18", "linux-6.1-instructions"]),
         metrics: list(&["first_packet_mean", "first_packet_p50", "first_packet_p99", "sync_full_mean"]),
         kubernetes_minors: (29, 36),
+        ..Known::default()
     }
 }
 

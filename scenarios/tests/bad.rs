@@ -3,7 +3,7 @@
 //! `UPDATE=1 cargo test -p windtunnel-scenarios --test bad` writes them anew; read the difference.
 
 use scenarios::diagnostic::Style;
-use scenarios::known::{Known, Named};
+use scenarios::known::{Known, ModeHistory, Named};
 use scenarios::plan::Plan;
 use scenarios::scenario::Scenario;
 use std::fs;
@@ -16,7 +16,12 @@ fn known() -> Known {
         schedulers: list(&["rr", "wrr", "lc", "wlc", "sed", "nq", "sh", "dh"]),
         profiles: list(&["linux-6.18", "linux-6.1-instructions"]),
         metrics: list(&["first_packet_mean", "first_packet_p50", "first_packet_p99"]),
-        kubernetes_minors: (29, 36),
+        kubernetes_minors: (20, 36),
+        mode_history: vec![ModeHistory {
+            mode: "nftables".into(),
+            first_minor: 29,
+            told: "alpha in 1.29, stable in 1.33".into(),
+        }],
     }
 }
 

@@ -60,7 +60,8 @@ fn rules_are_as_many_as_in_kube_proxys_own_test() {
     }
     for (endpoints, filter, nat) in [(2, 14, 165), (10, 14, 405)] {
         let mut objects = objects(10, endpoints);
-        for port in &mut objects.ports {
+        for (port, node_port) in objects.ports.iter_mut().zip(30_000..) {
+            port.node_port = node_port;
             port.external_ips.push("1.2.3.4".parse().unwrap());
             port.load_balancer_vips.push("5.6.7.8".parse().unwrap());
             port.source_ranges.push("203.0.113.0/24".parse().unwrap());
@@ -69,7 +70,7 @@ fn rules_are_as_many_as_in_kube_proxys_own_test() {
     }
 }
 
-/// Every chain of kube-proxy's own is jumped to, every jump has a target.
+/// Every chain that is written for a Service is jumped to, and no name is too long for the kernel.
 fn check_chains(table: &Table) {
     let mut reached = vec![false; table.chains.len()];
     for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
@@ -78,7 +79,8 @@ fn check_chains(table: &Table) {
         }
     }
     for (chain, reached) in table.chains.iter().zip(reached) {
-        let free = chain.base.is_some() || &*chain.name == "KUBE-PROXY-CANARY";
+        // KUBE-MARK-MASQ is always there, with or without Services.
+        let free = chain.base.is_some() || ["KUBE-PROXY-CANARY", "KUBE-MARK-MASQ"].contains(&&*chain.name);
         assert!(reached || free, "nothing leads to {:?} {}", table.name, chain.name);
         assert!(chain.name.len() <= 28, "{}", chain.name);
     }
@@ -159,6 +161,23 @@ fn the_masquerade_rule_depends_on_the_detector_and_the_version() {
     ];
     for (config, expected) in rows {
         assert_eq!(nat_rules(&objects, &config, "cluster IP"), expected, "{config:?}");
+    }
+}
+
+#[test]
+fn before_1_19_the_name_of_an_unnamed_port_ends_in_a_colon() {
+    let rows = [
+        (18, "", "ns-0/svc-00000: cluster IP"),
+        (19, "", "ns-0/svc-00000 cluster IP"),
+        (18, "http", "ns-0/svc-00000:http cluster IP"),
+    ];
+    for (kubernetes_minor, port_name, comment) in rows {
+        let mut objects = objects(1, 1);
+        objects.ports[0].port_name = port_name.into();
+        let old = ProxyConfig { kubernetes_minor, ..config() };
+        let rules = nat_rules(&objects, &old, "-j KUBE-SVC-");
+        assert!(rules.iter().all(|rule| rule.contains(&format!("\"{comment}\""))), "{rules:?}");
+        assert_eq!(rules.len(), 1);
     }
 }
 

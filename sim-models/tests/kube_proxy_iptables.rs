@@ -125,8 +125,11 @@ fn rules_are_those_that_kube_proxy_wrote_for_the_same_objects() {
 #[test]
 fn every_recorded_case_is_compared() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kube-proxy");
-    let mut folders: Vec<String> =
-        fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let entries = fs::read_dir(root).unwrap().map(|entry| entry.unwrap());
+    let mut folders: Vec<String> = entries
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
     folders.sort();
     assert_eq!(folders, CASES);
 }

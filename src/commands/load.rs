@@ -34,7 +34,8 @@ pub fn load(path: &Path, sets: &[String], seed: Option<u64>) -> Result<Loaded, F
     Ok(Loaded { plan, import })
 }
 
-fn tell(diagnostics: Diagnostics) -> Failure {
+/// Diagnostics as a failure of the input.
+pub fn tell(diagnostics: Diagnostics) -> Failure {
     Failure::Input(diagnostics.render(terminal::stderr_style()))
 }
 
@@ -57,7 +58,7 @@ fn read_scenario(path: &Path) -> Result<String, Failure> {
 }
 
 /// A file of the same folder with nearly the same name.
-fn neighbour(path: &Path) -> Option<String> {
+pub fn neighbour(path: &Path) -> Option<String> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut names: Vec<String> =
         fs::read_dir(folder).ok()?.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
@@ -83,7 +84,7 @@ fn read_import(path: &Path, scenario: &mut Scenario) -> String {
 }
 
 /// The reason of an I/O error as a person would say it.
-fn reason(error: &std::io::Error) -> String {
+pub fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".into(),
         std::io::ErrorKind::PermissionDenied => "permission denied".into(),

@@ -3,6 +3,7 @@
 pub mod completions;
 pub mod list;
 pub mod load;
+pub mod rules;
 pub mod run;
 pub mod schema;
 pub mod validate;
@@ -15,7 +16,7 @@ pub fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         None => run::run(&cli.run),
         Some(Command::Run(args)) => run::run(&args),
-        Some(Command::Rules(_)) => Err(Failure::Ours("`rules` is not built yet".into())),
+        Some(Command::Rules(args)) => rules::rules(&args),
         Some(Command::Validate(args)) => validate::validate(&args),
         Some(Command::List { what }) => list::list(what),
         Some(Command::Schema) => schema::schema(),

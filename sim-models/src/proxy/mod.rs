@@ -24,6 +24,8 @@ pub trait ProxyMode: Sync {
     fn describe(&self) -> &'static str;
     /// First and last Kubernetes minor version that has it.
     fn versions(&self) -> (u32, u32);
+    /// Since when it is there, and in what state, in words.
+    fn history(&self) -> &'static str;
     /// Everything it has in the kernel for these objects, one family.
     fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules;
     /// The same as text, in the format of the tools that read it back.

@@ -32,6 +32,9 @@ impl ProxyMode for Iptables {
     fn versions(&self) -> (u32, u32) {
         (1, u32::MAX)
     }
+    fn history(&self) -> &'static str {
+        "alpha in 1.1, the default since 1.2"
+    }
     fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
         iptables::build(objects, config, family)
     }
@@ -81,6 +84,9 @@ impl ProxyMode for Nftables {
     fn versions(&self) -> (u32, u32) {
         (29, u32::MAX)
     }
+    fn history(&self) -> &'static str {
+        "alpha in 1.29, beta in 1.31, stable in 1.33"
+    }
     fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
         nftables::build(objects, config, family)
     }
@@ -124,15 +130,29 @@ impl ProxyMode for Ipvs {
     fn versions(&self) -> (u32, u32) {
         (8, u32::MAX)
     }
+    fn history(&self) -> &'static str {
+        "alpha in 1.8, beta in 1.9, stable in 1.11, deprecated since 1.35"
+    }
     fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
         ipvs::build(objects, config, family)
     }
     fn print(&self, rules: &NodeRules) -> String {
-        let mut text = ipset::save(&rules.ipsets);
+        // Each section is what its tool reads back, in an order in which nothing is missing: iptables rules name
+        // ipsets. A heading is a comment to ipset restore, iptables-restore and ip -batch.
+        let v6 = rules.xtables.iter().any(|table| table.family == Family::Ipv6);
+        let mut text = section("ipset save", "ipset restore");
+        text.push_str(&ipset::save(&rules.ipsets));
+        let (save, restore) =
+            if v6 { ("ip6tables-save", "ip6tables-restore") } else { ("iptables-save", "iptables-restore") };
+        text.push_str(&section(save, restore));
         text.push_str(&xtables::print::iptables_save(rules));
+        text.push_str(&section("kube-ipvs0 and its addresses", "ip -batch -"));
+        text.push_str("link add kube-ipvs0 type dummy\n");
         for addr in &rules.dummy_addrs {
-            text.push_str(&format!("# ip addr add {addr} dev kube-ipvs0\n"));
+            let prefix = if addr.is_ipv4() { 32 } else { 128 };
+            text.push_str(&format!("addr add {addr}/{prefix} dev kube-ipvs0\n"));
         }
+        text.push_str(&section("ipvsadm -Sn", "ipvsadm -R"));
         text.push_str(&kernel_ipvs::print::save(&rules.ipvs));
         text
     }
@@ -164,6 +184,11 @@ impl ProxyMode for Ipvs {
             ..SyncWork::default()
         }
     }
+}
+
+/// The line above one tool's part of a mode's text: what it is, and the command that loads it.
+fn section(what: &str, load: &str) -> String {
+    format!("# ---- {what}; load with: {load}\n")
 }
 
 fn nat_rules(rules: &NodeRules) -> u64 {

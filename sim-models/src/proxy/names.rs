@@ -36,6 +36,21 @@ impl ServiceChain {
     }
 }
 
+/// First Kubernetes minor version whose ServicePortName of an unnamed port has no colon at its end. Before,
+/// `ServicePortName.String` (`pkg/proxy/types.go`) wrote the colon always: so in 1.15.5, and in kube-proxy 1.16.11's
+/// log (kubernetes/kubernetes issue 92275). That 1.19 is the first without it is second-hand: a maintainer of
+/// submariner (its pull request 1092) says so and cites kubernetes commit 341022f8d136.
+pub const FIRST_MINOR_WITHOUT_TRAILING_COLON: u32 = 19;
+
+/// The ServicePortName that comments show and chain names hash, as kube-proxy 1.`minor` writes it.
+pub fn service_port_name(port: &ServicePort, minor: u32) -> String {
+    let mut name = port.full_name();
+    if port.port_name.is_empty() && minor < FIRST_MINOR_WITHOUT_TRAILING_COLON {
+        name.push(':');
+    }
+    name
+}
+
 /// The first `chars` (at most 32) characters of base32(sha256(parts joined)), standard alphabet.
 fn hash_chars(parts: &[&str], chars: usize) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";

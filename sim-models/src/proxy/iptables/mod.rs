@@ -6,8 +6,10 @@
 //!
 //! Assumed, as on any current node: `MASQUERADE --random-fully`, the nfacct counters, net.netfilter's
 //! `nf_conntrack_tcp_be_liberal` off. Before 1.21 the masquerade rule of a cluster IP sits in KUBE-SERVICES
-//! itself, two rules a Service; nothing else of older versions is modelled (their KUBE-XLB chains and KUBE-FW
-//! chains for every load balancer).
+//! itself, two rules a Service, and before 1.19 the name of an unnamed port ends in a colon
+//! ([`names::service_port_name`](super::names::service_port_name)). Nothing else of older versions is modelled
+//! (their KUBE-XLB chains, KUBE-FW chains for every load balancer, KUBE-MARK-DROP; no nfacct counters).
+//! Large-cluster mode counts the endpoints that can be reached; kube-proxy also counts those that are not ready.
 //! Left out: `nodePortAddresses`, the detectors BridgeInterface and InterfaceNamePrefix, stale chains.
 
 mod endpoints;
@@ -46,6 +48,8 @@ pub struct SyncContext {
     pub masquerade_mark: u32,
     /// The cluster IP's masquerade rule comes before the jump in KUBE-SERVICES (before 1.21).
     pub masquerade_in_services: bool,
+    /// Version that writes the rules, for the names of unnamed ports.
+    pub kubernetes_minor: u32,
     /// The node's own address.
     pub node_ip: Option<std::net::IpAddr>,
 }
@@ -62,6 +66,7 @@ impl SyncContext {
             large_cluster: endpoints > LARGE_CLUSTER_ENDPOINTS,
             masquerade_mark: 1 << (config.masquerade_bit & 31),
             masquerade_in_services: config.kubernetes_minor < 21,
+            kubernetes_minor: config.kubernetes_minor,
             node_ip: objects.node_ips.first().copied(),
         }
     }

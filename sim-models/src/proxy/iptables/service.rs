@@ -52,7 +52,7 @@ impl Targets {
 /// The rules of one Service port. Its chains in table nat get the indices from `first` on.
 pub fn service_rules(port: &ServicePort, first: ChainId, cx: &SyncContext) -> ServiceRules {
     let lists = &port.endpoints;
-    let name = port.full_name();
+    let name = names::service_port_name(port, cx.kubernetes_minor);
     let hash = names::service_hash(&name, port.proto.name());
     let mut out = ServiceRules::default();
     let mut add = |kind: ServiceChain, wanted: bool| {

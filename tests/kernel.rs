@@ -1,0 +1,155 @@
+//! The printed rules against the real kernel: loaded in a private network namespace, saved back, and compared.
+//!
+//! Needs root and the packages iptables, nftables, iproute2, ipset and, for two counters, nfacct. Without them a test
+//! says `skipped: needs ...` and passes, unless `CI=true`. What the machine's kernel has no module for is left out of
+//! the rules with a note on stderr, never silently.
+
+mod support;
+
+use std::collections::BTreeMap;
+use support::lab::{able, counters, file, in_namespace, loadable, output_of, say};
+use support::{iptables_tables, nft_table, printed, same};
+
+/// The recorded cluster, and one of 4,000 generated Services.
+const CLUSTERS: [(&str, [&str; 4]); 2] = [
+    ("rand-100", ["--from", "scenarios/clusters/rand-100.json", "--cluster-cidr", "10.244.0.0/16"]),
+    ("generated-4000", ["--scenario", "scenarios/4k-services.toml", "--set", "cluster.services=4000"]),
+];
+
+fn rules(cluster: &[&str], mode: &str, family: &str) -> String {
+    printed(&[&["rules", "--mode", mode, "--family", family][..], cluster].concat())
+}
+
+#[test]
+fn iptables_gives_back_the_rules_that_were_printed() {
+    let tools =
+        ["iptables-legacy", "iptables-legacy-restore", "iptables-legacy-save", "ip6tables-legacy-save"];
+    if !able("iptables", &tools) {
+        return;
+    }
+    for (name, cluster) in CLUSTERS {
+        for (family, tool) in [("ipv4", "iptables"), ("ipv6", "ip6tables")] {
+            let what = format!("{name} {family}");
+            let text = loadable(&what, &rules(&cluster, "iptables", family));
+            let file = file(&format!("{name}.{tool}"), &text);
+            let saved = output_of(
+                &format!(
+                    "{}{tool}-legacy-restore --test < \"$1\"\n{tool}-legacy-restore < \"$1\"\n{tool}-legacy-save",
+                    counters(&text)
+                ),
+                &[&file],
+            );
+            // The order of tables is that in which the kernel made them; all else is compared in order.
+            same(&what, &iptables_tables(&text), &iptables_tables(&saved));
+        }
+    }
+}
+
+#[test]
+fn the_nftables_variant_of_iptables_restore_takes_the_rules_too() {
+    if !able("iptables-nft", &["iptables-nft-restore", "iptables-legacy"]) {
+        return;
+    }
+    if !in_namespace("iptables-nft -A INPUT -m comment --comment probe -j ACCEPT", &[]).status.success() {
+        say("iptables-nft: skipped: needs a kernel with nft_compat");
+        return;
+    }
+    for (name, cluster) in CLUSTERS {
+        let text = loadable(name, &rules(&cluster, "iptables", "ipv4"));
+        let file = file(&format!("{name}.iptables-nft"), &text);
+        output_of(&format!("{}iptables-nft-restore --test < \"$1\"", counters(&text)), &[&file]);
+    }
+}
+
+#[test]
+fn nft_gives_back_the_table_that_was_printed() {
+    if !able("nftables", &["nft"]) {
+        return;
+    }
+    for (name, cluster) in CLUSTERS {
+        for (family, table) in [("ipv4", "table ip kube-proxy {"), ("ipv6", "table ip6 kube-proxy {")] {
+            for kubernetes in ["1.35", "1.36"] {
+                let what = format!("{name} {family} {kubernetes}");
+                let cluster = [&cluster[..], &["--kubernetes", kubernetes]].concat();
+                let text = rules(&cluster, "nftables", family);
+                let file = file(&format!("{name}.{family}.{kubernetes}.nft"), &text);
+                let listed = output_of("nft -f - < \"$1\"\nnft list ruleset", &[&file]);
+                same(&what, &nft_table(&text, table), &nft_table(&listed, table));
+            }
+        }
+    }
+}
+
+/// The sections of ipvs mode by the tool that loads them.
+fn sections(text: &str) -> BTreeMap<&str, String> {
+    let mut sections = BTreeMap::<&str, String>::new();
+    let mut tool = "";
+    for line in text.lines() {
+        if let Some((_, load)) = line.split_once("; load with: ") {
+            tool = load;
+        }
+        sections.entry(tool).or_default().push_str(&format!("{line}\n"));
+    }
+    sections
+}
+
+#[test]
+fn ipset_and_iptables_give_back_their_sections_of_ipvs_mode() {
+    let tools = ["ipset", "iptables-legacy", "iptables-legacy-restore", "iptables-legacy-save", "ip"];
+    if !able("ipvs", &tools) {
+        return;
+    }
+    if !in_namespace("ipset create probe hash:ip", &[]).status.success() {
+        say("ipvs: skipped: needs a kernel with ip_set");
+        return;
+    }
+    let dummy = in_namespace("ip link add probe type dummy", &[]).status.success();
+    if !dummy {
+        say("ipvs: kube-ipvs0 is a veth here, since this kernel has no dummy devices");
+    }
+    for (name, cluster) in CLUSTERS {
+        let text = rules(&cluster, "ipvs", "ipv4");
+        let sections = sections(&text);
+        let mut addresses = sections["ip -batch -"].clone();
+        if !dummy {
+            addresses = addresses.replace("type dummy", "type veth");
+        }
+        let [sets, tables, device] = [
+            ("ipset", &sections["ipset restore"]),
+            ("ipt", &sections["iptables-restore"]),
+            ("addr", &addresses),
+        ]
+        .map(|(part, text)| file(&format!("{name}.ipvs.{part}"), text));
+        let saved = output_of(
+            "ipset restore < \"$1\"\nipset save\necho ==\niptables-legacy-restore < \"$2\"\niptables-legacy-save\n\
+             echo ==\nip -batch - < \"$3\"\nip -oneline addr show kube-ipvs0",
+            &[&sets, &tables, &device],
+        );
+        let saved: Vec<&str> = saved.split("==\n").collect();
+        assert_eq!(ipset_lines(&sections["ipset restore"]), ipset_lines(saved[0]), "{name}");
+        same(name, &iptables_tables(&sections["iptables-restore"]), &iptables_tables(saved[1]));
+        let bound = saved[2].lines().filter(|line| line.contains(" inet ")).count();
+        assert_eq!(bound, addresses.lines().filter(|line| line.starts_with("addr add ")).count(), "{name}");
+    }
+    say("ipvs: the section of ipvsadm was not loaded");
+}
+
+/// Lines of `ipset save` without order, and without options that newer versions add and with the size that hash tables
+/// have now, which grows with the set.
+fn ipset_lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let mut words: Vec<&str> = line.split(' ').collect();
+            for option in ["bucketsize", "initval", "hashsize"] {
+                if let Some(at) = words.iter().position(|word| *word == option) {
+                    words.drain(at..at + 2);
+                }
+            }
+            words.join(" ")
+        })
+        .collect();
+    lines.sort();
+    lines
+}
