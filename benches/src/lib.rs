@@ -1,5 +1,7 @@
 //! Shared set-up of the benches: the work that they measure, without a clock.
 
+pub mod classify;
+pub mod counted;
 pub mod engine;
 #[cfg(feature = "peers")]
 pub mod peers;
