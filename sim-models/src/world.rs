@@ -7,6 +7,8 @@
 
 mod measure;
 mod setup;
+#[cfg(test)]
+mod tests;
 
 pub use measure::PointResult;
 
@@ -19,7 +21,7 @@ use crate::network::Network;
 use crate::workload::{Connection, LOCAL_PORTS, Step};
 use measure::Measures;
 use sim_core::classify::{Packet, Proto, Verdict};
-use sim_core::des::{Context, Model, Simulation};
+use sim_core::des::{Context, Ending, Model, Simulation};
 use sim_core::dist;
 use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
@@ -146,21 +148,43 @@ pub struct World {
     measures: Measures,
 }
 
-/// Runs one world to its end.
+/// Why a run gave no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The configuration makes a world impossible: a mode or scheduler that is not there, a network too small.
+    Impossible(String),
+    /// The caller wanted no more.
+    Cancelled,
+}
+
+/// Simulated time between two looks at whether to go on.
+const SLICE: SimSpan = SimSpan::from_ms(20);
+
+/// Runs one world to its end, asking now and then whether to `go_on`.
 ///
 /// # Errors
-/// What about the configuration makes a world impossible: a mode, profile or scheduler that is not there, a
-/// network that is too small.
-pub fn run(config: Arc<WorldConfig>, profile: Arc<CostProfile>) -> Result<PointResult, String> {
-    let world = World::new(config, profile)?;
+/// If the configuration makes no world, or `go_on` said no.
+pub fn run(
+    config: Arc<WorldConfig>,
+    profile: Arc<CostProfile>,
+    go_on: &dyn Fn() -> bool,
+) -> Result<PointResult, Stopped> {
+    let world = World::new(config, profile).map_err(Stopped::Impossible)?;
     let mut simulation = Simulation::new(world);
     let (first, nodes) = (simulation.model().first_sync, simulation.model().hosts.len() as u32);
     for node in 0..nodes {
         simulation.context().schedule_at(SimTime::ZERO + first, Event::FirstSyncEnds { node });
     }
-    let outcome = simulation.run_until(SimTime::MAX);
-    let fingerprint = simulation.fingerprint();
-    Ok(simulation.into_model().finish(outcome.events, fingerprint))
+    // The first full sync of a large cluster is one long wait for its end.
+    let mut limit = SimTime::ZERO + first;
+    while simulation.run_until(limit).ending == Ending::Limit {
+        if !go_on() {
+            return Err(Stopped::Cancelled);
+        }
+        limit += SLICE;
+    }
+    let (events, fingerprint) = (simulation.events(), simulation.fingerprint());
+    Ok(simulation.into_model().finish(events, fingerprint))
 }
 
 impl Model for World {

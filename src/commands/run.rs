@@ -13,7 +13,7 @@ use scenarios::plan::PlannedPoint;
 use scenarios::scenario::IMPORT_FILE;
 use sim_core::record::{Basis, ChartRecord, ConstantRecord, Crossover, Fixed, PointRecord, ProfileRecord, RunRecord, SCHEMA};
 use sim_models::kernel::cost::CostProfile;
-use sim_models::world;
+use sim_models::world::{self, Stopped};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -107,8 +107,11 @@ fn profile_record(profile: &CostProfile) -> ProfileRecord {
 
 /// One `World`, run to its end.
 fn simulate_point(point: &PlannedPoint, profile: &Arc<CostProfile>) -> Result<PointRecord, Failure> {
-    let mut record = world::run(point.config.clone(), profile.clone())
-        .map_err(|why| Failure::Input(format!("error: point {}: {why}\n", point.index)))?;
+    let go_on = || interrupt::poll().is_ok();
+    let mut record = world::run(point.config.clone(), profile.clone(), &go_on).map_err(|stopped| match stopped {
+        Stopped::Impossible(why) => Failure::Input(format!("error: point {}: {why}\n", point.index)),
+        Stopped::Cancelled => Failure::Interrupted,
+    })?;
     record.index = point.index;
     record.axes = point.axes.iter().map(|(key, value)| (key.clone(), Fixed::new(*value))).collect();
     Ok(record)

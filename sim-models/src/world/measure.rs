@@ -81,6 +81,12 @@ impl Measures {
         }
     }
 
+    /// Connections opened, closed and failed while measuring.
+    #[cfg(test)]
+    pub(super) fn balance(&self) -> (u64, u64, u64) {
+        (self.connections, self.connection.count(), self.failed)
+    }
+
     /// One packet on one node.
     pub(super) fn crossing(
         &mut self,

@@ -15,6 +15,7 @@ fn config(scheduler: &str, cidr: Option<&str>) -> ProxyConfig {
         scheduler: scheduler.into(),
         masquerade_bit: 14,
         masquerade_all: false,
+        bare_rules: false,
         local_cidr: cidr.map(|text| text.parse().unwrap()),
         localhost_node_ports: true,
         min_sync_period: SimSpan::ZERO,

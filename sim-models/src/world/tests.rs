@@ -1,0 +1,142 @@
+//! The world as a whole: conservation, common random numbers, determinism, and what stale rules do.
+
+use super::*;
+use crate::config::{
+    CacheState, ChurnConfig, ClusterConfig, EndpointLaw, KernelConfig, ProxyConfig, TrafficConfig, TrafficTarget,
+};
+use sim_core::record::PointRecord;
+
+fn config(mode: &str) -> WorldConfig {
+    WorldConfig {
+        seed: 7,
+        duration: SimSpan::from_secs(2),
+        warmup: SimSpan::ZERO,
+        cluster: ClusterConfig {
+            nodes: 4,
+            services: 50,
+            endpoints: EndpointLaw::Fixed(3),
+            service_cidr: "10.96.0.0/12".parse().unwrap(),
+            cluster_cidr: "10.128.0.0/9".parse().unwrap(),
+            objects: None,
+        },
+        proxy: ProxyConfig {
+            mode: mode.to_owned(),
+            local_cidr: Some("10.128.0.0/9".parse().unwrap()),
+            min_sync_period: SimSpan::from_ms(200),
+            ..ProxyConfig::default()
+        },
+        kernel: KernelConfig { profile: "linux-6.18".to_owned(), cache: CacheState::Hot, cores: 2 },
+        traffic: vec![TrafficConfig {
+            name: "test".to_owned(),
+            rate_per_node: 200.0,
+            requests: 2,
+            think: SimSpan::from_ms(1),
+            service_time: SimSpan::from_ms(1),
+            to: TrafficTarget::Uniform,
+        }],
+        churn: ChurnConfig { rate: 0.0 },
+    }
+}
+
+fn run_with(config: WorldConfig) -> PointRecord {
+    let profile = CostProfile::named("linux-6.18").unwrap();
+    run(Arc::new(config), Arc::new(profile), &|| true).unwrap()
+}
+
+fn value(record: &PointRecord, name: &str) -> f64 {
+    record.metric(name).unwrap_or_else(|| panic!("no metric {name}")).value.get()
+}
+
+const MODES: [&str; 3] = ["iptables", "ipvs", "nftables"];
+
+#[test]
+fn every_mode_sees_the_same_connections() {
+    let records: Vec<PointRecord> = MODES.iter().map(|m| run_with(config(m))).collect();
+    for record in &records {
+        assert_eq!(value(record, "connections"), value(&records[0], "connections"), "{}", record.mode);
+        assert_eq!(value(record, "failed_connections"), 0.0, "{}", record.mode);
+    }
+    assert!(value(&records[0], "connections") > 1_400.0);
+}
+
+#[test]
+fn the_same_configuration_gives_the_same_record_and_another_seed_another() {
+    for mode in MODES {
+        let (a, b) = (run_with(config(mode)), run_with(config(mode)));
+        assert_eq!(a, b, "{mode}");
+        let other = run_with(WorldConfig { seed: 8, ..config(mode) });
+        assert_ne!(a.fingerprint, other.fingerprint, "{mode}");
+    }
+}
+
+#[test]
+fn each_connection_is_closed_failed_or_still_open_at_the_end() {
+    for mode in MODES {
+        let mut config = config(mode);
+        config.churn.rate = 5.0;
+        let profile = Arc::new(CostProfile::named("linux-6.18").unwrap());
+        let world = World::new(Arc::new(config), profile).unwrap();
+        let mut simulation = Simulation::new(world);
+        let (first, nodes) = (simulation.model().first_sync, simulation.model().hosts.len() as u32);
+        for node in 0..nodes {
+            simulation.context().schedule_at(SimTime::ZERO + first, Event::FirstSyncEnds { node });
+        }
+        simulation.run();
+        let world = simulation.into_model();
+        let open = world.connections.iter().flatten_open().filter(|c| c.measured).count() as u64;
+        let (opened, closed, failed) = world.measures.balance();
+        assert_eq!(opened, closed + failed + open, "{mode}: opened = closed + failed + open");
+        assert!(opened > 1_400, "{mode}: {opened}");
+    }
+}
+
+/// Connections that live, of slots with generations.
+trait FlattenOpen<'a>: Iterator<Item = &'a (u32, Option<Connection>)> + Sized {
+    fn flatten_open(self) -> impl Iterator<Item = &'a Connection> {
+        self.filter_map(|(_, c)| c.as_ref())
+    }
+}
+impl<'a, I: Iterator<Item = &'a (u32, Option<Connection>)>> FlattenOpen<'a> for I {}
+
+#[test]
+fn only_first_packets_walk_the_rules() {
+    let record = run_with(config("iptables"));
+    let rules = value(&record, "rules_evaluated_mean");
+    // 50 Services in random order, and what every first packet walks beside them.
+    assert!((45.0..75.0).contains(&rules), "{rules}");
+    assert!(value(&record, "established_packet_p99") < value(&record, "first_packet_p50"));
+}
+
+#[test]
+fn a_replaced_endpoint_breaks_connections_until_the_rules_have_changed() {
+    let mut slow = config("iptables");
+    slow.churn.rate = 20.0;
+    slow.proxy.min_sync_period = SimSpan::from_secs(100);
+    let mut quick = slow.clone();
+    quick.proxy.min_sync_period = SimSpan::from_ms(1);
+    let (slow, quick) = (run_with(slow), run_with(quick));
+    let failed = |r: &PointRecord| value(r, "failed_connections");
+    assert!(failed(&quick) > 0.0, "syncs take time, and pods vanish at once");
+    assert!(failed(&slow) > 3.0 * failed(&quick), "slow {} quick {}", failed(&slow), failed(&quick));
+}
+
+#[test]
+fn a_service_without_endpoints_refuses_connections_in_every_mode() {
+    for mode in MODES {
+        let mut config = config(mode);
+        config.cluster.endpoints = EndpointLaw::Fixed(0);
+        let record = run_with(config);
+        assert_eq!(value(&record, "failed_connections"), value(&record, "connections"), "{mode}");
+    }
+}
+
+#[test]
+fn an_overloaded_core_shows_in_the_latency_and_not_in_the_cost() {
+    let mut busy = config("iptables");
+    busy.kernel.cores = 1;
+    busy.traffic[0].rate_per_node = 20_000.0;
+    busy.duration = SimSpan::from_ms(200);
+    let record = run_with(busy);
+    assert!(value(&record, "cpu_utilisation") > 0.3);
+    assert!(value(&record, "first_packet_latency_p99") > 1.5 * value(&record, "first_packet_p99"));
+}
