@@ -2,7 +2,6 @@
 
 use proptest::prelude::*;
 use sim_core::classify::Family;
-use sim_core::units::SimSpan;
 use sim_models::config::{ClusterConfig, EndpointLaw, ProxyConfig};
 use sim_models::kernel::xtables::print::iptables_save;
 use sim_models::kernel::xtables::{Table, TableName, Target};
@@ -12,17 +11,7 @@ use sim_models::kube::resolve::resolve;
 use sim_models::proxy::iptables::{RuleCounts, SyncContext, build, rule_counts, service_rules};
 
 fn config() -> ProxyConfig {
-    ProxyConfig {
-        mode: "iptables".to_owned(),
-        kubernetes_minor: 36,
-        scheduler: "rr".to_owned(),
-        masquerade_bit: 14,
-        masquerade_all: false,
-        local_cidr: Some("10.244.0.0/16".parse().unwrap()),
-        localhost_node_ports: true,
-        min_sync_period: SimSpan::ZERO,
-        sync_period: SimSpan::ZERO,
-    }
+    ProxyConfig { local_cidr: Some("10.244.0.0/16".parse().unwrap()), ..ProxyConfig::default() }
 }
 
 fn objects(services: u32, endpoints: u32) -> ProxyObjects {

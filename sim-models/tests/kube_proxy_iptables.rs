@@ -7,7 +7,6 @@
 
 use ipnet::IpNet;
 use sim_core::classify::Family;
-use sim_core::units::SimSpan;
 use sim_models::config::ProxyConfig;
 use sim_models::kernel::xtables::print::iptables_save;
 use sim_models::kube::import::import;
@@ -49,15 +48,8 @@ fn config(kube_proxy: &str, family: Family) -> ProxyConfig {
     let cidrs = file["clusterCIDR"].as_str().unwrap();
     let cidrs = cidrs.split(',').map(|cidr| cidr.parse::<IpNet>().unwrap());
     ProxyConfig {
-        mode: "iptables".to_owned(),
-        kubernetes_minor: 36,
-        scheduler: "rr".to_owned(),
-        masquerade_bit: 14,
-        masquerade_all: false,
         local_cidr: cidrs.into_iter().find(|cidr| Family::of(cidr.addr()) == family),
-        localhost_node_ports: true,
-        min_sync_period: SimSpan::ZERO,
-        sync_period: SimSpan::ZERO,
+        ..ProxyConfig::default()
     }
 }
 
