@@ -1,7 +1,7 @@
 //! The event engine beside other Rust engines on the same work, in one process, their repetitions interleaved:
 //! `cargo bench -p windtunnel-benches --bench engine_peers --features peers`. Without the feature, this engine alone.
 //!
-//! Prints the median processor time per event (per packet for the timer churn) and the ratio to each peer.
+//! Prints the median processor time per event (per packet for the timer churn) and the ratio to each peer. `-- --quick` repeats less often.
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 use sim_core::des::{Model, Simulation};
@@ -10,6 +10,8 @@ use std::time::Instant;
 use windtunnel_benches::engine::{self, Move};
 
 const REPETITIONS: usize = 9;
+/// With `--quick`: enough to see that nothing is badly off.
+const QUICK_REPETITIONS: usize = 3;
 
 /// Runs about so many events and returns how many there were.
 type Advance = Box<dyn FnMut(u64) -> u64>;
@@ -75,13 +77,15 @@ fn churn(n: u32) -> Row {
 }
 
 fn main() {
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    let repetitions = if quick { QUICK_REPETITIONS } else { REPETITIONS };
     println!("{:<28} {:<28} {:>10} {:>10} {:>8}", "work", "engine", "ns/event", "spread", "ratio");
     for row in rows() {
         let mut row = row();
         let start = Instant::now();
         let mut samples = vec![Vec::new(); row.engines.len()];
         // The first repetition warms up and is not counted.
-        for repetition in 0..=REPETITIONS {
+        for repetition in 0..=repetitions {
             for ((_, advance), samples) in row.engines.iter_mut().zip(&mut samples) {
                 let before = processor_ns(start);
                 let events = advance(row.events);
