@@ -117,7 +117,10 @@ impl Rig {
     /// If the cell's case or mode is not one the rig can rebuild.
     pub fn new(cell: &Cell) -> Result<Self, Unpredicted> {
         if !["grid", "ipvs_grid", "ipvs_sched", "clusterip_ref"].contains(&cell.case.as_str()) {
-            return Err(Unpredicted(format!("case {}: only pod to ClusterIP over IPv4 TCP is rebuilt so far", cell.case)));
+            return Err(Unpredicted(format!(
+                "case {}: only pod to ClusterIP over IPv4 TCP is rebuilt so far",
+                cell.case
+            )));
         }
         let objects = objects(cell.services, cell.endpoints);
         let rules = rules(&cell.mode, &objects)?;
@@ -144,7 +147,11 @@ impl Rig {
     ///
     /// # Errors
     /// If the metric is not one the model has.
-    pub fn predict(&self, measurement: &Measurement, profile: &CostProfile) -> Result<Prediction, Unpredicted> {
+    pub fn predict(
+        &self,
+        measurement: &Measurement,
+        profile: &CostProfile,
+    ) -> Result<Prediction, Unpredicted> {
         let cell = &measurement.cell;
         if let Some(blob) = self.blob(&cell.metric) {
             let (work, locality) = (Work::new(), Locality::repeated(CacheState::Hot));
@@ -157,7 +164,8 @@ impl Rig {
             Some(_) => return Err(Unpredicted(format!("metric {}: unknown cache state", cell.metric))),
         };
         if state != CacheState::Hot && profile.rigs.contains_key(&cell.kernel) {
-            let why = format!("{}: the profile knows only a constant of this rig, not its caches", cell.kernel);
+            let why =
+                format!("{}: the profile knows only a constant of this rig, not its caches", cell.kernel);
             return Err(Unpredicted(why));
         }
         let first = match base {
@@ -167,10 +175,10 @@ impl Rig {
         };
         let spread = cell.position == "rand";
         let positions = self.positions(&cell.position)?;
-        let locality =
-            if spread { Locality { state, ..self.spread } } else { Locality::repeated(state) };
+        let locality = if spread { Locality { state, ..self.spread } } else { Locality::repeated(state) };
         let residency = profile.residency(&locality);
-        let crossings = if first { self.first_packets(&positions) } else { self.established_packets(&positions, base) };
+        let crossings =
+            if first { self.first_packets(&positions) } else { self.established_packets(&positions, base) };
         let mut costs: Vec<(f64, Work)> =
             crossings.iter().map(|c| (profile.cost(&c.work, &residency, first), c.work)).collect();
         costs.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -290,7 +298,9 @@ pub fn blemish(cell: &Cell) -> Option<&'static str> {
         }
         "uml612" if sized(1000, 10) => Some("uml612 (1000, E=10) is noisy"),
         "uml612" if cell.services == 16_000 => Some("uml612 at S=16000 is noisy"),
-        "uml612" if cell.case.ends_with("_tab4096") => Some("the 4096-bucket connection table is noisy on uml612"),
+        "uml612" if cell.case.ends_with("_tab4096") => {
+            Some("the 4096-bucket connection table is noisy on uml612")
+        }
         _ => None,
     }
 }
@@ -376,9 +386,11 @@ pub fn parse_csv(text: &str) -> Result<Vec<Measurement>, Vec<String>> {
         let endpoints = field("endpoints").parse::<u32>();
         let value = field("best_median").parse::<f64>().ok().filter(|v| v.is_finite());
         let (Ok(services), Ok(endpoints), Some(value)) = (services.clone(), endpoints.clone(), value) else {
-            for (bad, name) in
-                [(services.is_err(), "services"), (endpoints.is_err(), "endpoints"), (value.is_none(), "best_median")]
-            {
+            for (bad, name) in [
+                (services.is_err(), "services"),
+                (endpoints.is_err(), "endpoints"),
+                (value.is_none(), "best_median"),
+            ] {
                 if bad {
                     complain(name);
                 }

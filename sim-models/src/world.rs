@@ -211,7 +211,9 @@ impl Model for World {
         match *event {
             Event::FirstSyncEnds { node } => pack(1, u64::from(node), 0),
             Event::Open { class, node } => pack(2, u64::from(node), u64::from(class)),
-            Event::Reach { conn, step, last } => pack(3, u64::from(conn.slot), step as u64 * 2 + u64::from(last)),
+            Event::Reach { conn, step, last } => {
+                pack(3, u64::from(conn.slot), step as u64 * 2 + u64::from(last))
+            }
             Event::Deliver { conn, step } => pack(4, u64::from(conn.slot), step as u64),
             Event::Send { conn, step } => pack(5, u64::from(conn.slot), step as u64),
             Event::Replace => pack(6, 0, 0),
@@ -372,7 +374,9 @@ impl World {
                     self.close(conn, now);
                 }
             }
-            Step::Request => cx.schedule_after(clients.service_time, Event::Send { conn, step: Step::Answer }),
+            Step::Request => {
+                cx.schedule_after(clients.service_time, Event::Send { conn, step: Step::Answer })
+            }
             Step::Answer if c.requests_left > 0 => {
                 cx.schedule_after(clients.think, Event::Send { conn, step: Step::Request });
             }

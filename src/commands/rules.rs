@@ -57,7 +57,10 @@ pub fn rules(args: &RulesArgs) -> Result<Exit, Failure> {
     what_is_missing(&objects, &node, family, &mut notes);
     not_modelled(mode, config.kubernetes_minor, &mut notes);
 
-    let rules = mode.build(&resolved, &config, family);
+    let mut rules = mode.build(&resolved, &config, family);
+    if config.bare_rules {
+        rules.strip_own_additions();
+    }
     for note in notes {
         eprintln!("note: {note}");
     }

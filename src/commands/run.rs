@@ -11,7 +11,9 @@ use rayon::prelude::*;
 use reports::Report;
 use scenarios::plan::PlannedPoint;
 use scenarios::scenario::IMPORT_FILE;
-use sim_core::record::{Basis, ChartRecord, ConstantRecord, Crossover, Fixed, PointRecord, ProfileRecord, RunRecord, SCHEMA};
+use sim_core::record::{
+    Basis, ChartRecord, ConstantRecord, Crossover, Fixed, PointRecord, ProfileRecord, RunRecord, SCHEMA,
+};
 use sim_models::kernel::cost::CostProfile;
 use sim_models::world::{self, Stopped};
 use std::path::{Path, PathBuf};
@@ -59,8 +61,9 @@ struct Simulated {
 /// `Plan` -> `World`s -> run. Points are independent and run on all cores; results keep the order of the plan.
 fn simulate(loaded: &Loaded, args: &RunArgs) -> Result<Simulated, Failure> {
     let plan = &loaded.plan;
-    let profile = CostProfile::named(&plan.profile)
-        .ok_or_else(|| Failure::Ours(format!("profile {} was planned with but is not there", plan.profile)))?;
+    let profile = CostProfile::named(&plan.profile).ok_or_else(|| {
+        Failure::Ours(format!("profile {} was planned with but is not there", plan.profile))
+    })?;
     let shared = Arc::new(profile.clone());
     let threads = rayon::ThreadPoolBuilder::new()
         .num_threads(args.threads.map_or(0, usize::from))
@@ -108,10 +111,11 @@ fn profile_record(profile: &CostProfile) -> ProfileRecord {
 /// One `World`, run to its end.
 fn simulate_point(point: &PlannedPoint, profile: &Arc<CostProfile>) -> Result<PointRecord, Failure> {
     let go_on = || interrupt::poll().is_ok();
-    let mut record = world::run(point.config.clone(), profile.clone(), &go_on).map_err(|stopped| match stopped {
-        Stopped::Impossible(why) => Failure::Input(format!("error: point {}: {why}\n", point.index)),
-        Stopped::Cancelled => Failure::Interrupted,
-    })?;
+    let mut record =
+        world::run(point.config.clone(), profile.clone(), &go_on).map_err(|stopped| match stopped {
+            Stopped::Impossible(why) => Failure::Input(format!("error: point {}: {why}\n", point.index)),
+            Stopped::Cancelled => Failure::Interrupted,
+        })?;
     record.index = point.index;
     record.axes = point.axes.iter().map(|(key, value)| (key.clone(), Fixed::new(*value))).collect();
     Ok(record)
@@ -165,7 +169,8 @@ fn notes(points: &[PointRecord]) -> Vec<String> {
     }
     let few: Vec<String> = points.iter().filter(|p| value(p, "connections") < 1000.0).map(at).collect();
     if !few.is_empty() {
-        notes.push(format!("Fewer than 1,000 connections were measured, so p99 is uncertain: {}.", list(few)));
+        notes
+            .push(format!("Fewer than 1,000 connections were measured, so p99 is uncertain: {}.", list(few)));
     }
     notes
 }

@@ -75,13 +75,18 @@ struct Skipped {
 pub fn validate(args: &ValidateArgs) -> Result<Exit, Failure> {
     let profile = profile(&args.profile)?;
     let name = args.file.display().to_string();
-    let text = std::fs::read_to_string(&args.file).map_err(|e| Failure::Input(format!("error: cannot read {name}: {e}\n")))?;
+    let text = std::fs::read_to_string(&args.file)
+        .map_err(|e| Failure::Input(format!("error: cannot read {name}: {e}\n")))?;
     let measurements = rig::parse_csv(&text).map_err(|errors| {
         Failure::Input(errors.iter().map(|e| format!("error: {name}:{e}\n")).collect::<String>())
     })?;
-    let chosen: Vec<&Measurement> =
-        measurements.iter().filter(|m| args.metric.is_empty() || args.metric.contains(&m.cell.metric)).collect();
-    if let Some(unknown) = args.metric.iter().find(|name| !measurements.iter().any(|m| m.cell.metric == **name)) {
+    let chosen: Vec<&Measurement> = measurements
+        .iter()
+        .filter(|m| args.metric.is_empty() || args.metric.contains(&m.cell.metric))
+        .collect();
+    if let Some(unknown) =
+        args.metric.iter().find(|name| !measurements.iter().any(|m| m.cell.metric == **name))
+    {
         let mut names: Vec<&str> = measurements.iter().map(|m| m.cell.metric.as_str()).collect();
         names.sort_unstable();
         names.dedup();
@@ -197,7 +202,8 @@ fn compare(profile: &CostProfile, measurements: &[&Measurement]) -> Validation {
                         prediction.locality.lines_per_endpoint
                     ),
                 };
-                if blemish.is_some() { &mut validation.blemished } else { &mut validation.cells }.push(result);
+                if blemish.is_some() { &mut validation.blemished } else { &mut validation.cells }
+                    .push(result);
             }
         }
     }
@@ -217,7 +223,8 @@ fn summarise(validation: &mut Validation) {
         validation.p95_abs_error = Some(s.p95_abs_error);
         validation.max_abs_error = Some(s.max_abs_error);
     }
-    validation.by_metric = by_metric.into_iter().filter_map(|(name, errors)| Some((name, summary(errors)?))).collect();
+    validation.by_metric =
+        by_metric.into_iter().filter_map(|(name, errors)| Some((name, summary(errors)?))).collect();
 }
 
 /// Median, 95th percentile (the smallest error that 95 % of cells do not exceed) and maximum.
@@ -285,7 +292,8 @@ fn table(validation: &Validation, markdown: bool) -> String {
         let n = validation.cells.len();
         let _ = writeln!(out, "all: {n} cells, error median {median:.2}%, p95 {p95:.2}%, max {max:.2}%");
     }
-    let beyond = validation.cells.iter().filter(|c| c.error.abs() > 0.04 && c.sampling_error * 2.0 > c.error.abs());
+    let beyond =
+        validation.cells.iter().filter(|c| c.error.abs() > 0.04 && c.sampling_error * 2.0 > c.error.abs());
     for c in beyond {
         let _ = writeln!(
             out,
@@ -302,7 +310,11 @@ fn table(validation: &Validation, markdown: bool) -> String {
     for c in &validation.crossovers {
         let at = |x: Option<f64>| x.map_or("nowhere".to_owned(), |v| format!("{v:.0}"));
         let (measured, predicted) = (at(c.measured), at(c.predicted));
-        let _ = writeln!(out, "{} beats {} from: {measured} Services measured, {predicted} predicted", c.better, c.worse);
+        let _ = writeln!(
+            out,
+            "{} beats {} from: {measured} Services measured, {predicted} predicted",
+            c.better, c.worse
+        );
     }
     out
 }
@@ -318,7 +330,13 @@ fn lines(out: &mut String, rows: &[[String; 9]], markdown: bool) {
         let padded: Vec<String> = cells
             .iter()
             .enumerate()
-            .map(|(i, c)| if i >= 6 || i == 2 || i == 3 { format!("{c:>w$}", w = width[i]) } else { format!("{c:<w$}", w = width[i]) })
+            .map(|(i, c)| {
+                if i >= 6 || i == 2 || i == 3 {
+                    format!("{c:>w$}", w = width[i])
+                } else {
+                    format!("{c:<w$}", w = width[i])
+                }
+            })
             .collect();
         let text = if markdown { format!("| {} |", padded.join(" | ")) } else { padded.join("  ") };
         out.push_str(text.trim_end());
@@ -334,12 +352,25 @@ fn lines(out: &mut String, rows: &[[String; 9]], markdown: bool) {
 }
 
 fn csv(validation: &Validation) -> String {
-    let mut out = String::from("case,mode,services,endpoints,position,metric,unit,measured,predicted,error,sampling_error,work\n");
+    let mut out = String::from(
+        "case,mode,services,endpoints,position,metric,unit,measured,predicted,error,sampling_error,work\n",
+    );
     for c in validation.cells.iter().chain(&validation.blemished) {
         let _ = writeln!(
             out,
             "{},{},{},{},{},{},{},{},{:.3},{:.6},{:.6},{}",
-            c.case, c.mode, c.services, c.endpoints, c.position, c.metric, c.unit, c.measured, c.predicted, c.error, c.sampling_error, c.work
+            c.case,
+            c.mode,
+            c.services,
+            c.endpoints,
+            c.position,
+            c.metric,
+            c.unit,
+            c.measured,
+            c.predicted,
+            c.error,
+            c.sampling_error,
+            c.work
         );
     }
     out

@@ -66,7 +66,9 @@ impl<const W: usize> LinearTable<W> {
     }
     /// Whether the addresses fit rule `i`.
     pub fn fits(&self, i: usize, addrs: &AddrPair<W>) -> bool {
-        differ(&self.dst[i], &self.dst_mask[i], &addrs.dst) | differ(&self.src[i], &self.src_mask[i], &addrs.src) == 0
+        differ(&self.dst[i], &self.dst_mask[i], &addrs.dst)
+            | differ(&self.src[i], &self.src_mask[i], &addrs.src)
+            == 0
     }
     /// The first rule of `range` whose addresses fit, or `None` if the walk ran to the range's end.
     ///

@@ -42,7 +42,13 @@ pub struct Served {
 
 impl Host {
     /// A node that is idle.
-    pub fn new(name: Arc<str>, addresses: Vec<IpAddr>, state: NodeState, stack: Arc<Stack>, cores: u32) -> Self {
+    pub fn new(
+        name: Arc<str>,
+        addresses: Vec<IpAddr>,
+        state: NodeState,
+        stack: Arc<Stack>,
+        cores: u32,
+    ) -> Self {
         let busy_until = vec![SimTime::ZERO; cores as usize];
         Host { name, addresses, state, stack, version: 0, busy_until, busy: SimSpan::ZERO }
     }

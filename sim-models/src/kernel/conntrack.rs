@@ -143,7 +143,15 @@ impl Conntrack {
     /// An empty table; `key` stands for the kernel's per-boot SipHash key.
     pub fn new(config: ConntrackConfig, key: (u64, u64)) -> Self {
         assert!(config.buckets > 0 && config.max > 0, "conntrack without room: {config:?}");
-        Conntrack { config, key, heads: Vec::new(), conns: Vec::new(), free: Vec::new(), live: 0, allocations: 0 }
+        Conntrack {
+            config,
+            key,
+            heads: Vec::new(),
+            conns: Vec::new(),
+            free: Vec::new(),
+            live: 0,
+            allocations: 0,
+        }
     }
     /// Connections in the table, expired ones included until a lookup meets them.
     pub fn len(&self) -> u32 {
@@ -380,7 +388,8 @@ mod tests {
     fn a_connection_is_found_from_both_sides() {
         let (mut ct, mut work) = (table(4, 100), Work::new());
         for sport in 1..50 {
-            ct.insert(tuple(sport), tuple(sport).reversed(), NatStatus::default(), SimTime::ZERO, &mut work).unwrap();
+            ct.insert(tuple(sport), tuple(sport).reversed(), NatStatus::default(), SimTime::ZERO, &mut work)
+                .unwrap();
         }
         for sport in 1..50 {
             let (a, d) = ct.lookup(&tuple(sport), SimTime::ZERO, &mut work).unwrap();
@@ -394,7 +403,8 @@ mod tests {
     fn chains_grow_with_two_nodes_a_connection() {
         let (mut ct, mut work) = (table(64, 10_000), Work::new());
         for sport in 1..=6400 {
-            ct.insert(tuple(sport), tuple(sport).reversed(), NatStatus::default(), SimTime::ZERO, &mut work).unwrap();
+            ct.insert(tuple(sport), tuple(sport).reversed(), NatStatus::default(), SimTime::ZERO, &mut work)
+                .unwrap();
         }
         let mut miss = Work::new();
         for sport in 10_000..11_000 {
@@ -418,14 +428,19 @@ mod tests {
     #[test]
     fn a_full_table_evicts_unassured_entries_only() {
         let (mut ct, mut work) = (table(1, 2), Work::new());
-        let a = ct.insert(tuple(1), tuple(1).reversed(), NatStatus::default(), SimTime::ZERO, &mut work).unwrap();
+        let a =
+            ct.insert(tuple(1), tuple(1).reversed(), NatStatus::default(), SimTime::ZERO, &mut work).unwrap();
         ct.insert(tuple(2), tuple(2).reversed(), NatStatus::default(), SimTime::ZERO, &mut work).unwrap();
         ct.advance(a, Direction::Reply, TcpFlags::SYN_ACK, SimTime::ZERO);
         ct.advance(a, Direction::Original, TcpFlags::ACK, SimTime::ZERO);
-        let c = ct.insert(tuple(3), tuple(3).reversed(), NatStatus::default(), SimTime::ZERO, &mut work).unwrap();
+        let c =
+            ct.insert(tuple(3), tuple(3).reversed(), NatStatus::default(), SimTime::ZERO, &mut work).unwrap();
         assert!(ct.lookup(&tuple(2), SimTime::ZERO, &mut work).is_none());
         ct.advance(c, Direction::Reply, TcpFlags::SYN_ACK, SimTime::ZERO);
         ct.advance(c, Direction::Original, TcpFlags::ACK, SimTime::ZERO);
-        assert_eq!(ct.insert(tuple(4), tuple(4).reversed(), NatStatus::default(), SimTime::ZERO, &mut work), Err(TableFull));
+        assert_eq!(
+            ct.insert(tuple(4), tuple(4).reversed(), NatStatus::default(), SimTime::ZERO, &mut work),
+            Err(TableFull)
+        );
     }
 }

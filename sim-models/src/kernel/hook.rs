@@ -8,9 +8,9 @@
 
 use super::ipset::IpSets;
 use super::xtables::recent::RecentTables;
-use sim_core::units::SimTime;
 use sim_core::classify::{Packet, Unit, Work};
 use sim_core::rng::Stream;
+use sim_core::units::SimTime;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 

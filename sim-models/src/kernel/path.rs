@@ -14,7 +14,9 @@
 //! Left out: bridge netfilter, raw sockets, fragments, ICMP errors as packets of their own.
 
 use super::conntrack::{ConnId, Conntrack, ConntrackConfig, Direction, NatStatus, Tuple};
-use super::hook::{ChainKind, CtState, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx};
+use super::hook::{
+    ChainKind, CtState, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx,
+};
 use super::ipset::IpSets;
 use super::ipvs::{IpvsConfig, IpvsState, IpvsVerdict, Services};
 use super::rules::NodeRules;
@@ -90,7 +92,16 @@ impl Stack {
         let has_nat = hooks.iter().flatten().any(|(_, h)| h.kind == ChainKind::Nat);
         let dummy_addrs = rules.dummy_addrs.iter().copied().collect();
         let ipvs = Services::new(&rules.ipvs)?;
-        Ok(Stack { xtables, nftables, ipvs, sets, dummy_addrs, hooks, has_nat, has_ipvs: !rules.ipvs.is_empty() })
+        Ok(Stack {
+            xtables,
+            nftables,
+            ipvs,
+            sets,
+            dummy_addrs,
+            hooks,
+            has_nat,
+            has_ipvs: !rules.ipvs.is_empty(),
+        })
     }
 
     /// Kernel memory of rules, sets and services on a machine with `cpus` CPUs.
@@ -401,8 +412,12 @@ impl Walk<'_> {
         let nat = self.tracked.nat;
         // A reply is rewritten at the other hook: what source NAT did is undone where destinations change.
         let (due, target) = match self.tracked.direction {
-            Direction::Original => (if destination { nat.dst } else { nat.src }, self.tracked.reply.reversed()),
-            Direction::Reply => (if destination { nat.src } else { nat.dst }, self.tracked.original.reversed()),
+            Direction::Original => {
+                (if destination { nat.dst } else { nat.src }, self.tracked.reply.reversed())
+            }
+            Direction::Reply => {
+                (if destination { nat.src } else { nat.dst }, self.tracked.original.reversed())
+            }
         };
         if !due {
             return;

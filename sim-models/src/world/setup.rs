@@ -173,7 +173,8 @@ fn nodes(objects: &Objects, config: &WorldConfig) -> Vec<Node> {
 
 /// One view that all nodes share, unless a Service or a hint makes rules depend on the node.
 fn views(objects: &Objects, nodes: &[Node]) -> Vec<Option<u32>> {
-    let by_policy = objects.services.iter().any(|s| s.internal_local || s.external_local || !s.external_ips.is_empty());
+    let by_policy =
+        objects.services.iter().any(|s| s.internal_local || s.external_local || !s.external_ips.is_empty());
     let by_node_port = objects.services.iter().any(|s| s.ports.iter().any(|p| p.node_port != 0));
     let by_hint = objects.slices.iter().any(|s| s.endpoints.iter().any(|e| e.hints.is_some()));
     if by_policy || by_node_port || by_hint {
@@ -222,7 +223,8 @@ fn imported_pods(objects: &Objects, n: usize, node: &Node) -> Vec<IpAddr> {
     if !own.is_empty() {
         return own;
     }
-    let taken: BTreeSet<IpAddr> = objects.slices.iter().flat_map(|s| &s.endpoints).map(|e| e.address).collect();
+    let taken: BTreeSet<IpAddr> =
+        objects.slices.iter().flat_map(|s| &s.endpoints).map(|e| e.address).collect();
     let network = node.pod_cidrs.iter().find_map(|net| match net {
         ipnet::IpNet::V4(v4) => Some(u32::from(v4.network())),
         ipnet::IpNet::V6(_) => None,
@@ -263,7 +265,11 @@ fn clients(config: &WorldConfig, ports: &[ServicePort], nodes: usize) -> Result<
 type Alive = BTreeMap<SocketAddr, Option<u32>>;
 
 /// Every endpoint with its node, and the endpoints of each service port.
-fn endpoints(objects: &Objects, seen: &ProxyObjects, nodes: &BTreeMap<&str, u32>) -> (Alive, Vec<Vec<SocketAddr>>) {
+fn endpoints(
+    objects: &Objects,
+    seen: &ProxyObjects,
+    nodes: &BTreeMap<&str, u32>,
+) -> (Alive, Vec<Vec<SocketAddr>>) {
     let mut alive = Alive::new();
     for slice in &objects.slices {
         for endpoint in &slice.endpoints {
@@ -273,8 +279,7 @@ fn endpoints(objects: &Objects, seen: &ProxyObjects, nodes: &BTreeMap<&str, u32>
             }
         }
     }
-    let lists =
-        seen.ports.iter().map(|p| p.endpoints.reachable.iter().map(|e| e.addr).collect()).collect();
+    let lists = seen.ports.iter().map(|p| p.endpoints.reachable.iter().map(|e| e.addr).collect()).collect();
     (alive, lists)
 }
 
@@ -282,7 +287,10 @@ fn endpoints(objects: &Objects, seen: &ProxyObjects, nodes: &BTreeMap<&str, u32>
 fn neighbour(ip: IpAddr, alive: &Alive) -> Option<IpAddr> {
     let taken: BTreeSet<IpAddr> = alive.keys().map(SocketAddr::ip).collect();
     let IpAddr::V4(v4) = ip else { return None };
-    (1..65_536u32).filter_map(|i| u32::from(v4).checked_add(i)).map(|a| IpAddr::V4(Ipv4Addr::from(a))).find(|a| !taken.contains(a))
+    (1..65_536u32)
+        .filter_map(|i| u32::from(v4).checked_add(i))
+        .map(|a| IpAddr::V4(Ipv4Addr::from(a)))
+        .find(|a| !taken.contains(a))
 }
 
 /// How this world's packets spread: measured by sending one first packet to the last Service called.

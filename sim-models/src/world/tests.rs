@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::config::{
-    CacheState, ChurnConfig, ClusterConfig, EndpointLaw, KernelConfig, ProxyConfig, TrafficConfig, TrafficTarget,
+    CacheState, ChurnConfig, ClusterConfig, EndpointLaw, KernelConfig, ProxyConfig, TrafficConfig,
+    TrafficTarget,
 };
 use sim_core::record::PointRecord;
 

@@ -1,16 +1,16 @@
 //! Hand-made Services and a packet's way through the hooks, for tests of one mechanism.
 
-use sim_models::kernel::ipset::IpSets;
-use sim_models::kernel::xtables::recent::RecentTables;
-use std::collections::BTreeSet;
 use sim_core::classify::{Family, Packet, Proto, Work};
 use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
 use sim_models::config::ProxyConfig;
 use sim_models::kernel::hook::{CtState, Hook, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx};
+use sim_models::kernel::ipset::IpSets;
 use sim_models::kernel::nftables::eval::Trace;
 use sim_models::kernel::nftables::{DynamicSets, Engine};
+use sim_models::kernel::xtables::recent::RecentTables;
 use sim_models::kube::{Endpoint, EndpointLists, ProxyObjects, ServicePort};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// kube-proxy's defaults in nftables mode.
@@ -21,6 +21,7 @@ pub fn config(minor: u32, local_cidr: &str) -> ProxyConfig {
         scheduler: "rr".into(),
         masquerade_bit: 14,
         masquerade_all: false,
+        bare_rules: false,
         local_cidr: Some(local_cidr.parse().unwrap()),
         localhost_node_ports: false,
         min_sync_period: SimSpan::from_secs(1),

@@ -238,8 +238,12 @@ impl Columns {
     /// The first rule in `first..end` whose addresses fit.
     pub(super) fn next_fit(&self, first: usize, end: usize, packet: &Packet) -> Option<usize> {
         match self {
-            Columns::V4(t) => t.next_fit(first..end, &AddrPair { dst: words4(packet.dst), src: words4(packet.src) }),
-            Columns::V6(t) => t.next_fit(first..end, &AddrPair { dst: words6(packet.dst), src: words6(packet.src) }),
+            Columns::V4(t) => {
+                t.next_fit(first..end, &AddrPair { dst: words4(packet.dst), src: words4(packet.src) })
+            }
+            Columns::V6(t) => {
+                t.next_fit(first..end, &AddrPair { dst: words6(packet.dst), src: words6(packet.src) })
+            }
         }
     }
 }

@@ -29,7 +29,14 @@ impl RecentTables {
     }
 
     /// `--rcheck --seconds --reap`: whether `addr` was stored in the last `seconds`.
-    pub fn check(&mut self, index: usize, addr: IpAddr, seconds: Option<u32>, now: SimTime, work: &mut Work) -> bool {
+    pub fn check(
+        &mut self,
+        index: usize,
+        addr: IpAddr,
+        seconds: Option<u32>,
+        now: SimTime,
+        work: &mut Work,
+    ) -> bool {
         let table = self.find(index, work);
         let oldest = seconds.map_or(0, |s| now.as_ns().saturating_sub(u64::from(s) * 1_000_000_000));
         // Reaping drops the table's oldest entry if it is out of date.

@@ -148,7 +148,8 @@ fn rule_matches(rule: &CompiledRule, cx: &mut PacketCx<'_>) -> bool {
         return false;
     }
     if let Some(ifaces) = &rule.ifaces
-        && !(iface_fits(ifaces.input.as_ref(), cx.in_iface) && iface_fits(ifaces.output.as_ref(), cx.out_iface))
+        && !(iface_fits(ifaces.input.as_ref(), cx.in_iface)
+            && iface_fits(ifaces.output.as_ref(), cx.out_iface))
     {
         return false;
     }
