@@ -222,6 +222,12 @@ impl<'t> Reader<'t> {
             if rate > max {
                 return Err(Refusal::new(format!("`{name}` is more than {max}/s")));
             }
+            // Once a day is the least that a run of at most a day can show; none at all is for churn only.
+            if rate < 1.0 / 86_400.0 && (per_node || rate != 0.0) {
+                let none = if per_node { "" } else { ", or 0/s for none" };
+                return Err(Refusal::new(format!("`{name}` is zero or less than once a day"))
+                    .help(format!("allowed: 0.05/h to {max}/s{none}")));
+            }
             Ok(rate)
         })
     }

@@ -1,7 +1,8 @@
 //! The simulated cluster: the closed [`Event`] enum and its only match.
 //!
 //! A run is: every node's kube-proxy does its first full sync; when the last has ended, clients begin; after
-//! the warm-up, measuring begins; it ends after the duration. A packet is classified by the node it reaches, at
+//! the warm-up, measuring begins; after the duration nothing new begins, and the run ends when all connections and
+//! syncs have. A packet is classified by the node it reaches, at
 //! the instant it reaches it, with the rules that node has then; its core is busy for as long as that work
 //! costs; then it goes on to the next node or to its socket.
 
@@ -137,14 +138,16 @@ pub struct World {
     /// By slot: generation, and the connection that is there.
     connections: Vec<(u32, Option<Connection>)>,
     free: Vec<u32>,
-    /// Endpoints of every service port as they are now.
-    endpoints: Vec<Vec<SocketAddr>>,
+    /// Endpoints of every service port as they are now, and the service ports of every pod.
+    endpoints: setup::Endpoints,
     addresses: setup::Addresses,
     churn: Stream,
     watch: Stream,
     residency: Residency,
     start: setup::Start,
     measuring: bool,
+    /// No more connections and changes; what is under way goes on to its end.
+    ended: bool,
     measures: Measures,
 }
 
@@ -202,7 +205,7 @@ impl Model for World {
             Event::SyncStarts { node } => self.sync_starts(node, cx),
             Event::SyncEnds { node, version } => self.sync_ends(node, version, now, cx),
             Event::Measure => self.begin_measuring(now),
-            Event::End => cx.stop(),
+            Event::End => self.end(),
         }
     }
 
@@ -229,6 +232,9 @@ impl Model for World {
 /// Clients and packets.
 impl World {
     fn open(&mut self, class: u16, node: u32, now: SimTime, cx: &mut Context<Event>) {
+        if self.ended {
+            return;
+        }
         let clients = &mut self.clients[usize::from(class)];
         let stream = &mut clients.streams[node as usize];
         let gap = dist::exponential(stream, clients.gap);
@@ -307,7 +313,7 @@ impl World {
         let node = if last { receiver } else { sender }.expect("packets reach nodes of the cluster only");
         let packet = self.packet_on_the_wire(c, step, last);
         let origin = if last { Origin::Wire } else { Origin::Pod };
-        let measured = self.measuring && c.measured;
+        let measured = self.measuring && !self.ended && c.measured;
         let opening = !last && step == c.first_step();
         let host = &mut self.hosts[node as usize];
         let crossing = host.classify(packet, origin, now);
@@ -438,13 +444,15 @@ impl World {
     }
 
     fn replace(&mut self, now: SimTime, cx: &mut Context<Event>) {
+        if self.ended {
+            return;
+        }
         self.schedule_change(cx);
-        let Some((port, old, new, node)) = self.draw_change() else { return };
-        self.alive.remove(&old);
-        self.alive.insert(new, Some(node));
-        self.changes.push(Change { at: now, port, old, new, node });
+        let nodes = self.hosts.len() as u32;
+        let Some(setup::Replaced { ports, old, new, node }) = self.draw_change() else { return };
+        self.changes.push(Change { at: now, ports, old, new, node, nodes_left: nodes });
         let version = self.changes.len() as u64;
-        for node in 0..self.hosts.len() as u32 {
+        for node in 0..nodes {
             let delay = control::watch_delay(&mut self.watch);
             cx.schedule_after(delay, Event::Learn { node, version });
         }
@@ -461,17 +469,22 @@ impl World {
         let sync = &mut self.syncs[node as usize];
         sync.target = sync.known;
         let version = sync.target;
+        let from = self.hosts[node as usize].version;
         let group = &mut self.versions[self.group[node as usize]];
-        let (_, duration) = group.load(version, &self.changes, &self.builder);
+        let (_, duration) = group.load(version, from, &self.changes, &self.builder);
         cx.schedule_after(duration, Event::SyncEnds { node, version });
     }
 
     fn sync_ends(&mut self, node: u32, version: u64, now: SimTime, cx: &mut Context<Event>) {
         let group = self.group[node as usize];
-        let (stack, _) = self.versions[group].load(version, &self.changes, &self.builder);
+        let from = self.hosts[node as usize].version;
+        let (stack, _) = self.versions[group].load(version, from, &self.changes, &self.builder);
         let host = &mut self.hosts[node as usize];
-        for change in &self.changes[host.version as usize..version as usize] {
-            self.measures.programmed(now.since(change.at), self.measuring);
+        for change in &mut self.changes[from as usize..version as usize] {
+            change.nodes_left -= 1;
+            if change.nodes_left == 0 {
+                self.measures.converged(change.at, now);
+            }
         }
         host.load(stack, version);
         // Rules that every node of the group has left behind and none is loading are not needed again.
@@ -485,6 +498,13 @@ impl World {
         if let Some(start) = self.syncs[node as usize].end_run(self.config.proxy.min_sync_period, now) {
             cx.schedule_at(start, Event::SyncStarts { node });
         }
+    }
+
+    /// Nothing new begins; connections and syncs under way go on to their end, so that none is left out because it
+    /// takes long.
+    fn end(&mut self) {
+        self.ended = true;
+        self.measures.end(self.hosts.iter().map(|h| h.busy).fold(SimSpan::ZERO, |a, b| a + b));
     }
 
     fn begin_measuring(&mut self, now: SimTime) {

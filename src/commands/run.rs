@@ -135,7 +135,7 @@ fn record(loaded: &Loaded, simulated: Simulated) -> RunRecord {
         fingerprint: hash(&fingerprints)[..16].to_owned(),
         profile: profile_record(&simulated.profile),
         crossovers: crossovers(&plan.charts, &simulated.points),
-        notes: notes(&simulated.points),
+        notes: notes(&simulated.profile, &simulated.points),
         points: simulated.points,
         charts: plan.charts.clone(),
         gates: Vec::new(),
@@ -152,15 +152,33 @@ fn crossovers(charts: &[ChartRecord], points: &[PointRecord]) -> Vec<Crossover> 
 }
 
 /// Remarks on what the figures are worth.
-fn notes(points: &[PointRecord]) -> Vec<String> {
+fn notes(profile: &CostProfile, points: &[PointRecord]) -> Vec<String> {
     let mut notes = Vec::new();
     let at = |p: &PointRecord| format!("{} at {} Services", p.mode, p.services);
     let value = |p: &PointRecord, name: &str| p.metric(name).map_or(0.0, |m| m.value.get());
     let list = |points: Vec<String>| points.join(", ");
-    let extrapolated: Vec<String> =
-        points.iter().filter(|p| p.metrics.iter().any(|m| m.basis == Basis::Extrapolated)).map(at).collect();
-    if !extrapolated.is_empty() {
-        notes.push(format!("Costs are extrapolated beyond the calibrated range: {}.", list(extrapolated)));
+    for (figure, what) in [("first_packet_mean", "Costs of packets"), ("first_full_sync", "Times of syncs")] {
+        let guessed = |p: &&PointRecord| p.metric(figure).is_some_and(|m| m.basis == Basis::Extrapolated);
+        let extrapolated: Vec<String> = points.iter().filter(guessed).map(at).collect();
+        if !extrapolated.is_empty() {
+            let places = list(extrapolated);
+            notes.push(format!("{what} are extrapolated beyond what the profile was measured on: {places}."));
+        }
+    }
+    if profile.unit != "ns" {
+        notes.push(format!(
+            "Profile {} counts {}: latencies and CPU shares take one for {} ns, an estimate.",
+            profile.name, profile.unit, profile.ns_per_unit
+        ));
+    }
+    let empty: Vec<String> = points
+        .iter()
+        .filter(|p| value(p, "services_without_endpoints") > 0.0)
+        .map(|p| format!("{} of {} ({})", value(p, "services_without_endpoints"), p.services, p.mode))
+        .collect();
+    if !empty.is_empty() {
+        notes
+            .push(format!("Connections to service ports without endpoints fail: {} have none.", list(empty)));
     }
     let saturated: Vec<String> =
         points.iter().filter(|p| value(p, "cpu_utilisation") > 0.9).map(at).collect();

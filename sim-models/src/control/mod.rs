@@ -1,6 +1,6 @@
 //! The control plane as nodes see it: endpoint changes, the watch that carries them, and the sync loop.
 //!
-//! A change replaces one endpoint of one Service: the old pod is gone at once, the new one answers at once, and
+//! A change replaces one pod behind every Service that it serves: the old pod is gone at once, the new one answers at once, and
 //! every node learns of it after its watch delay. kube-proxy then syncs: at once if it was idle for
 //! min-sync-period, else when that has passed since the end of the last run; changes in between coalesce
 //! (`pkg/proxy/runner/bounded_frequency_runner.go`). A sync takes what its work costs and loads the rules of
@@ -20,7 +20,7 @@ use sim_core::dist;
 use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Fixed part of the delay from a change to a node's kube-proxy knowing it: API server, watch, informer.
@@ -34,19 +34,21 @@ pub fn watch_delay(stream: &mut Stream) -> SimSpan {
     WATCH_FIXED + dist::exponential(stream, WATCH_RANDOM)
 }
 
-/// One endpoint replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One pod replaced by another, behind every service port that it serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// When it happened.
     pub at: SimTime,
-    /// Service port.
-    pub port: usize,
-    /// Endpoint that is gone.
-    pub old: SocketAddr,
-    /// Endpoint that came.
-    pub new: SocketAddr,
-    /// Node of the new endpoint.
+    /// Service ports that it serves.
+    pub ports: Vec<u32>,
+    /// Pod that is gone.
+    pub old: IpAddr,
+    /// Pod that came, listening on the same ports.
+    pub new: IpAddr,
+    /// Node of the new pod.
     pub node: u32,
+    /// Nodes whose rules still are of before.
+    pub nodes_left: u32,
 }
 
 /// What a version's rules and the sync that brings them are made with.
@@ -83,9 +85,9 @@ impl Builder {
         self.mode.first_sync(objects, rules).time(&self.profile)
     }
 
-    /// Time of the sync after a change to service port `port`; nothing if the profile prices no syncs.
-    pub fn change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, port: usize) -> Option<SimSpan> {
-        self.mode.endpoint_change_sync(objects, rules, port).time(&self.profile)
+    /// Time of the sync after changes to these service ports; nothing if the profile prices no syncs.
+    pub fn change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, ports: &[u32]) -> Option<SimSpan> {
+        self.mode.endpoint_change_sync(objects, rules, ports).time(&self.profile)
     }
 }
 
@@ -96,6 +98,7 @@ pub struct Versions {
     view: Option<u32>,
     objects: ProxyObjects,
     at: u64,
+    /// Rules by version, with the time of the sync that brings them from a version and that version.
     built: BTreeMap<u64, (Arc<Stack>, SimSpan)>,
 }
 
@@ -110,28 +113,38 @@ impl Versions {
         &self.objects
     }
 
-    /// The rules of `version` and the time of the sync that brings them.
+    /// The rules of `version` and the time of the sync that brings them from version `from`, the one of the first
+    /// node that asks: nodes of a group lag by milliseconds, so that a sync nearly always has the same changes.
     ///
     /// # Panics
     /// If there are fewer changes than `version`.
-    pub fn load(&mut self, version: u64, changes: &[Change], builder: &Builder) -> (Arc<Stack>, SimSpan) {
+    pub fn load(
+        &mut self,
+        version: u64,
+        from: u64,
+        changes: &[Change],
+        builder: &Builder,
+    ) -> (Arc<Stack>, SimSpan) {
         if let Some(loaded) = self.built.get(&version) {
             return loaded.clone();
         }
         assert!(version <= changes.len() as u64, "version {version} of {} changes", changes.len());
         while self.at < version {
-            let change = changes[self.at as usize];
-            self.replace(change.port, change.old, change.new, change.node);
+            let change = &changes[self.at as usize];
+            self.replace(&change.ports, change.old, change.new, change.node);
             self.at += 1;
         }
         while self.at > version {
             self.at -= 1;
-            let change = changes[self.at as usize];
-            self.replace(change.port, change.new, change.old, change.node);
+            let change = &changes[self.at as usize];
+            self.replace(&change.ports, change.new, change.old, change.node);
         }
         let rules = builder.rules(&self.objects);
-        let port = changes[version as usize - 1].port;
-        let duration = builder.change_sync(&self.objects, &rules, port).unwrap_or(SimSpan::ZERO);
+        let mut ports: Vec<u32> =
+            changes[from as usize..version as usize].iter().flat_map(|c| c.ports.iter().copied()).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let duration = builder.change_sync(&self.objects, &rules, &ports).unwrap_or(SimSpan::ZERO);
         let loaded = (builder.stack(&rules), duration);
         self.built.insert(version, loaded.clone());
         loaded
@@ -142,12 +155,16 @@ impl Versions {
         self.built = self.built.split_off(&oldest);
     }
 
-    fn replace(&mut self, port: usize, old: SocketAddr, new: SocketAddr, node: u32) {
-        let list = &self.objects.ports[port].endpoints.reachable;
-        // An endpoint that this view does not reach changes nothing in it.
-        let Some(index) = list.iter().position(|e| e.addr == old) else { return };
+    fn replace(&mut self, ports: &[u32], old: IpAddr, new: IpAddr, node: u32) {
         let is_local = self.view.is_none_or(|view| view == node);
-        self.objects.replace_endpoint(port, index, new, is_local).unwrap_or_else(|e| panic!("{e}"));
+        for &port in ports {
+            let port = port as usize;
+            let list = &self.objects.ports[port].endpoints.reachable;
+            // An endpoint that this view does not reach changes nothing in it.
+            let Some(index) = list.iter().position(|e| e.addr.ip() == old) else { continue };
+            let addr = SocketAddr::new(new, list[index].addr.port());
+            self.objects.replace_endpoint(port, index, addr, is_local).unwrap_or_else(|e| panic!("{e}"));
+        }
     }
 }
 

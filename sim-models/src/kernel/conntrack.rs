@@ -289,6 +289,27 @@ impl Conntrack {
         self.heads[bucket] = id << 1 | 1;
     }
 
+    /// A SYN in the first direction of a closed connection: the old entry goes and the packet starts anew
+    /// (`nf_conntrack_proto_tcp.c:nf_conntrack_tcp_packet`, the reopening of TIME_WAIT and CLOSE). Whether it did.
+    pub fn reopen(&mut self, id: ConnId, direction: Direction, flags: TcpFlags) -> bool {
+        let closed = matches!(self.conns[id as usize].state, State::TimeWait | State::Close);
+        let reopens = closed && direction == Direction::Original && flags.syn && !flags.ack;
+        if reopens {
+            self.remove(id);
+        }
+        reopens
+    }
+
+    /// Whether a connection for `tuple` has a place, if need be after one was evicted for it
+    /// (`__nf_conntrack_alloc`, before any rule is looked at).
+    pub fn make_room(&mut self, tuple: &Tuple, now: SimTime) -> bool {
+        if self.live < self.config.max {
+            return true;
+        }
+        let bucket = self.bucket(tuple);
+        self.early_drop(bucket, now)
+    }
+
     /// A packet of the connection passed: moves the state on and the timeout with it.
     pub fn advance(&mut self, id: ConnId, direction: Direction, flags: TcpFlags, now: SimTime) {
         let established = self.config.tcp_established;
@@ -310,7 +331,6 @@ impl Conntrack {
             (State::Established, _) if flags.fin => State::FinWait,
             (State::FinWait, _) if flags.fin => State::LastAck,
             (State::LastAck, _) if flags.ack => State::TimeWait,
-            (State::TimeWait | State::Close, Direction::Original) if flags.syn => State::SynSent,
             (state, _) => state,
         };
         conn.assured |= conn.state == State::Established;
@@ -423,6 +443,19 @@ mod tests {
         assert!(ct.is_empty());
         ct.insert(tuple(2), tuple(2).reversed(), NatStatus::default(), later, &mut work).unwrap();
         assert_eq!(ct.conns.len(), 1);
+    }
+
+    #[test]
+    fn a_closed_connection_is_reopened_by_a_syn_as_a_new_one() {
+        let (mut ct, mut work) = (table(8, 100), Work::new());
+        let id =
+            ct.insert(tuple(1), tuple(1).reversed(), NatStatus::default(), SimTime::ZERO, &mut work).unwrap();
+        ct.advance(id, Direction::Original, TcpFlags::SYN, SimTime::ZERO);
+        assert!(!ct.reopen(id, Direction::Original, TcpFlags::SYN), "still opening");
+        ct.advance(id, Direction::Reply, TcpFlags { rst: true, ..TcpFlags::ACK }, SimTime::ZERO);
+        assert!(!ct.reopen(id, Direction::Reply, TcpFlags::SYN_ACK));
+        assert!(ct.reopen(id, Direction::Original, TcpFlags::SYN));
+        assert!(ct.lookup(&tuple(1), SimTime::ZERO, &mut work).is_none());
     }
 
     #[test]

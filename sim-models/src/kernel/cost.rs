@@ -68,6 +68,7 @@ pub struct CacheModel {
 struct ProfileFile {
     name: String,
     unit: String,
+    kernel: String,
     description: String,
     ns_per_unit: f64,
     calibrated: BTreeMap<String, (f64, f64)>,
@@ -85,6 +86,8 @@ pub struct CostProfile {
     pub name: String,
     /// `ns` or `instr`.
     pub unit: String,
+    /// The `kernel` column of the measurements it was fitted on.
+    pub kernel: String,
     /// What it was measured on.
     pub description: String,
     /// Nanoseconds that one unit takes: 1 for a profile in ns, an estimate for one in instructions.
@@ -188,6 +191,7 @@ impl CostProfile {
         Ok(CostProfile {
             name: file.name,
             unit: file.unit,
+            kernel: file.kernel,
             description: file.description,
             ns_per_unit: file.ns_per_unit,
             calibrated: file.calibrated,
@@ -398,6 +402,7 @@ mod tests {
         let text = r#"
             name = "x"
             unit = "ns"
+            kernel = "x"
             description = ""
             ns_per_unit = 1.0
             calibrated = {}

@@ -25,17 +25,20 @@ pub fn bind_destination(reply: Tuple, to: SocketAddr, work: &mut Work) -> Tuple 
     Tuple { src: to, ..reply }
 }
 
-/// Reply tuple after the null source binding: unchanged, one probe.
-pub fn bind_null(ct: &mut Conntrack, reply: Tuple, now: SimTime, work: &mut Work) -> Tuple {
+/// Reply tuple after a null binding. A connection that no rule gave a source keeps its own, unless another
+/// connection has the same reply tuple already: then another port is searched.
+pub fn bind_null(
+    ct: &mut Conntrack,
+    reply: Tuple,
+    now: SimTime,
+    random: &mut KernelRandom,
+    work: &mut Work,
+) -> Tuple {
     work[Unit::NatNull] += 1;
-    ct.is_used(&reply, now, work);
-    reply
+    if ct.is_used(&reply, now, work) { search_port(ct, reply, now, random, work) } else { reply }
 }
 
 /// Reply tuple after masquerading: answers go to `node_ip` at a free port.
-///
-/// If every attempt finds its tuple taken the last one is kept, as the kernel does; the confirmation of the
-/// connection then fails.
 pub fn bind_masquerade(
     ct: &mut Conntrack,
     reply: Tuple,
@@ -46,11 +49,23 @@ pub fn bind_masquerade(
     work: &mut Work,
 ) -> Tuple {
     work[Unit::NatMasquerade] += 1;
-    let with_port = |port: u16| Tuple { dst: SocketAddr::new(node_ip, port), ..reply };
-    let mut tuple = with_port(reply.dst.port());
-    if !random_fully && !ct.is_used(&tuple, now, work) {
-        return tuple;
+    let reply = Tuple { dst: SocketAddr::new(node_ip, reply.dst.port()), ..reply };
+    if !random_fully && !ct.is_used(&reply, now, work) {
+        return reply;
     }
+    search_port(ct, reply, now, random, work)
+}
+
+/// `nf_nat_l4proto_unique_tuple`: windows of ports from random starts. If every attempt finds its tuple taken the
+/// last one is kept, as the kernel does; the confirmation of the connection then fails.
+fn search_port(
+    ct: &mut Conntrack,
+    reply: Tuple,
+    now: SimTime,
+    random: &mut KernelRandom,
+    work: &mut Work,
+) -> Tuple {
+    let mut tuple = reply;
     // Ports of the same class as the original one: below 512, below 1024, or the rest.
     let (low, size) = match reply.dst.port() {
         0..512 => (1u32, 511u32),
@@ -61,7 +76,7 @@ pub fn bind_masquerade(
     while window >= 8 {
         let start = random.u32(work) & 0xffff;
         for step in 0..window {
-            tuple = with_port((low + (start + step) % size) as u16);
+            tuple.dst.set_port((low + (start + step) % size) as u16);
             if !ct.is_used(&tuple, now, work) {
                 return tuple;
             }

@@ -202,7 +202,12 @@ pub fn cross(stack: &Stack, state: &mut NodeState, packet: Packet, origin: Origi
         Origin::Host => (Hook::Output, ""),
     };
     let tuple = Tuple::of(&packet);
-    let tracked = match state.conntrack.lookup(&tuple, now, &mut work) {
+    let known = state.conntrack.lookup(&tuple, now, &mut work);
+    let known = known.filter(|&(id, direction)| !state.conntrack.reopen(id, direction, packet.flags));
+    if known.is_none() && !state.conntrack.make_room(&tuple, now) {
+        return Crossing { verdict: Verdict::Drop, packet, first: true, work };
+    }
+    let tracked = match known {
         Some((id, direction)) => {
             state.conntrack.advance(id, direction, packet.flags, now);
             let conn = state.conntrack.conn(id);
@@ -394,7 +399,7 @@ impl Walk<'_> {
                 &mut self.state.random,
                 work,
             ),
-            _ => nat::bind_null(ct, reply, self.now, work),
+            _ => nat::bind_null(ct, reply, self.now, &mut self.state.random, work),
         };
         let changed = reply != self.tracked.reply;
         self.tracked.reply = reply;
@@ -469,7 +474,7 @@ impl Walk<'_> {
             return HookVerdict::Accept;
         }
         let Tracked { original, reply, nat, .. } = self.tracked;
-        if self.masqueraded && self.state.conntrack.is_used(&reply, self.now, &mut Work::new()) {
+        if self.state.conntrack.is_used(&reply, self.now, &mut Work::new()) {
             return HookVerdict::Drop;
         }
         match self.state.conntrack.insert(original, reply, nat, self.now, &mut self.work) {

@@ -34,8 +34,8 @@ pub trait ProxyMode: Sync {
     fn rule_count(&self, rules: &NodeRules) -> u64;
     /// Work of the first sync after a start.
     fn first_sync(&self, objects: &ProxyObjects, rules: &NodeRules) -> SyncWork;
-    /// Work of the sync after one endpoint of service port `port` was replaced.
-    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, port: usize) -> SyncWork;
+    /// Work of the sync after one endpoint of each of these service ports was replaced.
+    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, ports: &[u32]) -> SyncWork;
 }
 
 /// Every mode, in the order in which tables show them.

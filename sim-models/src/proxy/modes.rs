@@ -57,15 +57,16 @@ impl ProxyMode for Iptables {
             ..SyncWork::default()
         }
     }
-    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, port: usize) -> SyncWork {
-        let endpoints = objects.ports[port].endpoints.reachable.len() as u64;
+    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, ports: &[u32]) -> SyncWork {
+        let changed = |&p: &u32| 2 + 3 * objects.ports[p as usize].endpoints.reachable.len() as u64;
+        let changed: u64 = ports.iter().map(changed).sum();
         let all: usize = objects.ports.iter().map(|p| p.endpoints.reachable.len()).sum();
         let large = all > LARGE_CLUSTER;
         let table = nat_rules(rules);
         SyncWork {
             execs: if large { 1 } else { 2 },
-            // All of KUBE-SERVICES, the fixed chains, and the chains of the one Service.
-            restore_rules: objects.ports.len() as u64 + 5 + 2 + 3 * endpoints,
+            // All of KUBE-SERVICES, the fixed chains, and the chains of the changed Services.
+            restore_rules: objects.ports.len() as u64 + 5 + changed,
             table_rules: table,
             saved_rules: if large { 0 } else { table },
             service_ports: objects.ports.len() as u64,
@@ -94,7 +95,12 @@ impl ProxyMode for Nftables {
         rules.nftables.as_ref().map_or_else(String::new, ToString::to_string)
     }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
-        rules.nftables.as_ref().map_or(0, |t| t.chains.iter().map(|c| c.rules.len() as u64).sum())
+        let of_table = |t: &crate::kernel::nftables::Table| {
+            let rules: usize = t.chains.iter().map(|c| c.rules.len()).sum();
+            let elements: usize = t.sets.iter().map(|s| s.elements.len()).sum();
+            (rules + elements) as u64
+        };
+        rules.nftables.as_ref().map_or(0, of_table)
     }
     fn first_sync(&self, objects: &ProxyObjects, _rules: &NodeRules) -> SyncWork {
         let services = objects.ports.len() as u64;
@@ -107,11 +113,12 @@ impl ProxyMode for Nftables {
             ..SyncWork::default()
         }
     }
-    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, _port: usize) -> SyncWork {
+    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, ports: &[u32]) -> SyncWork {
         let services = objects.ports.len() as u64;
         let listed = rules.nftables.as_ref().map_or(0, |t| (t.chains.len() + t.sets.len()) as u64);
         SyncWork {
             nft_partial_execs: 2,
+            nft_services: ports.len() as u64,
             nft_listed: listed,
             nft_listed_pairs: services * services.saturating_sub(1) / 2,
             service_ports: services,
@@ -175,11 +182,11 @@ impl ProxyMode for Ipvs {
             ..SyncWork::default()
         }
     }
-    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, _port: usize) -> SyncWork {
+    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, ports: &[u32]) -> SyncWork {
         SyncWork {
             execs: rules.ipsets.len() as u64 + 2,
-            // Every service and its destinations are read again; one destination is added, one is set to weight 0.
-            netlink_requests: 2 * rules.ipvs.len() as u64 + 2,
+            // Every service and its destinations are read again; of each changed one a destination is added and one taken away.
+            netlink_requests: 2 * rules.ipvs.len() as u64 + 2 * ports.len() as u64,
             service_ports: objects.ports.len() as u64,
             ..SyncWork::default()
         }

@@ -25,7 +25,7 @@ pub(super) struct Measures {
     first_latency: Histogram,
     /// Whole connections, in nanoseconds.
     connection: Histogram,
-    /// From a change to the rules of one node.
+    /// From a change to the rules of the last node.
     convergence: Histogram,
     rules_evaluated: u64,
     hash_probes: u64,
@@ -35,6 +35,7 @@ pub(super) struct Measures {
     failed: u64,
     began: SimTime,
     busy_before: SimSpan,
+    busy_at_end: SimSpan,
 }
 
 impl Measures {
@@ -54,6 +55,7 @@ impl Measures {
             failed: 0,
             began: SimTime::ZERO,
             busy_before: SimSpan::ZERO,
+            busy_at_end: SimSpan::ZERO,
         }
     }
 
@@ -75,10 +77,15 @@ impl Measures {
         }
     }
 
-    pub(super) fn programmed(&mut self, after: SimSpan, measuring: bool) {
-        if measuring {
-            self.convergence.record(after.as_ns());
+    /// The last node has the rules of a change made at `made`.
+    pub(super) fn converged(&mut self, made: SimTime, now: SimTime) {
+        if made >= self.began && self.began > SimTime::ZERO {
+            self.convergence.record(now.since(made).as_ns());
         }
+    }
+
+    pub(super) fn end(&mut self, busy: SimSpan) {
+        self.busy_at_end = busy;
     }
 
     /// Connections opened, closed and failed while measuring.
@@ -182,14 +189,19 @@ impl World {
         add("first_packet_latency_p99", quantile(&m.first_latency, 0.99), "ns", Basis::Simulated);
         add("connection_p50", quantile(&m.connection, 0.5), "ns", Basis::Simulated);
         add("connection_p99", quantile(&m.connection, 0.99), "ns", Basis::Simulated);
-        add("first_full_sync", self.start.first_sync.map(|s| s.as_ns() as f64), "ns", basis);
-        add("endpoint_change_sync", self.start.change_sync.map(|s| s.as_ns() as f64), "ns", basis);
-        add("convergence_p50", quantile(&m.convergence, 0.5), "ns", Basis::Simulated);
-        add("convergence_p99", quantile(&m.convergence, 0.99), "ns", Basis::Simulated);
+        let sync_basis = self.sync_basis();
+        add("first_full_sync", self.start.first_sync.map(|s| s.as_ns() as f64), "ns", sync_basis);
+        add("endpoint_change_sync", self.start.change_sync.map(|s| s.as_ns() as f64), "ns", sync_basis);
+        // Without prices of syncs there is no time that a change takes.
+        if self.profile.has_sync() {
+            add("convergence_p50", quantile(&m.convergence, 0.5), "ns", Basis::Simulated);
+            add("convergence_p99", quantile(&m.convergence, 0.99), "ns", Basis::Simulated);
+        }
         add("rules", Some(self.start.rules as f64), "count", Basis::Counted);
         add("kernel_memory", Some(self.start.memory as f64), "bytes", Basis::Counted);
         add("connections", Some(m.connections as f64), "count", Basis::Simulated);
         add("packets", Some(m.packets as f64), "count", Basis::Simulated);
+        add("services_without_endpoints", Some(self.start.empty as f64), "count", Basis::Counted);
         add("failed_connections", Some(m.failed as f64), "count", Basis::Simulated);
         add("cpu_utilisation", Some(self.utilisation()), "ratio", Basis::Simulated);
         let distribution = |name: &str, h: &Histogram, unit: &str| Distribution {
@@ -235,9 +247,19 @@ impl World {
         }
     }
 
+    /// The same for syncs, which were measured on other sizes, and for each mode by itself.
+    fn sync_basis(&self) -> Basis {
+        let range = self.profile.calibrated.get(&format!("sync_{}", self.config.proxy.mode));
+        let inside = range.is_some_and(|&(low, high)| {
+            let services = self.start.services as f64;
+            low <= services && services <= high
+        });
+        if inside { Basis::Calibrated } else { Basis::Extrapolated }
+    }
+
     /// Share of all cores' time that packet work took while measuring.
     fn utilisation(&self) -> f64 {
-        let busy = self.hosts.iter().map(|h| h.busy).fold(SimSpan::ZERO, |a, b| a + b);
+        let busy = self.measures.busy_at_end;
         let cores = self.hosts.len() as f64 * f64::from(self.config.kernel.cores);
         (busy - self.measures.busy_before).as_ns() as f64 / (self.config.duration.as_ns() as f64 * cores)
     }

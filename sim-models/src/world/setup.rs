@@ -30,6 +30,8 @@ pub(super) struct Start {
     pub(super) memory: u64,
     pub(super) first_sync: Option<SimSpan>,
     pub(super) change_sync: Option<SimSpan>,
+    /// Service ports without a reachable endpoint.
+    pub(super) empty: u64,
 }
 
 /// Where addresses of new pods come from.
@@ -77,13 +79,16 @@ impl World {
             .iter()
             .enumerate()
             .map(|(n, node)| {
-                let (stack, _) = versions[group[n]].load(0, &[], &builder);
+                let (stack, _) = versions[group[n]].load(0, 0, &[], &builder);
                 let path = format!("node/{n}");
                 let state = NodeState::new(config.seed, &path, config.kernel.cores, &node.addresses);
                 Host::new(node.name.clone(), node.addresses.clone(), state, stack, config.kernel.cores)
             })
             .collect();
         let pods = client_pods(&objects, &nodes, &mut addresses);
+        if let Some(n) = pods.iter().position(Vec::is_empty) {
+            return Err(format!("node {}: its pod network has no address left for a client", nodes[n].name));
+        }
         let clients = clients(&config, &versions[0].objects().ports, nodes.len())?;
         let index: BTreeMap<&str, u32> = nodes.iter().zip(0..).map(|(n, i)| (&*n.name, i)).collect();
         let (alive, endpoints) = endpoints(&objects, versions[0].objects(), &index);
@@ -100,6 +105,7 @@ impl World {
             connections: Vec::new(),
             free: Vec::new(),
             measuring: false,
+            ended: false,
             ready: 0,
             config,
             profile,
@@ -118,29 +124,62 @@ impl World {
         })
     }
 
-    /// Draws the next change: (service port, endpoint that goes, endpoint that comes, its node).
-    pub(super) fn draw_change(&mut self) -> Option<(usize, SocketAddr, SocketAddr, u32)> {
-        let candidates = self.endpoints.iter().filter(|list| !list.is_empty()).count() as u64;
+    /// Draws the next change and makes it: the old pod is gone, the new one there.
+    pub(super) fn draw_change(&mut self) -> Option<Replaced> {
+        let candidates = self.endpoints.by_port.iter().filter(|list| !list.is_empty()).count() as u64;
         if candidates == 0 {
             return None;
         }
         let nth = self.churn.below(candidates) as usize;
-        let (port, _) = self.endpoints.iter().enumerate().filter(|(_, l)| !l.is_empty()).nth(nth)?;
-        let which = self.churn.below(self.endpoints[port].len() as u64) as usize;
+        let list = self.endpoints.by_port.iter().filter(|list| !list.is_empty()).nth(nth)?;
+        let old = list[self.churn.below(list.len() as u64) as usize];
         let node = self.churn.below(self.hosts.len() as u64) as u32;
-        let old = self.endpoints[port][which];
-        let ip = match &mut self.addresses {
+        let new = match &mut self.addresses {
             Addresses::Generated(pool) => {
                 let ip = pool.allocate(node as usize)?;
-                pool.release(old.ip());
+                pool.release(old);
                 ip
             }
-            Addresses::Imported => neighbour(old.ip(), &self.alive)?,
+            Addresses::Imported => {
+                let clients: BTreeSet<IpAddr> = self.pods.iter().flatten().map(|(ip, _)| *ip).collect();
+                let hosts = self.hosts.iter().flat_map(|h| h.addresses.iter().copied());
+                neighbour(old, &self.alive, &hosts.chain(clients).collect())?
+            }
         };
-        let new = SocketAddr::new(ip, old.port());
-        self.endpoints[port][which] = new;
-        Some((port, old, new, node))
+        let ports = self.endpoints.by_pod.remove(&old).unwrap_or_default();
+        for &port in &ports {
+            for endpoint in self.endpoints.by_port[port as usize].iter_mut().filter(|e| **e == old) {
+                *endpoint = new;
+            }
+        }
+        self.endpoints.by_pod.insert(new, ports.clone());
+        let listened: Vec<SocketAddr> = self
+            .alive
+            .range(SocketAddr::new(old, 0)..=SocketAddr::new(old, u16::MAX))
+            .map(|(addr, _)| *addr)
+            .collect();
+        for addr in listened {
+            self.alive.remove(&addr);
+            self.alive.insert(SocketAddr::new(new, addr.port()), Some(node));
+        }
+        Some(Replaced { ports, old, new, node })
     }
+}
+
+/// One pod replaced by another.
+pub(super) struct Replaced {
+    pub(super) ports: Vec<u32>,
+    pub(super) old: IpAddr,
+    pub(super) new: IpAddr,
+    pub(super) node: u32,
+}
+
+/// Who serves what.
+pub(super) struct Endpoints {
+    /// Pods of every service port.
+    by_port: Vec<Vec<IpAddr>>,
+    /// Service ports of every pod.
+    by_pod: BTreeMap<IpAddr, Vec<u32>>,
 }
 
 /// Objects as generated or imported.
@@ -195,7 +234,8 @@ fn start(objects: &Objects, node: &Node, builder: &Builder, cores: u32) -> Start
         rules: builder.mode.rule_count(&rules),
         memory: builder.stack(&rules).memory_bytes(u64::from(cores)),
         first_sync: builder.first_sync(&seen, &rules),
-        change_sync: busiest.and_then(|(port, _)| builder.change_sync(&seen, &rules, port)),
+        change_sync: busiest.and_then(|(port, _)| builder.change_sync(&seen, &rules, &[port as u32])),
+        empty: seen.ports.iter().filter(|p| p.endpoints.reachable.is_empty()).count() as u64,
     }
 }
 
@@ -226,12 +266,15 @@ fn imported_pods(objects: &Objects, n: usize, node: &Node) -> Vec<IpAddr> {
     let taken: BTreeSet<IpAddr> =
         objects.slices.iter().flat_map(|s| &s.endpoints).map(|e| e.address).collect();
     let network = node.pod_cidrs.iter().find_map(|net| match net {
-        ipnet::IpNet::V4(v4) => Some(u32::from(v4.network())),
+        ipnet::IpNet::V4(v4) => Some((u32::from(v4.network()), u32::from(v4.broadcast()))),
         ipnet::IpNet::V6(_) => None,
     });
-    let base = network.unwrap_or(u32::from(Ipv4Addr::new(10, 244, 0, 0)) + ((n as u32) << 8));
-    (200..250)
-        .map(|i| IpAddr::V4(Ipv4Addr::from(base + i)))
+    let guess = u32::from(Ipv4Addr::new(10, 244, 0, 0)) + ((n as u32) << 8);
+    let (first, last) = network.unwrap_or((guess, guess + 255));
+    // From the end of the network, where pods come last.
+    (first + 1..last)
+        .rev()
+        .map(|a| IpAddr::V4(Ipv4Addr::from(a)))
         .filter(|ip| !taken.contains(ip))
         .take(CLIENT_PODS)
         .collect()
@@ -264,12 +307,8 @@ fn clients(config: &WorldConfig, ports: &[ServicePort], nodes: usize) -> Result<
 
 type Alive = BTreeMap<SocketAddr, Option<u32>>;
 
-/// Every endpoint with its node, and the endpoints of each service port.
-fn endpoints(
-    objects: &Objects,
-    seen: &ProxyObjects,
-    nodes: &BTreeMap<&str, u32>,
-) -> (Alive, Vec<Vec<SocketAddr>>) {
+/// Every endpoint with its node, and who serves what.
+fn endpoints(objects: &Objects, seen: &ProxyObjects, nodes: &BTreeMap<&str, u32>) -> (Alive, Endpoints) {
     let mut alive = Alive::new();
     for slice in &objects.slices {
         for endpoint in &slice.endpoints {
@@ -279,18 +318,25 @@ fn endpoints(
             }
         }
     }
-    let lists = seen.ports.iter().map(|p| p.endpoints.reachable.iter().map(|e| e.addr).collect()).collect();
-    (alive, lists)
+    let by_port: Vec<Vec<IpAddr>> =
+        seen.ports.iter().map(|p| p.endpoints.reachable.iter().map(|e| e.addr.ip()).collect()).collect();
+    let mut by_pod: BTreeMap<IpAddr, Vec<u32>> = BTreeMap::new();
+    for (list, port) in by_port.iter().zip(0..) {
+        for ip in list {
+            by_pod.entry(*ip).or_default().push(port);
+        }
+    }
+    (alive, Endpoints { by_port, by_pod })
 }
 
-/// The nearest higher address that no endpoint has.
-fn neighbour(ip: IpAddr, alive: &Alive) -> Option<IpAddr> {
+/// The nearest higher address that nobody has.
+fn neighbour(ip: IpAddr, alive: &Alive, others: &BTreeSet<IpAddr>) -> Option<IpAddr> {
     let taken: BTreeSet<IpAddr> = alive.keys().map(SocketAddr::ip).collect();
     let IpAddr::V4(v4) = ip else { return None };
     (1..65_536u32)
         .filter_map(|i| u32::from(v4).checked_add(i))
         .map(|a| IpAddr::V4(Ipv4Addr::from(a)))
-        .find(|a| !taken.contains(a))
+        .find(|a| !taken.contains(a) && !others.contains(a))
 }
 
 /// How this world's packets spread: measured by sending one first packet to the last Service called.
