@@ -14,7 +14,7 @@ fn known() -> Known {
         schedulers: list(&["rr"]),
         profiles: list(&["linux-6.18"]),
         metrics: list(&["first_packet_mean", "first_packet_p99", "rules_evaluated_mean"]),
-        kubernetes_minors: (36, 36),
+        kubernetes_minors: (21, 36),
     }
 }
 
