@@ -13,7 +13,7 @@ fn known() -> Known {
         modes: list(&["iptables", "ipvs", "nftables"]),
         schedulers: list(&["rr"]),
         profiles: list(&["linux-6.18"]),
-        metrics: list(&["first_packet_mean", "first_packet_p99", "rules_evaluated_mean"]),
+        metrics: list(&["first_packet_mean", "first_packet_p50", "first_packet_p99", "rules_evaluated_mean"]),
         kubernetes_minors: (21, 36),
     }
 }
