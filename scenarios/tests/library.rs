@@ -13,9 +13,8 @@ fn known() -> Known {
         modes: list(&["iptables", "ipvs", "nftables"]),
         schedulers: list(&["rr"]),
         profiles: list(&["linux-6.18"]),
-        metrics: list(&["first_packet_mean", "first_packet_p99", "rules_evaluated_mean"]),
-        kubernetes_minors: (36, 36),
-        ..Known::default()
+        metrics: list(&["first_packet_mean", "first_packet_p50", "first_packet_p99", "rules_evaluated_mean"]),
+        kubernetes_minors: (21, 36),
     }
 }
 

@@ -72,8 +72,8 @@ fn local_cidr(kube_proxy: &str, family: Family) -> Option<IpNet> {
 #[test]
 fn tables_are_those_that_kube_proxy_wrote_for_the_same_objects() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kube-proxy");
-    let mut cases: Vec<_> =
-        fs::read_dir(&root).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
+    let paths = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path());
+    let mut cases: Vec<_> = paths.filter(|path| path.is_dir()).collect();
     cases.sort();
     assert!(cases.len() >= 13, "recorded cases are missing: {cases:?}");
     for folder in cases {
