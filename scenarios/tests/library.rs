@@ -15,6 +15,7 @@ fn known() -> Known {
         profiles: list(&["linux-6.18"]),
         metrics: list(&["first_packet_mean", "first_packet_p50", "first_packet_p99", "rules_evaluated_mean"]),
         kubernetes_minors: (21, 36),
+        ..Known::default()
     }
 }
 
