@@ -324,12 +324,6 @@ pub static PROXY: Section = Section {
             Kind::Span { min_ns: 0, max_ns: HOUR },
             "Least time from the end of a sync to the start of the next. Left out: 1s, and 0s for ipvs, as kube-proxy.",
         ),
-        with(
-            "sync_period",
-            Kind::Span { min_ns: MS, max_ns: 24 * HOUR },
-            "\"30s\"",
-            "Period of retries and checks.",
-        ),
     ],
 };
 

@@ -256,7 +256,6 @@ fn world(s: &Settings, mode: &str, objects: Option<Arc<Objects>>) -> WorldConfig
                 None if mode == "ipvs" => SimSpan::ZERO,
                 None => SimSpan::from_secs(1),
             },
-            sync_period: s.proxy.sync_period.value,
         },
         kernel: KernelConfig {
             profile: s.kernel.profile.value.clone(),

@@ -62,7 +62,6 @@ pub struct Proxy {
     pub localhost_node_ports: Spot<bool>,
     /// Absent if not written: the mode's own default.
     pub min_sync_period: Option<Spot<SimSpan>>,
-    pub sync_period: Spot<SimSpan>,
 }
 
 /// `[kernel]`
@@ -180,7 +179,6 @@ impl Proxy {
             detect_local: r.text(cx, "detect_local"),
             localhost_node_ports: r.boolean(cx, "localhost_node_ports"),
             min_sync_period: r.entry("min_sync_period").map(|_| r.span(cx, "min_sync_period")),
-            sync_period: r.span(cx, "sync_period"),
         }
     }
 }

@@ -75,8 +75,6 @@ pub struct ProxyConfig {
     pub localhost_node_ports: bool,
     /// Least time from the end of a sync to the start of the next.
     pub min_sync_period: SimSpan,
-    /// Period of retries and checks.
-    pub sync_period: SimSpan,
 }
 
 /// Kernel and machine of every node.
@@ -147,7 +145,6 @@ impl Default for ProxyConfig {
             local_cidr: None,
             localhost_node_ports: true,
             min_sync_period: SimSpan::from_secs(1),
-            sync_period: SimSpan::from_secs(30),
         }
     }
 }

@@ -25,7 +25,6 @@ pub fn config(minor: u32, local_cidr: &str) -> ProxyConfig {
         local_cidr: Some(local_cidr.parse().unwrap()),
         localhost_node_ports: false,
         min_sync_period: SimSpan::from_secs(1),
-        sync_period: SimSpan::from_secs(30),
     }
 }
 

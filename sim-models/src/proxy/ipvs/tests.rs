@@ -19,7 +19,6 @@ fn config(scheduler: &str, cidr: Option<&str>) -> ProxyConfig {
         local_cidr: cidr.map(|text| text.parse().unwrap()),
         localhost_node_ports: true,
         min_sync_period: SimSpan::ZERO,
-        sync_period: SimSpan::from_secs(30),
     }
 }
 
