@@ -14,7 +14,7 @@ pub fn known() -> Known {
     let named = |name: &str, doc: &str| Named { name: name.to_owned(), doc: doc.to_owned() };
     Known {
         modes: MODES.iter().map(|m| named(m.name(), m.describe())).collect(),
-        schedulers: SCHEDULERS.iter().map(|(name, _)| named(name, describe_scheduler(name))).collect(),
+        schedulers: SCHEDULERS.iter().map(|(name, doc, _)| named(name, doc)).collect(),
         profiles: PROFILES.iter().map(|(name, _)| named(name, &profile_line(name))).collect(),
         metrics: reports::metrics::KNOWN.iter().map(|m| named(m.name, m.description)).collect(),
         kubernetes_minors: KUBERNETES_MINORS,
@@ -32,24 +32,4 @@ pub fn known() -> Known {
 fn profile_line(name: &str) -> String {
     let profile = sim_models::kernel::cost::CostProfile::named(name).expect("a name of the table");
     format!("{}: {}", profile.unit, profile.description)
-}
-
-fn describe_scheduler(name: &str) -> &'static str {
-    match name {
-        "rr" => "round robin",
-        "wrr" => "weighted round robin",
-        "lc" => "least connections",
-        "wlc" => "weighted least connections",
-        "sed" => "shortest expected delay",
-        "nq" => "never queue: an idle server first, else sed",
-        "sh" => "source hashing",
-        "dh" => "destination hashing",
-        "mh" => "Maglev hashing",
-        "fo" => "failover: the heaviest server takes all",
-        "ovf" => "overflow: the heaviest server until it is full",
-        "lblc" => "locality-based least connections",
-        "lblcr" => "locality-based least connections with replication",
-        "twos" => "the less loaded of two chosen at random",
-        _ => "",
-    }
 }

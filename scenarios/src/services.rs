@@ -5,9 +5,7 @@
 
 use crate::settings;
 use sim_core::classify::{Family, Proto};
-use sim_models::kube::objects::{
-    EndpointSlice, Objects, Port, Service, ServiceType, SliceEndpoint, SlicePort,
-};
+use sim_models::kube::objects::{EndpointSlice, Objects, Port, Service, SliceEndpoint, SlicePort};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -49,21 +47,7 @@ pub fn objects(entries: &[settings::Service]) -> Objects {
 }
 
 fn service(namespace: Arc<str>, name: Arc<str>, entry: &settings::Service, port: Port) -> Service {
-    Service {
-        namespace,
-        name,
-        kind: ServiceType::ClusterIp,
-        cluster_ips: vec![entry.cluster_ip.value],
-        ports: vec![port],
-        external_ips: Vec::new(),
-        load_balancer_vips: Vec::new(),
-        source_ranges: Vec::new(),
-        affinity_seconds: None,
-        internal_local: false,
-        external_local: false,
-        health_check_node_port: 0,
-        other_proxy: false,
-    }
+    Service::cluster_ip(namespace, name, entry.cluster_ip.value, port)
 }
 
 fn endpoint(target: &SocketAddr) -> SliceEndpoint {

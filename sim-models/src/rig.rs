@@ -15,7 +15,7 @@ use crate::kernel::rules::NodeRules;
 use crate::kernel::xtables::{TableName, layout};
 use crate::kube::{Endpoint, EndpointLists, ProxyObjects, ServicePort};
 use crate::proxy;
-use sim_core::classify::{Packet, Proto, TcpFlags, Work};
+use sim_core::classify::{Packet, TcpFlags, Work};
 use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -466,28 +466,13 @@ fn objects(services: u32, endpoints: u32) -> ProxyObjects {
                 })
                 .collect();
             list.sort_by_key(|e| e.addr.to_string());
-            ServicePort {
-                namespace: format!("ns-{i}").into(),
-                name: format!("svc-{i:05}").into(),
-                port_name: "http".into(),
-                proto: Proto::Tcp,
-                cluster_ip: vip(i),
-                port: 80,
-                node_port: 0,
-                external_ips: Vec::new(),
-                load_balancer_vips: Vec::new(),
-                source_ranges: Vec::new(),
-                affinity_seconds: None,
-                internal_local: false,
-                external_local: false,
-                health_check_node_port: 0,
-                endpoints: EndpointLists {
-                    cluster: list.clone(),
-                    local: Vec::new(),
-                    has_any: !list.is_empty(),
-                    reachable: list,
-                },
-            }
+            let endpoints = EndpointLists {
+                cluster: list.clone(),
+                local: Vec::new(),
+                has_any: !list.is_empty(),
+                reachable: list,
+            };
+            ServicePort::http(&format!("ns-{i}"), &format!("svc-{i:05}"), vip(i), endpoints)
         })
         .collect();
     ProxyObjects {

@@ -98,14 +98,14 @@ pub struct Versions {
     view: Option<u32>,
     objects: ProxyObjects,
     at: u64,
-    /// Rules by version, with the time of the sync that brings them from a version and that version.
+    /// Rules by version, with the time of the sync that brings them.
     built: BTreeMap<u64, (Arc<Stack>, SimSpan)>,
 }
 
 impl Versions {
-    /// Versions starting from `objects` as version 0, with its rules.
-    pub fn new(view: Option<u32>, objects: ProxyObjects, first: (Arc<Stack>, SimSpan)) -> Self {
-        Versions { view, objects, at: 0, built: BTreeMap::from([(0, first)]) }
+    /// Versions starting from `objects` as version 0, with its rules. Nodes begin with those: no sync brings them.
+    pub fn new(view: Option<u32>, objects: ProxyObjects, first: Arc<Stack>) -> Self {
+        Versions { view, objects, at: 0, built: BTreeMap::from([(0, (first, SimSpan::ZERO))]) }
     }
 
     /// The objects of the version built last.

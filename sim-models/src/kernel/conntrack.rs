@@ -237,10 +237,10 @@ impl Conntrack {
         if self.heads.is_empty() {
             self.heads = vec![NIL; self.config.buckets as usize];
         }
-        let (first, second) = (self.bucket(&original), self.bucket(&reply));
-        if self.live >= self.config.max && !self.early_drop(first, now) {
+        if !self.make_room(&original, now) {
             return Err(TableFull);
         }
+        let (first, second) = (self.bucket(&original), self.bucket(&reply));
         work[Unit::CtNew] += 1;
         if self.allocations.is_multiple_of(ENTRIES_PER_PAGE) {
             work[Unit::CtSlabPages] += 1;

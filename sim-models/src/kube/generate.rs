@@ -5,7 +5,7 @@
 //! `default/kubernetes` Service is not made, so that `services` is the number of KUBE-SERVICES rules.
 //! Left out: UDP, node ports, load balancers, zones, pods without a Service. Import objects for those.
 
-use super::objects::{EndpointSlice, Node, Objects, Port, Service, ServiceType, SliceEndpoint, SlicePort};
+use super::objects::{EndpointSlice, Node, Objects, Port, Service, SliceEndpoint, SlicePort};
 use crate::config::{ClusterConfig, EndpointLaw};
 use ipnet::IpNet;
 use sim_core::classify::{Family, Proto};
@@ -321,21 +321,8 @@ fn ready_endpoint(address: IpAddr, node: Arc<str>) -> SliceEndpoint {
 }
 
 fn service(namespace: Arc<str>, name: Arc<str>, ip: IpAddr, port_name: &Arc<str>) -> Service {
-    Service {
-        namespace,
-        name,
-        kind: ServiceType::ClusterIp,
-        cluster_ips: vec![ip],
-        ports: vec![Port { name: port_name.clone(), proto: Proto::Tcp, port: SERVICE_PORT, node_port: 0 }],
-        external_ips: Vec::new(),
-        load_balancer_vips: Vec::new(),
-        source_ranges: Vec::new(),
-        affinity_seconds: None,
-        internal_local: false,
-        external_local: false,
-        health_check_node_port: 0,
-        other_proxy: false,
-    }
+    let port = Port { name: port_name.clone(), proto: Proto::Tcp, port: SERVICE_PORT, node_port: 0 };
+    Service::cluster_ip(namespace, name, ip, port)
 }
 
 /// Network of the nodes themselves: 192.168.0.0/16, or fd00:10::/64.

@@ -86,6 +86,27 @@ pub struct Endpoint {
 }
 
 impl ServicePort {
+    /// TCP port `http` (80) of a ClusterIP Service with nothing that is optional.
+    pub fn http(namespace: &str, name: &str, cluster_ip: IpAddr, endpoints: EndpointLists) -> Self {
+        ServicePort {
+            namespace: namespace.into(),
+            name: name.into(),
+            port_name: "http".into(),
+            proto: Proto::Tcp,
+            cluster_ip,
+            port: 80,
+            node_port: 0,
+            external_ips: Vec::new(),
+            load_balancer_vips: Vec::new(),
+            source_ranges: Vec::new(),
+            affinity_seconds: None,
+            internal_local: false,
+            external_local: false,
+            health_check_node_port: 0,
+            endpoints,
+        }
+    }
+
     /// `ns/name` or `ns/name:port`, kube-proxy's ServicePortName.
     pub fn full_name(&self) -> String {
         if self.port_name.is_empty() {

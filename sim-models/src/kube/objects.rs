@@ -107,6 +107,27 @@ pub struct Service {
     pub other_proxy: bool,
 }
 
+impl Service {
+    /// A Service of type ClusterIP with one port and nothing that is optional.
+    pub fn cluster_ip(namespace: Arc<str>, name: Arc<str>, ip: IpAddr, port: Port) -> Self {
+        Service {
+            namespace,
+            name,
+            kind: ServiceType::ClusterIp,
+            cluster_ips: vec![ip],
+            ports: vec![port],
+            external_ips: Vec::new(),
+            load_balancer_vips: Vec::new(),
+            source_ranges: Vec::new(),
+            affinity_seconds: None,
+            internal_local: false,
+            external_local: false,
+            health_check_node_port: 0,
+            other_proxy: false,
+        }
+    }
+}
+
 /// One entry of a Service's `spec.ports`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Port {

@@ -70,8 +70,7 @@ impl World {
                 }
             }
             let rules = builder.rules(&seen);
-            let first_sync = builder.first_sync(&seen, &rules).unwrap_or(SimSpan::ZERO);
-            versions.push(Versions::new(*view, seen, (builder.stack(&rules), first_sync)));
+            versions.push(Versions::new(*view, seen, builder.stack(&rules)));
         }
         let group: Vec<usize> = (0..nodes.len()).map(|n| if views.len() == 1 { 0 } else { n }).collect();
         let start = start(&objects, &nodes[0], &builder, config.kernel.cores);
@@ -241,13 +240,12 @@ fn start(objects: &Objects, node: &Node, builder: &Builder, cores: u32) -> Start
 
 /// Addresses of every node's client pods, with the first source port of each.
 fn client_pods(objects: &Objects, nodes: &[Node], addresses: &mut Addresses) -> Vec<Vec<(IpAddr, u16)>> {
-    let of_node = |n: usize, node: &Node| -> Vec<IpAddr> {
+    let mut of_node = |n: usize, node: &Node| -> Vec<IpAddr> {
         match addresses {
             Addresses::Generated(pool) => (0..CLIENT_PODS).filter_map(|_| pool.allocate(n)).collect(),
             Addresses::Imported => imported_pods(objects, n, node),
         }
     };
-    let mut of_node = of_node;
     nodes
         .iter()
         .enumerate()

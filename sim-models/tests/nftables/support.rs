@@ -1,6 +1,6 @@
 //! Hand-made Services and a packet's way through the hooks, for tests of one mechanism.
 
-use sim_core::classify::{Family, Packet, Proto, Work};
+use sim_core::classify::{Family, Packet, Work};
 use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
 use sim_models::config::ProxyConfig;
@@ -37,28 +37,13 @@ pub fn service(i: u32, endpoints: u32) -> ServicePort {
             is_local: i + e == 0,
         })
         .collect();
-    ServicePort {
-        namespace: format!("ns-{i}").as_str().into(),
-        name: format!("svc-{i:05}").as_str().into(),
-        port_name: "http".into(),
-        proto: Proto::Tcp,
-        cluster_ip: ip(0xac14_0001, i),
-        port: 80,
-        node_port: 0,
-        external_ips: Vec::new(),
-        load_balancer_vips: Vec::new(),
-        source_ranges: Vec::new(),
-        affinity_seconds: None,
-        internal_local: false,
-        external_local: false,
-        health_check_node_port: 0,
-        endpoints: EndpointLists {
-            local: list.iter().filter(|e| e.is_local).cloned().collect(),
-            has_any: !list.is_empty(),
-            reachable: list.clone(),
-            cluster: list,
-        },
-    }
+    let endpoints = EndpointLists {
+        local: list.iter().filter(|e| e.is_local).cloned().collect(),
+        has_any: !list.is_empty(),
+        reachable: list.clone(),
+        cluster: list,
+    };
+    ServicePort::http(&format!("ns-{i}"), &format!("svc-{i:05}"), ip(0xac14_0001, i), endpoints)
 }
 
 /// Such Services on a node with this address.

@@ -467,7 +467,7 @@ proptest! {
     /// Random packets, changes and pauses: counters of every server always equal the connections that exist.
     #[test]
     fn counters_equal_connections_under_any_sequence(
-        scheduler in prop::sample::select(scheduler::SCHEDULERS).prop_map(|(name, _)| name),
+        scheduler in prop::sample::select(scheduler::SCHEDULERS).prop_map(|(name, ..)| name),
         sticky in any::<bool>(),
         steps in prop::collection::vec((0u8..9, 1u16..12, 1u8..5), 1..300),
     ) {

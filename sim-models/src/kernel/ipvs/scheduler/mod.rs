@@ -111,27 +111,29 @@ pub trait Scheduler: std::fmt::Debug + Send {
 /// Makes a scheduler.
 pub type MakeScheduler = fn() -> Box<dyn Scheduler>;
 
-/// Every scheduler: its name for `ipvsadm -s` and how to make one.
-pub const SCHEDULERS: &[(&str, MakeScheduler)] = &[
-    ("rr", || Box::new(rr::RoundRobin::default())),
-    ("wrr", || Box::new(wrr::WeightedRoundRobin::default())),
-    ("lc", || Box::new(lc::LeastConnections)),
-    ("wlc", || Box::new(wlc::WeightedLeastConnections)),
-    ("sed", || Box::new(sed::ShortestExpectedDelay)),
-    ("nq", || Box::new(nq::NeverQueue)),
-    ("sh", || Box::new(sh::SourceHashing::default())),
-    ("dh", || Box::new(dh::DestinationHashing::default())),
-    ("mh", || Box::new(mh::Maglev::default())),
-    ("fo", || Box::new(fo::Failover)),
-    ("ovf", || Box::new(ovf::Overflow)),
-    ("lblc", || Box::new(lblc::LocalityLeastConnections::default())),
-    ("lblcr", || Box::new(lblcr::LocalityWithReplication::default())),
-    ("twos", || Box::new(twos::TwoRandomChoices)),
+/// Every scheduler: its name for `ipvsadm -s`, what it does, and how to make one.
+pub const SCHEDULERS: &[(&str, &str, MakeScheduler)] = &[
+    ("rr", "round robin", || Box::new(rr::RoundRobin::default())),
+    ("wrr", "weighted round robin", || Box::new(wrr::WeightedRoundRobin::default())),
+    ("lc", "least connections", || Box::new(lc::LeastConnections)),
+    ("wlc", "weighted least connections", || Box::new(wlc::WeightedLeastConnections)),
+    ("sed", "shortest expected delay", || Box::new(sed::ShortestExpectedDelay)),
+    ("nq", "never queue: an idle server first, else sed", || Box::new(nq::NeverQueue)),
+    ("sh", "source hashing", || Box::new(sh::SourceHashing::default())),
+    ("dh", "destination hashing", || Box::new(dh::DestinationHashing::default())),
+    ("mh", "Maglev hashing", || Box::new(mh::Maglev::default())),
+    ("fo", "failover: the heaviest server takes all", || Box::new(fo::Failover)),
+    ("ovf", "overflow: the heaviest server until it is full", || Box::new(ovf::Overflow)),
+    ("lblc", "locality-based least connections", || Box::new(lblc::LocalityLeastConnections::default())),
+    ("lblcr", "locality-based least connections with replication", || {
+        Box::new(lblcr::LocalityWithReplication::default())
+    }),
+    ("twos", "the less loaded of two chosen at random", || Box::new(twos::TwoRandomChoices)),
 ];
 
 /// The maker of the scheduler called `name`.
 pub fn by_name(name: &str) -> Option<MakeScheduler> {
-    SCHEDULERS.iter().find(|(known, _)| *known == name).map(|&(_, make)| make)
+    SCHEDULERS.iter().find(|(known, ..)| *known == name).map(|&(_, _, make)| make)
 }
 
 /// The eligible destination with the least `load / weight`, the first on a tie, as `wlc`, `sed` and the

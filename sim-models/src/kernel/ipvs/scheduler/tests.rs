@@ -63,14 +63,14 @@ fn every_scheduler_file_is_in_the_table() {
         .filter(|name| name != "mod" && name != "tests")
         .collect();
     files.sort();
-    let mut names: Vec<&str> = SCHEDULERS.iter().map(|&(name, _)| name).collect();
+    let mut names: Vec<&str> = SCHEDULERS.iter().map(|&(name, ..)| name).collect();
     names.sort_unstable();
     assert_eq!(files, names);
 }
 
 #[test]
 fn no_scheduler_chooses_weight_zero() {
-    for &(name, _) in SCHEDULERS {
+    for &(name, ..) in SCHEDULERS {
         let mut bench = Bench::new(name, &[(0, 0, 0), (2, 3, 0), (0, 0, 0), (3, 3, 5)]);
         for port in 1..200 {
             bench.packet.sport = port;
