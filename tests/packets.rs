@@ -159,7 +159,8 @@ fn packets_hit_as_many_rules_of_the_kernel_as_of_the_model() {
     }
     let json = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(CLUSTER)).expect("the cluster");
     let objects = resolve(&import(&json).expect("the cluster is right"), Family::Ipv4, "node-a");
-    let config = ProxyConfig { local_cidr: "10.244.0.0/16".parse().ok(), ..ProxyConfig::default() };
+    let config =
+        ProxyConfig { cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()], ..ProxyConfig::default() };
     let rules = sim_models::proxy::iptables::build(&objects, &config, Family::Ipv4);
     let stack = Stack::new(&rules, 1).expect("rules that compile");
     let pod: IpAddr = POD.parse().expect("an address");

@@ -46,7 +46,7 @@ pub fn cluster(services: u32, endpoints: u32) -> ClusterConfig {
 pub fn config(mode: &dyn ProxyMode) -> ProxyConfig {
     ProxyConfig {
         mode: mode.name().to_owned(),
-        local_cidr: Some("10.128.0.0/9".parse().expect("a constant")),
+        cluster_cidrs: vec!["10.128.0.0/9".parse().expect("a constant")],
         ..ProxyConfig::default()
     }
 }

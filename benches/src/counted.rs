@@ -9,6 +9,7 @@ use sim_core::classify::Unit;
 use sim_core::units::SimSpan;
 use sim_models::config::{CacheState, ChurnConfig, KernelConfig, TrafficConfig, TrafficTarget, WorldConfig};
 use sim_models::kernel::cost::CostProfile;
+use sim_models::proxy::Form;
 use sim_models::world;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -128,7 +129,7 @@ fn rules(name: &'static str) -> Job {
     let objects = objects(500, 3);
     Box::new(move || {
         let mode = mode(name);
-        mode.print(&build(mode, &objects)).len() as u64
+        mode.print(&build(mode, &objects), Form::Load).len() as u64
     })
 }
 

@@ -15,10 +15,9 @@ use crate::settings::Settings;
 use crate::sweep::{self, Axis};
 use crate::tree::{At, Node, Table, Value};
 use sim_core::record::ChartRecord;
-use sim_core::units::SimSpan;
 use sim_models::config::{
-    CacheState, ChurnConfig, ClusterConfig, KernelConfig, ProxyConfig, TrafficConfig, TrafficTarget,
-    WorldConfig,
+    CacheState, ChurnConfig, ClusterConfig, IpvsConfig, KernelConfig, ProxyConfig, TrafficConfig,
+    TrafficTarget, WorldConfig,
 };
 use sim_models::kube::objects::Objects;
 use std::sync::Arc;
@@ -243,19 +242,21 @@ fn world(s: &Settings, mode: &str, objects: Option<Arc<Objects>>) -> WorldConfig
         proxy: ProxyConfig {
             mode: mode.to_owned(),
             kubernetes_minor: s.proxy.kubernetes.value,
-            scheduler: s.proxy.scheduler.value.clone(),
             masquerade_bit: u8::try_from(s.proxy.masquerade_bit.value).expect("at most 31"),
             masquerade_all: s.proxy.masquerade_all.value,
             bare_rules: s.proxy.bare_rules.value,
-            local_cidr: (s.proxy.detect_local.value == "cluster_cidr")
-                .then_some(s.cluster.cluster_cidr.value),
+            cluster_cidrs: (s.proxy.detect_local.value == "cluster_cidr")
+                .then_some(s.cluster.cluster_cidr.value)
+                .into_iter()
+                .collect(),
             localhost_node_ports: s.proxy.localhost_node_ports.value,
             // Defaults of pkg/proxy/apis/config/v1alpha1/defaults.go: 1 s for iptables and nftables, none for ipvs.
             min_sync_period: match &s.proxy.min_sync_period {
                 Some(spot) => spot.value,
-                None if mode == "ipvs" => SimSpan::ZERO,
-                None => SimSpan::from_secs(1),
+                None => ProxyConfig::default_min_sync_period(mode),
             },
+            ipvs: IpvsConfig { scheduler: s.proxy.scheduler.value.clone(), ..IpvsConfig::default() },
+            ..ProxyConfig::default()
         },
         kernel: KernelConfig {
             profile: s.kernel.profile.value.clone(),

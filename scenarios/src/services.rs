@@ -40,6 +40,7 @@ pub fn objects(entries: &[settings::Service]) -> Objects {
                 family: Family::of(entry.cluster_ip.value),
                 endpoints,
                 ports: vec![SlicePort { name: port_name.clone(), proto, port: number }],
+                revision: 0,
             });
         }
     }

@@ -54,27 +54,105 @@ pub enum EndpointLaw {
     Mix(Vec<(String, u32, f64)>),
 }
 
-/// kube-proxy's configuration, as far as it shapes rules and syncs.
+/// kube-proxy's configuration (KubeProxyConfiguration v1alpha1), as far as it shapes rules and syncs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProxyConfig {
     /// Name of a mode in [`crate::proxy::MODES`].
     pub mode: String,
     /// Kubernetes minor version, 36 for 1.36.
     pub kubernetes_minor: u32,
-    /// IPVS scheduler.
-    pub scheduler: String,
+    /// Which iptables the node has.
+    pub backend: XtablesBackend,
     /// Bit of the mark that asks for masquerading.
     pub masquerade_bit: u8,
     /// Masquerade all cluster-IP traffic.
     pub masquerade_all: bool,
     /// Leave out what kube-proxy adds for itself: mangle canary, loopback protection, nfacct.
     pub bare_rules: bool,
-    /// Network that tells pods from the rest (`clusterCIDR` with detectLocalMode ClusterCIDR); `None`: no detector.
-    pub local_cidr: Option<IpNet>,
-    /// Answer NodePorts on loopback (iptables mode).
+    /// How traffic of this node's pods is told from the rest.
+    pub detect_local: DetectLocal,
+    /// `clusterCIDR`: networks of all pods; of each family the first counts.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Answer NodePorts on loopback (iptables mode, IPv4).
     pub localhost_node_ports: bool,
+    /// Addresses of the node that answer on NodePorts.
+    pub node_port_addresses: NodePortAddresses,
     /// Least time from the end of a sync to the start of the next.
     pub min_sync_period: SimSpan,
+    /// Time after which a failed sync is tried again; in ipvs mode the longest time between two syncs.
+    pub sync_period: SimSpan,
+    /// What only ipvs mode reads.
+    pub ipvs: IpvsConfig,
+    /// Settings of the node's connection tracking.
+    pub conntrack: ConntrackConfig,
+}
+
+/// What stands behind the `iptables` command of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum XtablesBackend {
+    /// iptables-legacy: the kernel's x_tables.
+    #[default]
+    Legacy,
+    /// iptables-nft: the same rules as expressions of nf_tables.
+    Nft,
+}
+
+/// `detectLocalMode`, with what it needs.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum DetectLocal {
+    /// By [`ProxyConfig::cluster_cidrs`]; without one of the family, not at all.
+    #[default]
+    ClusterCidr,
+    /// By the node's own `spec.podCIDRs`.
+    NodeCidr,
+    /// By the bridge that all pods of the node are plugged into (`detectLocal.bridgeInterface`).
+    BridgeInterface(Arc<str>),
+    /// By the beginning of the names of pods' interfaces (`detectLocal.interfaceNamePrefix`).
+    InterfaceNamePrefix(Arc<str>),
+}
+
+/// `nodePortAddresses`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum NodePortAddresses {
+    /// Not set: every address of the node, and in nftables mode `primary`.
+    #[default]
+    Unset,
+    /// `["primary"]`: the addresses of the Node object, one a family.
+    Primary,
+    /// The node's addresses inside these networks; of a family without any, every address.
+    Cidrs(Vec<IpNet>),
+}
+
+/// `ipvs` of KubeProxyConfiguration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpvsConfig {
+    /// Scheduler of all virtual servers.
+    pub scheduler: String,
+    /// Answer ARP only for addresses of the interface that is asked (`arp_ignore`, `arp_announce`).
+    pub strict_arp: bool,
+    /// Virtual servers that are not kube-proxy's and stay.
+    pub exclude_cidrs: Vec<IpNet>,
+    /// `ipvsadm --set`: idle TCP connections, after FIN, and UDP; zero leaves the kernel's.
+    pub timeouts: [SimSpan; 3],
+}
+
+/// `conntrack` of KubeProxyConfiguration; zero and `None` leave the kernel's settings alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConntrackConfig {
+    /// Greatest number of entries for each core.
+    pub max_per_core: u32,
+    /// Least of the greatest number of entries.
+    pub min: u32,
+    /// Lifetime of idle established TCP connections.
+    pub tcp_established: SimSpan,
+    /// Lifetime in CLOSE_WAIT.
+    pub tcp_close_wait: SimSpan,
+    /// Take packets outside the window for valid; rules then do not drop invalid ones.
+    pub tcp_be_liberal: bool,
+    /// Lifetime of UDP flows without an answer.
+    pub udp: SimSpan,
+    /// Lifetime of UDP flows with one.
+    pub udp_stream: SimSpan,
 }
 
 /// Kernel and machine of every node.
@@ -133,18 +211,55 @@ pub struct ChurnConfig {
 }
 
 impl Default for ProxyConfig {
-    /// kube-proxy 1.36's defaults in iptables mode, without a local detector.
+    /// kube-proxy 1.36's defaults in iptables mode (`pkg/proxy/apis/config/v1alpha1/defaults.go`).
     fn default() -> Self {
         ProxyConfig {
             mode: "iptables".to_owned(),
             kubernetes_minor: 36,
-            scheduler: "rr".to_owned(),
+            backend: XtablesBackend::default(),
             masquerade_bit: 14,
             masquerade_all: false,
             bare_rules: false,
-            local_cidr: None,
+            detect_local: DetectLocal::default(),
+            cluster_cidrs: Vec::new(),
             localhost_node_ports: true,
-            min_sync_period: SimSpan::from_secs(1),
+            node_port_addresses: NodePortAddresses::default(),
+            min_sync_period: ProxyConfig::default_min_sync_period("iptables"),
+            sync_period: SimSpan::from_secs(30),
+            ipvs: IpvsConfig::default(),
+            conntrack: ConntrackConfig::default(),
+        }
+    }
+}
+
+impl ProxyConfig {
+    /// `minSyncPeriod` where nothing is written: 1 s, and none in ipvs mode.
+    pub fn default_min_sync_period(mode: &str) -> SimSpan {
+        if mode == "ipvs" { SimSpan::ZERO } else { SimSpan::from_secs(1) }
+    }
+}
+
+impl Default for IpvsConfig {
+    fn default() -> Self {
+        IpvsConfig {
+            scheduler: "rr".to_owned(),
+            strict_arp: false,
+            exclude_cidrs: Vec::new(),
+            timeouts: [SimSpan::ZERO; 3],
+        }
+    }
+}
+
+impl Default for ConntrackConfig {
+    fn default() -> Self {
+        ConntrackConfig {
+            max_per_core: 32_768,
+            min: 131_072,
+            tcp_established: SimSpan::from_secs(24 * 3600),
+            tcp_close_wait: SimSpan::from_secs(3600),
+            tcp_be_liberal: false,
+            udp: SimSpan::ZERO,
+            udp_stream: SimSpan::ZERO,
         }
     }
 }

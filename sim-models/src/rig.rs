@@ -8,7 +8,7 @@
 //!
 //! Left out: feature cases other than pod to ClusterIP, and the wall times of loading rules.
 
-use crate::config::{CacheState, ProxyConfig};
+use crate::config::{CacheState, IpvsConfig, ProxyConfig};
 use crate::kernel::cost::{CostProfile, Locality};
 use crate::kernel::path::{Crossing, NodeState, Origin, Stack, cross};
 use crate::kernel::rules::NodeRules;
@@ -466,12 +466,7 @@ fn objects(services: u32, endpoints: u32) -> ProxyObjects {
                 })
                 .collect();
             list.sort_by_key(|e| e.addr.to_string());
-            let endpoints = EndpointLists {
-                cluster: list.clone(),
-                local: Vec::new(),
-                has_any: !list.is_empty(),
-                reachable: list,
-            };
+            let endpoints = EndpointLists::ready(list);
             ServicePort::http(&format!("ns-{i}"), &format!("svc-{i:05}"), vip(i), endpoints)
         })
         .collect();
@@ -479,6 +474,7 @@ fn objects(services: u32, endpoints: u32) -> ProxyObjects {
         ports,
         service_cidrs: vec!["172.20.0.0/14".parse().expect("a constant")],
         node_ips: vec![NODE],
+        ..ProxyObjects::default()
     }
 }
 
@@ -495,8 +491,8 @@ fn rules(mode: &str, objects: &ProxyObjects) -> Result<NodeRules, Unpredicted> {
     let config = ProxyConfig {
         mode: mode_name.to_owned(),
         kubernetes_minor: minor,
-        scheduler: scheduler.to_owned(),
-        local_cidr: Some("10.64.0.0/10".parse().expect("a constant")),
+        ipvs: IpvsConfig { scheduler: scheduler.to_owned(), ..IpvsConfig::default() },
+        cluster_cidrs: vec!["10.64.0.0/10".parse().expect("a constant")],
         ..ProxyConfig::default()
     };
     let mut rules = if mode_name == "ipvs" {

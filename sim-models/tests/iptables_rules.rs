@@ -11,7 +11,7 @@ use sim_models::kube::resolve::resolve;
 use sim_models::proxy::iptables::{RuleCounts, SyncContext, build, rule_counts, service_rules};
 
 fn config() -> ProxyConfig {
-    ProxyConfig { local_cidr: Some("10.244.0.0/16".parse().unwrap()), ..ProxyConfig::default() }
+    ProxyConfig { cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()], ..ProxyConfig::default() }
 }
 
 fn objects(services: u32, endpoints: u32) -> ProxyObjects {
@@ -134,7 +134,7 @@ fn nat_rules(objects: &ProxyObjects, config: &ProxyConfig, text: &str) -> Vec<St
 fn the_masquerade_rule_depends_on_the_detector_and_the_version() {
     let objects = objects(1, 1);
     let all = ProxyConfig { masquerade_all: true, ..config() };
-    let none = ProxyConfig { local_cidr: None, ..config() };
+    let none = ProxyConfig { cluster_cidrs: Vec::new(), ..config() };
     let old = ProxyConfig { kubernetes_minor: 20, ..config() };
     let entry =
         "-d 172.30.0.1/32 -p tcp -m comment --comment \"ns-0/svc-00000:http cluster IP\" -m tcp --dport 80";

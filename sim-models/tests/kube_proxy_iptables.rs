@@ -43,14 +43,11 @@ fn objects(folder: &Path, case: &str) -> String {
     read(&if shared.exists() { shared } else { folder.join("input.json") })
 }
 
-fn config(kube_proxy: &str, family: Family) -> ProxyConfig {
+fn config(kube_proxy: &str) -> ProxyConfig {
     let file: serde_json::Value = serde_json::from_str(kube_proxy).unwrap();
     let cidrs = file["clusterCIDR"].as_str().unwrap();
-    let cidrs = cidrs.split(',').map(|cidr| cidr.parse::<IpNet>().unwrap());
-    ProxyConfig {
-        local_cidr: cidrs.into_iter().find(|cidr| Family::of(cidr.addr()) == family),
-        ..ProxyConfig::default()
-    }
+    let cluster_cidrs = cidrs.split(',').map(|cidr| cidr.parse::<IpNet>().unwrap()).collect();
+    ProxyConfig { cluster_cidrs, ..ProxyConfig::default() }
 }
 
 /// A dump as (table, lines that name chains, rules by chain).
@@ -108,7 +105,7 @@ fn rules_are_those_that_kube_proxy_wrote_for_the_same_objects() {
             [(Family::Ipv4, "iptables-save.legacy.txt"), (Family::Ipv6, "ip6tables-save.legacy.txt")]
         {
             let resolved = resolve(&objects, family, "node-a");
-            let rules = iptables::build(&resolved, &config(&kube_proxy, family), family);
+            let rules = iptables::build(&resolved, &config(&kube_proxy), family);
             compare(case, file, &iptables_save(&rules), &read(&folder.join(file)));
         }
     }
@@ -153,7 +150,7 @@ fn rules_are_as_many_as_the_metric_of_kube_proxy_says() {
         let kube_proxy = read(&folder.join("kube-proxy.yaml"));
         let counts = [Family::Ipv4, Family::Ipv6].map(|family| {
             let resolved = resolve(&objects, family, "node-a");
-            let rules = iptables::build(&resolved, &config(&kube_proxy, family), family);
+            let rules = iptables::build(&resolved, &config(&kube_proxy), family);
             let counts = iptables::rule_counts(&rules);
             [counts.filter, counts.nat]
         });

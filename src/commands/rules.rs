@@ -17,7 +17,7 @@ use sim_models::kube::generate::generate;
 use sim_models::kube::import::{MAX_ERRORS, import};
 use sim_models::kube::objects::Objects;
 use sim_models::kube::resolve::resolve;
-use sim_models::proxy::{self, ProxyMode};
+use sim_models::proxy::{self, Form, ProxyMode};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
@@ -38,18 +38,17 @@ pub fn rules(args: &RulesArgs) -> Result<Exit, Failure> {
     config.mode = mode.name().to_owned();
     config.kubernetes_minor = version(mode, args.kubernetes.as_deref(), config.kubernetes_minor)?;
     if let Some(name) = &args.scheduler {
-        config.scheduler = scheduler(mode, name)?;
+        config.ipvs.scheduler = scheduler(mode, name)?;
     }
     let mut notes = Vec::new();
-    config.local_cidr = match (&args.cluster_cidr[..], args.from.is_some()) {
-        ([], true) => guess_cluster_cidr(&objects, family, &mut notes),
-        ([], false) => config.local_cidr,
+    config.cluster_cidrs = match (&args.cluster_cidr[..], args.from.is_some()) {
+        ([], true) => guess_cluster_cidr(&objects, family, &mut notes).into_iter().collect(),
+        ([], false) => config.cluster_cidrs,
         (given, _) => {
-            let of_family = given.iter().copied().find(|cidr| Family::of(cidr.addr()) == family);
-            if of_family.is_none() {
+            if !given.iter().any(|cidr| Family::of(cidr.addr()) == family) {
                 notes.push(format!("--cluster-cidr has no {} network", family_name(family)));
             }
-            of_family
+            given.to_vec()
         }
     };
     let node = node(&objects, args.node.as_deref())?;
@@ -65,7 +64,7 @@ pub fn rules(args: &RulesArgs) -> Result<Exit, Failure> {
         eprintln!("note: {note}");
     }
     let mut text = head(mode, &config, family, &node, &rules);
-    text.push_str(&mode.print(&rules));
+    text.push_str(&mode.print(&rules, Form::Load));
     terminal::print(&text)?;
     Ok(Exit::Fine)
 }

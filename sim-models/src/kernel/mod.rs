@@ -2,6 +2,7 @@
 
 pub mod conntrack;
 pub mod cost;
+pub mod dump;
 pub mod hook;
 pub mod ipset;
 pub mod ipvs;

@@ -19,6 +19,8 @@ pub struct NodeRules {
     pub ipsets: Vec<IpSet>,
     /// Addresses bound to kube-ipvs0.
     pub dummy_addrs: Vec<IpAddr>,
+    /// Kernel settings that the proxy makes, as `sysctl` writes them: (`net.ipv4.vs.conntrack`, `1`).
+    pub sysctls: Vec<(String, String)>,
 }
 
 impl NodeRules {

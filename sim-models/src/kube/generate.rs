@@ -302,6 +302,7 @@ pub fn generate(config: &ClusterConfig, seed: u64) -> Result<Generated, Generate
                 family,
                 endpoints: part.to_vec(),
                 ports: vec![SlicePort { name: port_name.clone(), proto: Proto::Tcp, port: POD_PORT }],
+                revision: 0,
             });
         }
     }

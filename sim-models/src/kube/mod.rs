@@ -25,6 +25,10 @@ pub struct ProxyObjects {
     pub service_cidrs: Vec<IpNet>,
     /// Addresses of the node itself, primary first (`status.addresses` of the Node).
     pub node_ips: Vec<IpAddr>,
+    /// Networks of the node's own pods (`spec.podCIDRs`).
+    pub node_pod_cidrs: Vec<IpNet>,
+    /// Zone of the node; a change makes kube-proxy write everything anew.
+    pub zone: Option<Arc<str>>,
 }
 
 /// Where an affinity or a traffic policy applies, and the addresses a Service answers on: one entry of
@@ -61,6 +65,9 @@ pub struct ServicePort {
     pub health_check_node_port: u16,
     /// Endpoints of this port in kube-proxy's order: sorted by the text "IP:port".
     pub endpoints: EndpointLists,
+    /// Stands for the versions of the slices that the endpoints come from: kube-proxy takes any change of a slice
+    /// for a change of its Service, annotations included. 0 where nothing but the endpoints counts.
+    pub revision: u64,
 }
 
 /// Endpoints of one port, sorted into the lists that rules are written from (`pkg/proxy/topology.go`).
@@ -74,6 +81,8 @@ pub struct EndpointLists {
     pub reachable: Vec<Endpoint>,
     /// Whether any endpoint exists anywhere.
     pub has_any: bool,
+    /// Endpoints of the port whatever their condition: what kube-proxy's large-cluster mode counts.
+    pub total: u32,
 }
 
 /// One endpoint.
@@ -83,6 +92,19 @@ pub struct Endpoint {
     pub addr: SocketAddr,
     /// Runs on this node.
     pub is_local: bool,
+}
+
+impl EndpointLists {
+    /// Ready endpoints that every policy but Local may use.
+    pub fn ready(endpoints: Vec<Endpoint>) -> Self {
+        EndpointLists {
+            local: Vec::new(),
+            has_any: !endpoints.is_empty(),
+            total: u32::try_from(endpoints.len()).expect("fewer than 2^32 endpoints of one port"),
+            reachable: endpoints.clone(),
+            cluster: endpoints,
+        }
+    }
 }
 
 impl ServicePort {
@@ -104,6 +126,7 @@ impl ServicePort {
             external_local: false,
             health_check_node_port: 0,
             endpoints,
+            revision: 0,
         }
     }
 

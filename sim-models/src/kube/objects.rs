@@ -156,6 +156,9 @@ pub struct EndpointSlice {
     pub endpoints: Vec<SliceEndpoint>,
     /// `ports` that have a name and a number.
     pub ports: Vec<SlicePort>,
+    /// Stands for all of the slice that is not kept here: `resourceVersion`, labels, annotations. 0 where there is
+    /// nothing of that.
+    pub revision: u64,
 }
 
 /// One endpoint of a slice.

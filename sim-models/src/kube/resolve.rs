@@ -31,6 +31,7 @@ pub fn resolve(objects: &Objects, family: Family, node: &str) -> ProxyObjects {
         let slices = slices.get(&(&*service.namespace, &*service.name)).map_or(&[][..], Vec::as_slice);
         for port in &service.ports {
             let mut resolved = service_port(service, port, cluster_ip, family);
+            resolved.revision = slices.iter().fold(0u64, |sum, slice| sum.wrapping_add(slice.revision));
             resolved.endpoints = categorize(&resolved, &endpoints_of(slices, port), place);
             ports.push(resolved);
         }
@@ -44,6 +45,10 @@ pub fn resolve(objects: &Objects, family: Family, node: &str) -> ProxyObjects {
             .filter(|cidr| is_of(cidr.addr(), family))
             .collect(),
         node_ips: here.map_or_else(Vec::new, |n| of_family(&n.addresses, family)),
+        zone: here.and_then(|n| n.zone.clone()),
+        node_pod_cidrs: here.map_or_else(Vec::new, |n| {
+            n.pod_cidrs.iter().copied().filter(|cidr| is_of(cidr.addr(), family)).collect()
+        }),
     }
 }
 
@@ -90,6 +95,7 @@ fn service_port(service: &Service, port: &Port, cluster_ip: IpAddr, family: Fami
         external_local,
         health_check_node_port: if health_check { service.health_check_node_port } else { 0 },
         endpoints: EndpointLists::default(),
+        revision: 0,
     }
 }
 
@@ -180,7 +186,8 @@ fn categorize(port: &ServicePort, endpoints: &[Seen<'_>], place: Place<'_>) -> E
         kept.map(|seen| Endpoint { addr: seen.addr, is_local: is_local(seen) }).collect()
     };
 
-    let mut lists = EndpointLists::default();
+    let total = u32::try_from(endpoints.len()).expect("fewer than 2^32 endpoints of one port");
+    let mut lists = EndpointLists { total, ..EndpointLists::default() };
     let mut by_topology = false;
     if port.uses_cluster_endpoints() {
         let mode = topology(endpoints, place);

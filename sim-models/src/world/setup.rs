@@ -45,8 +45,8 @@ pub(super) enum Addresses {
 impl World {
     pub(super) fn new(config: Arc<WorldConfig>, profile: Arc<CostProfile>) -> Result<Self, String> {
         let mode = proxy::mode(&config.proxy.mode).ok_or_else(|| format!("no mode {}", config.proxy.mode))?;
-        if scheduler::by_name(&config.proxy.scheduler).is_none() {
-            return Err(format!("no IPVS scheduler {}", config.proxy.scheduler));
+        if scheduler::by_name(&config.proxy.ipvs.scheduler).is_none() {
+            return Err(format!("no IPVS scheduler {}", config.proxy.ipvs.scheduler));
         }
         let (objects, mut addresses) = cluster(&config)?;
         let nodes = nodes(&objects, &config);

@@ -22,7 +22,7 @@ fn config(mode: &str) -> WorldConfig {
         },
         proxy: ProxyConfig {
             mode: mode.to_owned(),
-            local_cidr: Some("10.128.0.0/9".parse().unwrap()),
+            cluster_cidrs: vec!["10.128.0.0/9".parse().unwrap()],
             min_sync_period: SimSpan::from_ms(200),
             ..ProxyConfig::default()
         },

@@ -2,7 +2,7 @@
 
 use sim_core::classify::{Family, Packet, Work};
 use sim_core::rng::Stream;
-use sim_core::units::{SimSpan, SimTime};
+use sim_core::units::SimTime;
 use sim_models::config::ProxyConfig;
 use sim_models::kernel::hook::{CtState, Hook, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx};
 use sim_models::kernel::ipset::IpSets;
@@ -18,13 +18,8 @@ pub fn config(minor: u32, local_cidr: &str) -> ProxyConfig {
     ProxyConfig {
         mode: "nftables".into(),
         kubernetes_minor: minor,
-        scheduler: "rr".into(),
-        masquerade_bit: 14,
-        masquerade_all: false,
-        bare_rules: false,
-        local_cidr: Some(local_cidr.parse().unwrap()),
-        localhost_node_ports: false,
-        min_sync_period: SimSpan::from_secs(1),
+        cluster_cidrs: vec![local_cidr.parse().unwrap()],
+        ..ProxyConfig::default()
     }
 }
 
@@ -39,9 +34,7 @@ pub fn service(i: u32, endpoints: u32) -> ServicePort {
         .collect();
     let endpoints = EndpointLists {
         local: list.iter().filter(|e| e.is_local).cloned().collect(),
-        has_any: !list.is_empty(),
-        reachable: list.clone(),
-        cluster: list,
+        ..EndpointLists::ready(list.clone())
     };
     ServicePort::http(&format!("ns-{i}"), &format!("svc-{i:05}"), ip(0xac14_0001, i), endpoints)
 }
@@ -52,6 +45,7 @@ pub fn objects(services: u32, endpoints: u32, node_ip: &str) -> ProxyObjects {
         ports: (0..services).map(|i| service(i, endpoints)).collect(),
         service_cidrs: vec!["172.20.0.0/14".parse().unwrap()],
         node_ips: vec![node_ip.parse().unwrap()],
+        ..ProxyObjects::default()
     }
 }
 

@@ -328,7 +328,8 @@ impl<'r> Checker<'r> {
         }
         let service = raw.metadata.label("kubernetes.io/service-name").filter(|name| !name.is_empty());
         let service = service.map(|service| self.name(service));
-        let slice = EndpointSlice { namespace, name, service, family, endpoints, ports };
+        let revision = raw.metadata.revision();
+        let slice = EndpointSlice { namespace, name, service, family, endpoints, ports, revision };
         self.objects.slices.push(slice);
     }
 

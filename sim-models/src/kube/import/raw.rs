@@ -37,13 +37,32 @@ item!(Pod, pod, namespaced: true, label: false);
 item!(ServiceCidr, service_cidr, namespaced: false, label: false);
 
 #[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Metadata {
     pub name: Option<String>,
     pub namespace: Option<String>,
     pub labels: Option<BTreeMap<String, String>>,
+    pub annotations: Option<BTreeMap<String, String>>,
+    pub resource_version: Option<String>,
 }
 
 impl Metadata {
+    /// A number that stands for the version, labels and annotations; 0 if there are none.
+    pub(super) fn revision(&self) -> u64 {
+        // FNV-1a, each text ended by a byte that no UTF-8 has.
+        let mut hash = 0u64;
+        let mut text = |text: &str| {
+            for byte in text.bytes().chain([0xff]) {
+                hash = (hash ^ u64::from(byte) ^ 0xcbf2_9ce4_8422_2325).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        self.resource_version.iter().for_each(|version| text(version));
+        for (key, value) in [&self.labels, &self.annotations].into_iter().flatten().flatten() {
+            text(key);
+            text(value);
+        }
+        hash
+    }
     pub(super) fn label(&self, name: &str) -> Option<&str> {
         self.labels.as_ref()?.get(name).map(String::as_str)
     }

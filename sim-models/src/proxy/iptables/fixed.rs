@@ -154,11 +154,13 @@ pub(super) fn filter_table(cx: &SyncContext) -> Table {
         });
     }
     let mark = cx.masquerade_mark;
-    C::KubeForward.of(&mut filter).extend([
-        Rule {
+    if cx.drop_invalid {
+        C::KubeForward.of(&mut filter).push(Rule {
             matches: smallvec![conntrack(INVALID), Match::Nfacct("ct_state_invalid_dropped_pkts".into())],
             ..rule(Target::Drop)
-        },
+        });
+    }
+    C::KubeForward.of(&mut filter).extend([
         Rule {
             matches: smallvec![
                 Match::Comment("kubernetes forwarding rules".into()),

@@ -9,35 +9,39 @@
 //! itself, two rules a Service, and before 1.19 the name of an unnamed port ends in a colon
 //! ([`names::service_port_name`](super::names::service_port_name)). Nothing else of older versions is modelled
 //! (their KUBE-XLB chains, KUBE-FW chains for every load balancer, KUBE-MARK-DROP; no nfacct counters).
-//! Large-cluster mode counts the endpoints that can be reached; kube-proxy also counts those that are not ready.
-//! Left out: `nodePortAddresses`, the detectors BridgeInterface and InterfaceNamePrefix, stale chains.
 
 mod endpoints;
 mod fixed;
+pub mod mode;
 mod service;
 
 pub use service::{ServiceRules, service_rules};
 
-use crate::config::ProxyConfig;
+use super::local::LocalDetector;
+use super::node_ports::NodePortIps;
+use crate::config::{NodePortAddresses, ProxyConfig};
 use crate::kernel::rules::NodeRules;
 use crate::kernel::xtables::{Chain, ChainId, Match, Rule, Table, TableName, Target, Test};
 use crate::kube::ProxyObjects;
 use fixed::{FilterChain, NatChain};
-use ipnet::IpNet;
 use sim_core::classify::Family;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Total endpoints above which comments of single endpoints are left out (`largeClusterEndpointsThreshold`).
-pub const LARGE_CLUSTER_ENDPOINTS: usize = 1000;
+pub const LARGE_CLUSTER_ENDPOINTS: u64 = 1000;
 
 /// What all Service ports of one sync have in common.
 #[derive(Clone, Debug)]
 pub struct SyncContext {
     /// Family of the tables.
     pub family: Family,
-    /// Network that tells pods from the rest, of this family.
-    pub local_cidr: Option<IpNet>,
+    /// How pods are told from the rest.
+    pub local: Option<LocalDetector>,
+    /// Addresses that answer on NodePorts.
+    pub node_port_ips: NodePortIps,
+    /// Invalid packets are dropped, unless connection tracking is liberal.
+    pub drop_invalid: bool,
     /// Masquerade all cluster-IP traffic.
     pub masquerade_all: bool,
     /// NodePorts answer on 127.0.0.0/8.
@@ -57,12 +61,16 @@ pub struct SyncContext {
 impl SyncContext {
     /// The context of a sync of `objects`.
     pub fn new(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> Self {
-        let endpoints: usize = objects.ports.iter().map(|port| port.endpoints.reachable.len()).sum();
+        let endpoints: u64 = objects.ports.iter().map(|port| u64::from(port.endpoints.total)).sum();
+        let node_port_ips = NodePortIps::of(objects, config, family, NodePortAddresses::Unset);
+        let localhost = config.localhost_node_ports && node_port_ips.contains_loopback();
         SyncContext {
             family,
-            local_cidr: config.local_cidr.filter(|cidr| Family::of(cidr.addr()) == family),
+            local: LocalDetector::of(objects, config, family),
+            drop_invalid: !config.conntrack.tcp_be_liberal,
             masquerade_all: config.masquerade_all,
-            localhost_node_ports: config.localhost_node_ports && family == Family::Ipv4,
+            localhost_node_ports: localhost && family == Family::Ipv4,
+            node_port_ips,
             large_cluster: endpoints > LARGE_CLUSTER_ENDPOINTS,
             masquerade_mark: 1 << (config.masquerade_bit & 31),
             masquerade_in_services: config.kubernetes_minor < 21,

@@ -5,7 +5,7 @@
 
 use super::endpoints::EndpointChains;
 use super::fixed::{NatChain, loopback_v4};
-use super::{SyncContext, chain, commented, is, is_not, rule};
+use super::{SyncContext, chain, commented, is, rule};
 use crate::kernel::xtables::{Chain, ChainId, Match, Rule, Target};
 use crate::kube::ServicePort;
 use crate::proxy::names::{self, ServiceChain};
@@ -132,14 +132,16 @@ impl Writer<'_> {
 
     /// "name cluster IP" towards the cluster IP, for whoever is not a pod: replies must come back this way.
     fn masquerade_rule(&self) -> Option<Rule> {
-        let src = match (self.cx.masquerade_all, self.cx.local_cidr) {
-            (true, _) => None,
-            (false, Some(pods)) => is_not(pods),
-            (false, None) => return None,
-        };
+        if !self.cx.masquerade_all && self.cx.local.is_none() {
+            return None;
+        }
         let comment = format!("{} cluster IP", self.name);
         let to_masquerade = Target::Jump(NatChain::MarkMasq.id());
-        Some(Rule { src, ..self.at(self.port.cluster_ip, comment, to_masquerade) })
+        let mut rule = self.at(self.port.cluster_ip, comment, to_masquerade);
+        if let (false, Some(pods)) = (self.cx.masquerade_all, &self.cx.local) {
+            pods.restrict(&mut rule, false);
+        }
+        Some(rule)
     }
 
     fn cluster_ip(&self, out: &mut ServiceRules) {
@@ -248,9 +250,11 @@ impl Writer<'_> {
             let comment = format!("masquerade traffic for {name} external destinations");
             rules.push(commented(comment, to_masquerade));
         } else if let Some(cluster) = self.to.cluster {
-            if let Some(pods) = self.cx.local_cidr {
+            if let Some(pods) = &self.cx.local {
                 let comment = format!("pod traffic for {name} external destinations");
-                rules.push(Rule { src: is(pods), ..commented(comment, Target::Jump(cluster)) });
+                let mut from_pods = commented(comment, Target::Jump(cluster));
+                pods.restrict(&mut from_pods, true);
+                rules.push(from_pods);
             }
             for (what, target) in [("masquerade", to_masquerade), ("route", Target::Jump(cluster))] {
                 let comment = format!("{what} LOCAL traffic for {name} external destinations");

@@ -7,6 +7,7 @@
 //! that its Node object does not list. Where two Services share an address and port the later one's real
 //! servers stay, as in kube-proxy, where "later" is random. Order is that of the objects.
 
+pub mod mode;
 mod sets;
 mod tables;
 
@@ -15,6 +16,7 @@ use crate::kernel::ipset::SetEntry;
 use crate::kernel::ipvs::{RealServer, SchedulerFlags, VirtualServer};
 use crate::kernel::rules::NodeRules;
 use crate::kube::{ProxyObjects, ServicePort};
+use crate::proxy::local::LocalDetector;
 use ipnet::IpNet;
 use sets::{Set, Sets};
 use sim_core::classify::{Family, Proto};
@@ -56,16 +58,17 @@ fn build_shape(objects: &ProxyObjects, config: &ProxyConfig, family: Family, sha
         builder.service_port(port);
     }
     let Builder { mut sets, servers, bound, no_node_access, .. } = builder;
+    let local = LocalDetector::of(objects, config, family);
     bound.iter().for_each(|&addr| sets.insert(Set::IpvsIps, SetEntry::Ip(addr)));
     NodeRules {
-        xtables: tables::write(&sets, &no_node_access, config, family, shape),
-        nftables: None,
+        xtables: tables::write(&sets, &no_node_access, config, local.as_ref(), family, shape),
         ipvs: servers,
         ipsets: match shape {
             Shape::KubeProxy => sets.into_all(),
             Shape::Measured => sets.into_measured(),
         },
         dummy_addrs: bound,
+        ..NodeRules::default()
     }
 }
 
@@ -163,9 +166,9 @@ impl Builder<'_> {
             addr,
             port,
             proto: svc.proto,
-            scheduler: self.config.scheduler.as_str().into(),
+            scheduler: self.config.ipvs.scheduler.as_str().into(),
             // kube-proxy asks for the port in the hash for mh alone.
-            flags: SchedulerFlags { port: self.config.scheduler == "mh", fallback: false },
+            flags: SchedulerFlags { port: self.config.ipvs.scheduler == "mh", fallback: false },
             persistence_seconds: svc.affinity_seconds,
             real: endpoints.iter().map(|ep| RealServer::new(ep.addr)).collect(),
         };

@@ -8,6 +8,7 @@ use super::sets::{Set, Sets};
 use crate::config::ProxyConfig;
 use crate::kernel::hook::Hook;
 use crate::kernel::xtables::{Chain, ChainId, CtStates, Match, Policy, Rule, Table, TableName, Target, Test};
+use crate::proxy::local::LocalDetector;
 use ipnet::IpNet;
 use sim_core::classify::{Family, Proto};
 use smallvec::{SmallVec, smallvec};
@@ -72,11 +73,12 @@ pub(super) fn write(
     sets: &Sets,
     no_node_access: &[NoNodeAccess],
     config: &ProxyConfig,
+    local: Option<&LocalDetector>,
     family: Family,
     shape: Shape,
 ) -> Vec<Table> {
     let filter = write_filter(sets, no_node_access, config, family, shape);
-    vec![filter, write_nat(sets, config, family, shape)]
+    vec![filter, write_nat(sets, config, local, family, shape)]
 }
 
 fn write_filter(
@@ -142,7 +144,13 @@ fn write_filter(
     w.0
 }
 
-fn write_nat(sets: &Sets, config: &ProxyConfig, family: Family, shape: Shape) -> Table {
+fn write_nat(
+    sets: &Sets,
+    config: &ProxyConfig,
+    local: Option<&LocalDetector>,
+    family: Family,
+    shape: Shape,
+) -> Table {
     let mark = 1u32 << config.masquerade_bit;
     let hooks = [Hook::Prerouting, Hook::Input, Hook::Output, Hook::Postrouting];
     let chains =
@@ -182,7 +190,7 @@ fn write_nat(sets: &Sets, config: &ProxyConfig, family: Family, shape: Shape) ->
         let proto = proto.map(|value| Test { invert: false, value });
         w.add(chain, Rule { proto, ..rule([comment(set.comment()), dst_set(sets, set)], target) });
     }
-    cluster_ip_masquerade(&mut w, sets, config, family, &masq);
+    cluster_ip_masquerade(&mut w, sets, config, local, &masq);
     for (set, masquerade) in [(Set::ExternalIp, true), (Set::ExternalIpLocal, false)] {
         if sets.is_empty(set) {
             continue;
@@ -218,7 +226,7 @@ fn cluster_ip_masquerade(
     w: &mut Writer,
     sets: &Sets,
     config: &ProxyConfig,
-    family: Family,
+    local: Option<&LocalDetector>,
     masq: &Option<Target>,
 ) {
     let set = Set::ClusterIp;
@@ -226,10 +234,9 @@ fn cluster_ip_masquerade(
         return;
     }
     let mut out = rule([comment(set.comment()), dst_set(sets, set)], masq.clone());
-    let local_cidr = config.local_cidr.filter(|net| Family::of(net.addr()) == family);
-    match local_cidr {
+    match local {
         _ if config.masquerade_all => {}
-        Some(value) => out.src = Some(Test { invert: true, value }),
+        Some(pods) => pods.restrict(&mut out, false),
         // Without a way to tell pods, only what the node sends from a Service address itself.
         None => {
             if let Some(Match::Set { from_src, .. }) = out.matches.last_mut() {

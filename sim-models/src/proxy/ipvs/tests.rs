@@ -1,6 +1,7 @@
 //! The built rules against the recorded ones, and what each kind of Service adds.
 
 use super::*;
+use crate::config::IpvsConfig;
 use crate::kernel::ipset;
 use crate::kernel::ipvs::print;
 use crate::kernel::xtables::{Match, Rule, Table, Target};
@@ -11,14 +12,10 @@ use std::fmt::Write as _;
 fn config(scheduler: &str, cidr: Option<&str>) -> ProxyConfig {
     ProxyConfig {
         mode: "ipvs".into(),
-        kubernetes_minor: 36,
-        scheduler: scheduler.into(),
-        masquerade_bit: 14,
-        masquerade_all: false,
-        bare_rules: false,
-        local_cidr: cidr.map(|text| text.parse().unwrap()),
-        localhost_node_ports: true,
+        ipvs: IpvsConfig { scheduler: scheduler.into(), ..IpvsConfig::default() },
+        cluster_cidrs: cidr.map(|text| text.parse().unwrap()).into_iter().collect(),
         min_sync_period: SimSpan::ZERO,
+        ..ProxyConfig::default()
     }
 }
 
@@ -44,7 +41,8 @@ fn service(i: u32) -> ServicePort {
         internal_local: false,
         external_local: false,
         health_check_node_port: 0,
-        endpoints: EndpointLists { reachable: cluster.clone(), cluster, local: vec![], has_any: true },
+        endpoints: EndpointLists::ready(cluster),
+        revision: 0,
     }
 }
 

@@ -3,8 +3,10 @@
 use super::{Sets, Shape};
 use crate::kernel::hook::{ChainKind, Hook};
 use crate::kernel::nftables::{
-    Base, ChainId, Field, Key, KeyType, KeyValue, Rule, Set, SetId, Statement, Table, Verdict,
+    Base, ChainId, Field, KeyType, KeyValue, Rule, Set, SetId, Statement, Table, Verdict,
 };
+use crate::proxy::local::LocalDetector;
+use crate::proxy::node_ports::NodePortIps;
 use ipnet::IpNet;
 use sim_core::classify::Family;
 use smallvec::{SmallVec, smallvec};
@@ -183,7 +185,7 @@ struct NodeportMatch {
 }
 
 fn nodeport_match(table: &mut Table, shape: &Shape) -> NodeportMatch {
-    let Some(ip) = shape.node_ip else {
+    let NodePortIps::Only(ips) = &shape.node_port_ips else {
         let loopback = if shape.family == Family::Ipv4 { "127.0.0.0/8" } else { "::1/128" };
         let net = loopback.parse().expect("a network");
         let not_loopback = Statement::Addr { field: Field::DstAddr, net, negate: true };
@@ -195,8 +197,9 @@ fn nodeport_match(table: &mut Table, shape: &Shape) -> NodeportMatch {
     };
     let text = "IPs that accept NodePort traffic";
     let set = add_set(table, "nodeport-ips", &[KeyType::Addr], false, text);
-    let key: Key = smallvec![KeyValue::Addr(ip)];
-    table.push_element(set, key, None, None);
+    for &ip in ips {
+        table.push_element(set, smallvec![KeyValue::Addr(ip)], None, None);
+    }
     let to_node = Statement::InSet { fields: smallvec![Field::DstAddr], set };
     NodeportMatch { translated: smallvec![to_node.clone()], checked: smallvec![to_node] }
 }
@@ -207,7 +210,7 @@ fn masquerade_cluster_ips(table: &mut Table, shape: &Shape, services: ChainId, s
     let mark = Statement::MarkOr(shape.mark);
     if shape.masquerade_all {
         table.add_rule(services, Rule::new([to_cluster_ip, mark]));
-    } else if let Some(net) = shape.local_cidr {
+    } else if let Some(LocalDetector::Cidr(net)) = shape.local {
         let outside = Statement::Addr { field: Field::SrcAddr, net, negate: true };
         let text = "masquerade clusterIP traffic from outside cluster";
         table.add_rule(services, Rule::new([to_cluster_ip, outside, mark]).comment(text));

@@ -5,21 +5,22 @@
 //! hairpin traffic is told by a set; before, every endpoint has a chain ([`Shape::endpoint_chains`]).
 //!
 //! Departures: service ports are written in the order of the objects, where kube-proxy follows Go's random map
-//! order; of two ports that claim the same address and port the later one stays, as there. `nodePortAddresses` is
-//! `primary`, the mode's default. Local traffic is told by a network (`clusterCIDR`) or not at all. Stale chains,
-//! which kube-proxy empties at once and deletes a second later, are not kept.
+//! order; of two ports that claim the same address and port the later one stays, as there. Stale chains, which
+//! kube-proxy empties at once and deletes a second later, are not kept.
 
 mod base;
+pub mod mode;
 mod service;
 mod update;
 
 pub use update::update;
 
-use crate::config::ProxyConfig;
+use super::local::LocalDetector;
+use super::node_ports::NodePortIps;
+use crate::config::{NodePortAddresses, ProxyConfig};
 use crate::kernel::nftables::{SetId, Table};
 use crate::kernel::rules::NodeRules;
 use crate::kube::{ProxyObjects, ServicePort};
-use ipnet::IpNet;
 use sim_core::classify::Family;
 use std::net::IpAddr;
 
@@ -35,7 +36,8 @@ struct Shape {
     endpoint_chains: bool,
     mark: u32,
     masquerade_all: bool,
-    local_cidr: Option<IpNet>,
+    local: Option<LocalDetector>,
+    node_port_ips: NodePortIps,
     /// The node's own address, for NodePorts and for source ranges that contain it.
     node_ip: Option<IpAddr>,
 }
@@ -83,7 +85,8 @@ impl Shape {
             endpoint_chains: config.kubernetes_minor < FIRST_MINOR_WITHOUT_ENDPOINT_CHAINS,
             mark: 1 << config.masquerade_bit,
             masquerade_all: config.masquerade_all,
-            local_cidr: config.local_cidr.filter(|c| Family::of(c.network()) == family),
+            local: LocalDetector::of(objects, config, family),
+            node_port_ips: NodePortIps::of(objects, config, family, NodePortAddresses::Primary),
             node_ip: objects.node_ips.iter().copied().find(|ip| Family::of(*ip) == family),
         }
     }

@@ -6,6 +6,7 @@ use crate::kernel::nftables::{
     ChainId, Element, Field, Key, KeyType, KeyValue, Rule, Set, SetId, Statement, Table, Verdict,
 };
 use crate::kube::{Endpoint, ServicePort};
+use crate::proxy::local::LocalDetector;
 use crate::proxy::names::{nft_endpoint_base as endpoint_base, nft_service_base as service_base};
 use ipnet::IpNet;
 use smallvec::smallvec;
@@ -217,7 +218,7 @@ fn external_rules(
     if !port.external_local {
         rules.push(Rule::new([mark]).comment("masquerade"));
     } else if needs.cluster_chain {
-        if let Some(net) = shape.local_cidr {
+        if let Some(LocalDetector::Cidr(net)) = shape.local {
             let pod = Statement::Addr { field: Field::SrcAddr, net, negate: false };
             rules.push(Rule::new([pod, goto(cluster)]).comment("short-circuit pod traffic"));
         }
@@ -281,7 +282,7 @@ fn masquerade_rule(table: &mut Table, shape: &Shape, port: &ServicePort) -> Opti
     if shape.masquerade_all {
         return Some(Rule::new(to_service.into_iter().chain([mark])));
     }
-    let net = shape.local_cidr?;
+    let Some(LocalDetector::Cidr(net)) = shape.local else { return None };
     let outside = Statement::Addr { field: Field::SrcAddr, net, negate: true };
     Some(Rule::new(to_service.into_iter().chain([outside, mark])))
 }

@@ -1,0 +1,49 @@
+//! What the readers of dumps have in common: where a text is wrong, and how two rulesets differ.
+
+use std::fmt::{self, Display, Formatter};
+
+/// Why a dump cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{line}:{column}: {message}")]
+pub struct ReadError {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+/// One difference between the rules that are wanted and those that were found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Difference {
+    /// Where: `nat KUBE-SVC-NPX46M4PTMTKRN6Y`, `ip kube-proxy map service-ips`, `ipset KUBE-CLUSTER-IP`.
+    pub place: String,
+    /// What the objects call for, as the tool prints it; `None` if nothing.
+    pub wanted: Option<String>,
+    /// What the dump has; `None` if nothing.
+    pub found: Option<String>,
+}
+
+impl Difference {
+    /// `missing`, `extra` or `changed`.
+    pub fn kind(&self) -> &'static str {
+        match (&self.wanted, &self.found) {
+            (Some(_), None) => "missing",
+            (None, _) => "extra",
+            (Some(_), Some(_)) => "changed",
+        }
+    }
+}
+
+impl Display for Difference {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {}", self.kind(), self.place)?;
+        for (sign, text) in [('-', &self.wanted), ('+', &self.found)] {
+            if let Some(text) = text {
+                writeln!(f, "  {sign} {text}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! iptables mode in the table of modes. Sync work follows `pkg/proxy/iptables/proxier.go:syncProxyRules`.
+
+use super::LARGE_CLUSTER_ENDPOINTS;
+use crate::config::ProxyConfig;
+use crate::kernel::rules::NodeRules;
+use crate::kernel::xtables::{self, TableName};
+use crate::kube::ProxyObjects;
+use crate::proxy::sync::SyncWork;
+use crate::proxy::{Form, ProxyMode};
+use sim_core::classify::Family;
+
+/// kube-proxy's iptables mode.
+pub struct Iptables;
+
+impl ProxyMode for Iptables {
+    fn name(&self) -> &'static str {
+        "iptables"
+    }
+    fn describe(&self) -> &'static str {
+        "a chain per Service and per endpoint; every new connection walks KUBE-SERVICES rule by rule"
+    }
+    fn versions(&self) -> (u32, u32) {
+        (1, u32::MAX)
+    }
+    fn history(&self) -> &'static str {
+        "alpha in 1.1, the default since 1.2"
+    }
+    fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
+        super::build(objects, config, family)
+    }
+    fn print(&self, rules: &NodeRules, _form: Form) -> String {
+        xtables::print::iptables_save(rules)
+    }
+    fn rule_count(&self, rules: &NodeRules) -> u64 {
+        let counts = super::rule_counts(rules);
+        (counts.filter + counts.nat) as u64
+    }
+    fn first_sync(&self, objects: &ProxyObjects, rules: &NodeRules) -> SyncWork {
+        let table = nat_rules(rules);
+        SyncWork {
+            // 14 jumps, each with -N, -C and -I; iptables-save; iptables-restore.
+            execs: 14 * 3 + 2,
+            restore_rules: self.rule_count(rules),
+            table_rules: table,
+            saved_rules: 0,
+            service_ports: objects.ports.len() as u64,
+            ..SyncWork::default()
+        }
+    }
+    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, ports: &[u32]) -> SyncWork {
+        let changed = |&p: &u32| 2 + 3 * objects.ports[p as usize].endpoints.reachable.len() as u64;
+        let changed: u64 = ports.iter().map(changed).sum();
+        let all: u64 = objects.ports.iter().map(|p| u64::from(p.endpoints.total)).sum();
+        let large = all > LARGE_CLUSTER_ENDPOINTS;
+        let table = nat_rules(rules);
+        SyncWork {
+            execs: if large { 1 } else { 2 },
+            // All of KUBE-SERVICES, the fixed chains, and the chains of the changed Services.
+            restore_rules: objects.ports.len() as u64 + 5 + changed,
+            table_rules: table,
+            saved_rules: if large { 0 } else { table },
+            service_ports: objects.ports.len() as u64,
+            ..SyncWork::default()
+        }
+    }
+}
+
+fn nat_rules(rules: &NodeRules) -> u64 {
+    let nat = rules.xtables.iter().filter(|t| t.name == TableName::Nat);
+    nat.flat_map(|t| &t.chains).map(|c| c.rules.len() as u64).sum()
+}

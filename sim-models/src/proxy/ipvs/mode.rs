@@ -1,0 +1,83 @@
+//! ipvs mode in the table of modes. Sync work follows `pkg/proxy/ipvs/proxier.go:syncProxyRules`.
+
+use crate::config::ProxyConfig;
+use crate::kernel::rules::NodeRules;
+use crate::kernel::{ipset, ipvs as kernel_ipvs, xtables};
+use crate::kube::ProxyObjects;
+use crate::proxy::sync::SyncWork;
+use crate::proxy::{Form, ProxyMode};
+use sim_core::classify::Family;
+
+/// kube-proxy's ipvs mode.
+pub struct Ipvs;
+
+impl ProxyMode for Ipvs {
+    fn name(&self) -> &'static str {
+        "ipvs"
+    }
+    fn describe(&self) -> &'static str {
+        "a virtual server per Service in the kernel's IPVS, found by hash; deprecated since 1.35"
+    }
+    fn versions(&self) -> (u32, u32) {
+        (8, u32::MAX)
+    }
+    fn history(&self) -> &'static str {
+        "alpha in 1.8, beta in 1.9, stable in 1.11, deprecated since 1.35"
+    }
+    fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
+        super::build(objects, config, family)
+    }
+    fn print(&self, rules: &NodeRules, _form: Form) -> String {
+        // Each section is what its tool reads back, in an order in which nothing is missing: iptables rules name
+        // ipsets. A heading is a comment to ipset restore, iptables-restore and ip -batch.
+        let v6 = rules.xtables.iter().any(|table| table.family == Family::Ipv6);
+        let mut text = section("ipset save", "ipset restore");
+        text.push_str(&ipset::save(&rules.ipsets));
+        let (save, restore) =
+            if v6 { ("ip6tables-save", "ip6tables-restore") } else { ("iptables-save", "iptables-restore") };
+        text.push_str(&section(save, restore));
+        text.push_str(&xtables::print::iptables_save(rules));
+        text.push_str(&section("kube-ipvs0 and its addresses", "ip -batch -"));
+        text.push_str("link add kube-ipvs0 type dummy\n");
+        for addr in &rules.dummy_addrs {
+            let prefix = if addr.is_ipv4() { 32 } else { 128 };
+            text.push_str(&format!("addr add {addr}/{prefix} dev kube-ipvs0\n"));
+        }
+        text.push_str(&section("ipvsadm -Sn", "ipvsadm -R"));
+        text.push_str(&kernel_ipvs::print::save(&rules.ipvs));
+        text
+    }
+    fn rule_count(&self, rules: &NodeRules) -> u64 {
+        let real: usize = rules.ipvs.iter().map(|v| 1 + v.real.len()).sum();
+        let fixed: usize = rules.xtables.iter().flat_map(|t| &t.chains).map(|c| c.rules.len()).sum();
+        (real + fixed) as u64
+    }
+    fn first_sync(&self, objects: &ProxyObjects, rules: &NodeRules) -> SyncWork {
+        let real: u64 = rules.ipvs.iter().map(|v| v.real.len() as u64).sum();
+        let servers = rules.ipvs.len() as u64;
+        SyncWork {
+            // ipset and iptables programs; services and addresses go over netlink.
+            execs: 2 * rules.ipsets.len() as u64 + 20,
+            // Every service: read, added, its destinations read; every destination: added.
+            netlink_requests: 3 * servers + real,
+            address_adds: rules.dummy_addrs.len() as u64,
+            ipset_entries: rules.ipsets.iter().map(|s| s.elements.len() as u64).sum(),
+            service_ports: objects.ports.len() as u64,
+            ..SyncWork::default()
+        }
+    }
+    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, ports: &[u32]) -> SyncWork {
+        SyncWork {
+            execs: rules.ipsets.len() as u64 + 2,
+            // Every service and its destinations are read again; of each changed one a destination is added and one taken away.
+            netlink_requests: 2 * rules.ipvs.len() as u64 + 2 * ports.len() as u64,
+            service_ports: objects.ports.len() as u64,
+            ..SyncWork::default()
+        }
+    }
+}
+
+/// The line above one tool's part of a mode's text: what it is, and the command that loads it.
+fn section(what: &str, load: &str) -> String {
+    format!("# ---- {what}; load with: {load}\n")
+}
