@@ -1,8 +1,10 @@
 //! Kubernetes objects, and Services resolved to ports and endpoints as kube-proxy does.
 //!
 //! [`objects`] holds what kubectl prints, read by [`import`] or made by [`generate`]; [`resolve`] turns it into
-//! [`ServicePort`]s for one family and one node; [`change`] replaces single endpoints while a simulation runs.
+//! [`ServicePort`]s for one family and one node; [`change`] replaces single endpoints while a simulation runs;
+//! [`arrival`] gives the states that a proxy sees between two states of the objects.
 
+pub mod arrival;
 pub mod change;
 pub mod generate;
 pub mod import;
@@ -21,6 +23,9 @@ use std::sync::Arc;
 pub struct ProxyObjects {
     /// Service ports with their endpoints.
     pub ports: Vec<ServicePort>,
+    /// Slices of this family that belong to none of these ports: namespace and name of the Service, and what
+    /// [`ServicePort::revision`] is for others. No rule comes of them, but a change of one makes kube-proxy sync.
+    pub unclaimed_slices: Vec<(Arc<str>, Arc<str>, u64)>,
     /// ServiceCIDRs of this family, where the cluster says them.
     pub service_cidrs: Vec<IpNet>,
     /// Addresses of the node itself, primary first (`status.addresses` of the Node).

@@ -3,6 +3,7 @@
 //! A mode is a [`ProxyMode`] in [`MODES`]; commands, charts and conformance tests loop over that table. Adding
 //! one is a folder and a line.
 
+pub mod changes;
 pub mod input;
 pub mod iptables;
 pub mod ipvs;

@@ -55,11 +55,19 @@ impl NodePortIps {
         NodePortIps::Only(ips)
     }
 
-    /// Whether loopback answers where `config` lists networks: `127.0.0.0/8` must be inside one of them.
-    pub fn contains_loopback(&self) -> bool {
-        match self {
-            NodePortIps::All => true,
-            NodePortIps::Only(ips) => ips.iter().any(IpAddr::is_loopback),
+    /// Whether 127.0.0.0/8 may be among them: one of the listed networks lies in it or holds its first address.
+    pub fn allow_ipv4_loopback(&self, config: &ProxyConfig) -> bool {
+        let first = IpAddr::from([127, 0, 0, 0]);
+        match (self, &config.node_port_addresses) {
+            (NodePortIps::All, _) => true,
+            (_, NodePortAddresses::Cidrs(cidrs)) => {
+                cidrs.iter().any(|cidr| cidr.contains(&first) || is_v4_loopback(cidr.network()))
+            }
+            _ => false,
         }
     }
+}
+
+fn is_v4_loopback(ip: IpAddr) -> bool {
+    ip.is_ipv4() && ip.is_loopback()
 }

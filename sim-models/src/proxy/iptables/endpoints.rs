@@ -38,6 +38,11 @@ impl<'a> EndpointChains<'a> {
         EndpointChains { proto, endpoints, names, by_addr, first }
     }
 
+    /// Names of the chains.
+    pub(super) fn names(&self) -> &[Arc<str>] {
+        &self.names
+    }
+
     fn position(&self, addr: SocketAddr) -> usize {
         let at = self.by_addr.binary_search_by_key(&addr, |&(addr, _)| addr);
         let at = at.unwrap_or_else(|_| panic!("endpoint {addr} is in a list but not reachable"));

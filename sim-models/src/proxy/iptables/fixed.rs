@@ -8,10 +8,11 @@
 use super::{SyncContext, chain, commented, is, is_not, rule, table};
 use crate::kernel::hook::Hook;
 use crate::kernel::xtables::{Chain, ChainId, CtStates, Match, Policy, Rule, Table, TableName, Target};
+use crate::proxy::node_ports::NodePortIps;
 use ipnet::IpNet;
 use sim_core::classify::Family;
 use smallvec::smallvec;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Chains of table filter, in the order of [`filter_table`].
 #[derive(Clone, Copy)]
@@ -41,7 +42,8 @@ impl FilterChain {
         (FilterChain::Firewall, "KUBE-FIREWALL"),
         (FilterChain::Canary, "KUBE-PROXY-CANARY"),
     ];
-    fn id(self) -> ChainId {
+    /// Index of this chain.
+    pub(super) fn id(self) -> ChainId {
         ChainId(self as u32)
     }
     /// The rules of this chain in the filter table.
@@ -217,19 +219,23 @@ pub(super) fn mangle_table(cx: &SyncContext) -> Table {
     table(TableName::Mangle, cx.family, chains)
 }
 
-/// The last rule of nat KUBE-SERVICES: whatever is for this node itself may be for a NodePort.
-pub(super) fn last_services_rule(cx: &SyncContext) -> Rule {
-    let comment = "kubernetes service nodeports; NOTE: this must be the last rule in this chain";
-    Rule {
-        dst: match cx.family {
+/// The last rules of nat KUBE-SERVICES: whatever is for this node itself may be for a NodePort. Nobody answers on
+/// loopback where that does not work: in IPv6 never, in IPv4 not without `route_localnet`.
+pub(super) fn last_services_rules(cx: &SyncContext) -> Vec<Rule> {
+    let entry = || {
+        let comment = "kubernetes service nodeports; NOTE: this must be the last rule in this chain";
+        commented(comment, Target::Jump(NatChain::NodePorts.id()))
+    };
+    let NodePortIps::Only(ips) = &cx.node_port_ips else {
+        let mut any = entry();
+        any.matches.push(Match::AddrtypeLocal { src: false, invert: false });
+        any.dst = match cx.family {
             Family::Ipv6 => is_not(loopback_v6()),
             Family::Ipv4 if !cx.localhost_node_ports => is_not(loopback_v4()),
             Family::Ipv4 => None,
-        },
-        matches: smallvec![
-            Match::Comment(comment.into()),
-            Match::AddrtypeLocal { src: false, invert: false },
-        ],
-        ..rule(Target::Jump(NatChain::NodePorts.id()))
-    }
+        };
+        return vec![any];
+    };
+    let answers = |ip: &&IpAddr| cx.localhost_node_ports || !ip.is_loopback();
+    ips.iter().filter(answers).map(|&ip| Rule { dst: is(ip.into()), ..entry() }).collect()
 }

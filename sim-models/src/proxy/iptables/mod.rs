@@ -13,17 +13,20 @@
 mod endpoints;
 mod fixed;
 pub mod mode;
+mod restore;
 mod service;
+mod syncs;
 
 pub use service::{ServiceRules, service_rules};
 
 use super::local::LocalDetector;
 use super::node_ports::NodePortIps;
-use crate::config::{NodePortAddresses, ProxyConfig};
+use crate::config::{NodePortAddresses, ProxyConfig, XtablesBackend};
 use crate::kernel::rules::NodeRules;
 use crate::kernel::xtables::{Chain, ChainId, Match, Rule, Table, TableName, Target, Test};
 use crate::kube::ProxyObjects;
-use fixed::{FilterChain, NatChain};
+use fixed::NatChain;
+use service::Writer;
 use sim_core::classify::Family;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -61,9 +64,8 @@ pub struct SyncContext {
 impl SyncContext {
     /// The context of a sync of `objects`.
     pub fn new(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> Self {
-        let endpoints: u64 = objects.ports.iter().map(|port| u64::from(port.endpoints.total)).sum();
         let node_port_ips = NodePortIps::of(objects, config, family, NodePortAddresses::Unset);
-        let localhost = config.localhost_node_ports && node_port_ips.contains_loopback();
+        let localhost = config.localhost_node_ports && node_port_ips.allow_ipv4_loopback(config);
         SyncContext {
             family,
             local: LocalDetector::of(objects, config, family),
@@ -71,7 +73,7 @@ impl SyncContext {
             masquerade_all: config.masquerade_all,
             localhost_node_ports: localhost && family == Family::Ipv4,
             node_port_ips,
-            large_cluster: endpoints > LARGE_CLUSTER_ENDPOINTS,
+            large_cluster: is_large(objects),
             masquerade_mark: 1 << (config.masquerade_bit & 31),
             masquerade_in_services: config.kubernetes_minor < 21,
             kubernetes_minor: config.kubernetes_minor,
@@ -80,28 +82,43 @@ impl SyncContext {
     }
 }
 
+/// Whether there are so many endpoints that kube-proxy spares itself comments and listings.
+fn is_large(objects: &ProxyObjects) -> bool {
+    let endpoints: u64 = objects.ports.iter().map(|port| u64::from(port.endpoints.total)).sum();
+    endpoints > LARGE_CLUSTER_ENDPOINTS
+}
+
 /// All rules of one family on one node, after a full sync.
 pub fn build(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
     let cx = SyncContext::new(objects, config, family);
     let mut filter = fixed::filter_table(&cx);
     let mut nat = fixed::nat_table(&cx);
+    let mut rules = ServiceRules::default();
     for port in &objects.ports {
-        let rules = service_rules(port, ChainId(nat.chains.len() as u32), &cx);
-        FilterChain::Services.of(&mut filter).extend(rules.filter_services);
-        FilterChain::ExternalServices.of(&mut filter).extend(rules.filter_external_services);
-        FilterChain::NodePorts.of(&mut filter).extend(rules.filter_node_ports);
-        FilterChain::ProxyFirewall.of(&mut filter).extend(rules.filter_proxy_firewall);
-        NatChain::Services.of(&mut nat).extend(rules.nat_services);
-        NatChain::NodePorts.of(&mut nat).extend(rules.nat_node_ports);
-        nat.chains.extend(rules.nat_chains);
+        let writer = Writer::new(port, ChainId(nat.chains.len() as u32), &cx);
+        writer.entries(&mut rules);
+        writer.chains(&mut nat.chains);
+        for (table, entries) in [(&mut filter, &mut rules.filter), (&mut nat, &mut rules.nat)] {
+            for (chain, rule) in entries.drain(..) {
+                table.chains[chain.0 as usize].rules.push(rule);
+            }
+        }
     }
-    NatChain::Services.of(&mut nat).push(fixed::last_services_rule(&cx));
+    NatChain::Services.of(&mut nat).extend(fixed::last_services_rules(&cx));
     for table in [&mut filter, &mut nat] {
         table.chains.iter_mut().for_each(|chain| chain.rules.shrink_to_fit());
         table.chains.shrink_to_fit();
     }
-    // In the order in which iptables-save lists them on a node that kube-proxy has set up.
-    NodeRules { xtables: vec![filter, fixed::mangle_table(&cx), nat], ..NodeRules::default() }
+    let mangle = fixed::mangle_table(&cx);
+    // As iptables-save lists them on a node that kube-proxy has set up: iptables-nft in the order of creation (the
+    // canary is the first), iptables-legacy as the kernel's modules came.
+    let xtables = match config.backend {
+        XtablesBackend::Legacy => vec![filter, mangle, nat],
+        XtablesBackend::Nft => vec![mangle, filter, nat],
+    };
+    let route_localnet = ("net.ipv4.conf.all.route_localnet".to_owned(), "1".to_owned());
+    let sysctls = if cx.localhost_node_ports { vec![route_localnet] } else { Vec::new() };
+    NodeRules { xtables, sysctls, ..NodeRules::default() }
 }
 
 /// Number of rules as kube-proxy's metric `sync_proxy_rules_iptables_total` counts them.

@@ -1,10 +1,11 @@
 //! iptables mode in the table of modes. Sync work follows `pkg/proxy/iptables/proxier.go:syncProxyRules`.
 
-use super::LARGE_CLUSTER_ENDPOINTS;
+use super::syncs::Proxier;
 use crate::config::ProxyConfig;
 use crate::kernel::rules::NodeRules;
 use crate::kernel::xtables::{self, TableName};
 use crate::kube::ProxyObjects;
+use crate::proxy::input::ToolInput;
 use crate::proxy::sync::SyncWork;
 use crate::proxy::{Form, ProxyMode};
 use sim_core::classify::Family;
@@ -31,6 +32,16 @@ impl ProxyMode for Iptables {
     fn print(&self, rules: &NodeRules, _form: Form) -> String {
         xtables::print::iptables_save(rules)
     }
+    fn inputs(
+        &self,
+        states: &[ProxyObjects],
+        config: &ProxyConfig,
+        family: Family,
+    ) -> Option<Vec<Vec<ToolInput>>> {
+        let Some(first) = states.first() else { return Some(Vec::new()) };
+        let mut proxier = Proxier::new(first, config, family);
+        Some(states.iter().map(|objects| proxier.sync(objects).into_iter().collect()).collect())
+    }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         let counts = super::rule_counts(rules);
         (counts.filter + counts.nat) as u64
@@ -50,8 +61,7 @@ impl ProxyMode for Iptables {
     fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, ports: &[u32]) -> SyncWork {
         let changed = |&p: &u32| 2 + 3 * objects.ports[p as usize].endpoints.reachable.len() as u64;
         let changed: u64 = ports.iter().map(changed).sum();
-        let all: u64 = objects.ports.iter().map(|p| u64::from(p.endpoints.total)).sum();
-        let large = all > LARGE_CLUSTER_ENDPOINTS;
+        let large = super::is_large(objects);
         let table = nat_rules(rules);
         SyncWork {
             execs: if large { 1 } else { 2 },

@@ -4,7 +4,7 @@
 //! depends on one Service port and the [`SyncContext`] only, so that a partial sync can rebuild a single Service.
 
 use super::endpoints::EndpointChains;
-use super::fixed::{NatChain, loopback_v4};
+use super::fixed::{FilterChain, NatChain, loopback_v4};
 use super::{SyncContext, chain, commented, is, rule};
 use crate::kernel::xtables::{Chain, ChainId, Match, Rule, Target};
 use crate::kube::ServicePort;
@@ -17,29 +17,22 @@ use std::sync::Arc;
 /// Everything that one Service port adds to the tables.
 #[derive(Clone, Debug, Default)]
 pub struct ServiceRules {
-    /// filter KUBE-SERVICES: the cluster IP where it has no endpoints.
-    pub filter_services: Vec<Rule>,
-    /// filter KUBE-EXTERNAL-SERVICES: addresses and ports for outsiders where they have no endpoints.
-    pub filter_external_services: Vec<Rule>,
-    /// filter KUBE-NODEPORTS: the health-check port.
-    pub filter_node_ports: Vec<Rule>,
-    /// filter KUBE-PROXY-FIREWALL: what a load balancer's source ranges keep out.
-    pub filter_proxy_firewall: Vec<Rule>,
-    /// nat KUBE-SERVICES.
-    pub nat_services: Vec<Rule>,
-    /// nat KUBE-NODEPORTS.
-    pub nat_node_ports: Vec<Rule>,
-    /// Chains of the port and its endpoints in table nat; the first has the index given to [`service_rules`].
+    /// Rules of the shared chains of table filter, in the order in which they are written.
+    pub filter: Vec<(ChainId, Rule)>,
+    /// The same of table nat.
+    pub nat: Vec<(ChainId, Rule)>,
+    /// Chains of the port and its endpoints in table nat, in the order in which they are written; the first has
+    /// the index given to [`service_rules`].
     pub nat_chains: Vec<Chain>,
 }
 
 /// The chains of a port that exist.
 #[derive(Clone, Copy)]
 struct Targets {
-    cluster: Option<ChainId>,
-    local: Option<ChainId>,
     external: Option<ChainId>,
     firewall: Option<ChainId>,
+    cluster: Option<ChainId>,
+    local: Option<ChainId>,
 }
 
 impl Targets {
@@ -51,61 +44,110 @@ impl Targets {
 
 /// The rules of one Service port. Its chains in table nat get the indices from `first` on.
 pub fn service_rules(port: &ServicePort, first: ChainId, cx: &SyncContext) -> ServiceRules {
-    let lists = &port.endpoints;
-    let name = names::service_port_name(port, cx.kubernetes_minor);
-    let hash = names::service_hash(&name, port.proto.name());
+    let writer = Writer::new(port, first, cx);
     let mut out = ServiceRules::default();
-    let mut add = |kind: ServiceChain, wanted: bool| {
-        wanted.then(|| {
-            out.nat_chains.push(chain(names::service_chain(kind, &hash), Vec::new()));
-            ChainId(first.0 + out.nat_chains.len() as u32 - 1)
-        })
-    };
-    let firewalled = !port.load_balancer_vips.is_empty() && !port.source_ranges.is_empty();
-    let to = Targets {
-        cluster: add(ServiceChain::Cluster, !lists.cluster.is_empty() && port.uses_cluster_endpoints()),
-        local: add(ServiceChain::Local, !lists.local.is_empty() && port.uses_local_endpoints()),
-        external: add(ServiceChain::External, lists.has_any && port.externally_accessible()),
-        firewall: add(ServiceChain::Firewall, lists.has_any && firewalled),
-    };
-    let endpoints = EndpointChains::new(port, &name, ChainId(first.0 + out.nat_chains.len() as u32));
-    let writer = Writer { port, cx, name: &name, to };
-    writer.cluster_ip(&mut out);
-    writer.external_ips(&mut out);
-    writer.load_balancer(&mut out);
-    writer.node_port(&mut out);
-    writer.health_check(&mut out);
-
-    let internal = to.policy(port.internal_local).filter(|_| port.has_internal_endpoints());
-    let spread = |list| endpoints.spread(list, &name, port.affinity_seconds, cx);
-    let bodies = [
-        (to.cluster, to.cluster.map(|_| spread(&lists.cluster))),
-        (to.local, to.local.map(|_| spread(&lists.local))),
-        (to.external, to.external.map(|_| writer.external_chain())),
-        (to.firewall, to.firewall.map(|_| writer.firewall_chain())),
-    ];
-    for (id, body) in bodies {
-        let (Some(id), Some(mut body)) = (id, body) else { continue };
-        if Some(id) == internal
-            && let Some(masquerade) = writer.masquerade_rule().filter(|_| !cx.masquerade_in_services)
-        {
-            body.insert(0, masquerade);
-        }
-        out.nat_chains[(id.0 - first.0) as usize].rules = body;
-    }
-    endpoints.write(&name, port.affinity_seconds, cx, &mut out.nat_chains);
+    writer.entries(&mut out);
+    writer.chains(&mut out.nat_chains);
     out
 }
 
-/// One port and what its rules say again and again.
-struct Writer<'a> {
+/// One Service port, with the names of its chains.
+pub(super) struct Writer<'a> {
     port: &'a ServicePort,
     cx: &'a SyncContext,
-    name: &'a str,
+    /// ServicePortName.
+    name: String,
+    hash: String,
+    first: ChainId,
+    /// Names of the chains in [`Targets`] that exist.
+    own: SmallVec<[Arc<str>; 2]>,
     to: Targets,
+    endpoints: EndpointChains<'a>,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    /// Finds out which chains the port has. They get the indices from `first` on.
+    pub(super) fn new(port: &'a ServicePort, first: ChainId, cx: &'a SyncContext) -> Self {
+        let lists = &port.endpoints;
+        let name = names::service_port_name(port, cx.kubernetes_minor);
+        let hash = names::service_hash(&name, port.proto.name());
+        let mut own = SmallVec::new();
+        let mut add = |kind: ServiceChain, wanted: bool| {
+            wanted.then(|| {
+                own.push(names::service_chain(kind, &hash));
+                ChainId(first.0 + own.len() as u32 - 1)
+            })
+        };
+        let firewalled = !port.load_balancer_vips.is_empty() && !port.source_ranges.is_empty();
+        let to = Targets {
+            external: add(ServiceChain::External, lists.has_any && port.externally_accessible()),
+            firewall: add(ServiceChain::Firewall, lists.has_any && firewalled),
+            cluster: add(ServiceChain::Cluster, !lists.cluster.is_empty() && port.uses_cluster_endpoints()),
+            local: add(ServiceChain::Local, !lists.local.is_empty() && port.uses_local_endpoints()),
+        };
+        let endpoints = EndpointChains::new(port, &name, ChainId(first.0 + own.len() as u32));
+        Writer { port, cx, name, hash, first, own, to, endpoints }
+    }
+
+    /// Names of all its chains, in order.
+    pub(super) fn chain_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.own.iter().chain(self.endpoints.names())
+    }
+
+    /// Name of the chain with this index.
+    pub(super) fn chain_name(&self, ChainId(id): ChainId) -> &str {
+        let at = (id - self.first.0) as usize;
+        self.own.get(at).unwrap_or_else(|| &self.endpoints.names()[at - self.own.len()])
+    }
+
+    /// Whether the chain with this index spreads connections over endpoints.
+    pub(super) fn spreads(&self, id: ChainId) -> bool {
+        [self.to.cluster, self.to.local].contains(&Some(id))
+    }
+
+    /// How many rules at the head of the chain with this index have a source that was written as a network; the
+    /// sources of the others are single addresses.
+    pub(super) fn network_sources(&self, id: ChainId) -> usize {
+        if Some(id) == self.to.firewall {
+            self.port.source_ranges.len()
+        } else if (id.0 - self.first.0) as usize >= self.own.len() {
+            0
+        } else {
+            usize::MAX
+        }
+    }
+
+    /// Writes its rules in chains that are shared.
+    pub(super) fn entries(&self, out: &mut ServiceRules) {
+        self.cluster_ip(out);
+        self.external_ips(out);
+        self.load_balancer(out);
+        self.node_port(out);
+        self.health_check(out);
+    }
+
+    /// Writes its own chains.
+    pub(super) fn chains(&self, out: &mut Vec<Chain>) {
+        let (lists, to) = (&self.port.endpoints, &self.to);
+        let spread = |list| self.endpoints.spread(list, &self.name, self.port.affinity_seconds, self.cx);
+        let bodies = [
+            to.external.map(|id| (id, self.external_chain())),
+            to.firewall.map(|id| (id, self.firewall_chain())),
+            to.cluster.map(|id| (id, spread(&lists.cluster))),
+            to.local.map(|id| (id, spread(&lists.local))),
+        ];
+        let internal = to.policy(self.port.internal_local).filter(|_| self.port.has_internal_endpoints());
+        for ((id, mut body), name) in bodies.into_iter().flatten().zip(&self.own) {
+            if Some(id) == internal
+                && let Some(masquerade) = self.masquerade_rule().filter(|_| !self.cx.masquerade_in_services)
+            {
+                body.insert(0, masquerade);
+            }
+            out.push(chain(name.clone(), body));
+        }
+        self.endpoints.write(&self.name, self.port.affinity_seconds, self.cx, out);
+    }
+
     /// Protocol and destination port, with an optional address and the matches that come before the port.
     fn towards(&self, ip: Option<IpAddr>, before: impl IntoIterator<Item = Match>, port: u16) -> Rule {
         let proto = self.port.proto;
@@ -148,18 +190,16 @@ impl Writer<'_> {
         let ip = self.port.cluster_ip;
         match self.to.policy(self.port.internal_local) {
             Some(internal) if self.port.has_internal_endpoints() => {
+                let services = NatChain::Services.id();
                 if self.cx.masquerade_in_services {
-                    out.nat_services.extend(self.masquerade_rule());
+                    out.nat.extend(self.masquerade_rule().map(|rule| (services, rule)));
                 }
-                out.nat_services.push(self.at(
-                    ip,
-                    format!("{} cluster IP", self.name),
-                    Target::Jump(internal),
-                ));
+                let comment = format!("{} cluster IP", self.name);
+                out.nat.push((services, self.at(ip, comment, Target::Jump(internal))));
             }
             _ => {
                 let (comment, target) = self.nowhere();
-                out.filter_services.push(self.at(ip, comment, target));
+                out.filter.push((FilterChain::Services.id(), self.at(ip, comment, target)));
             }
         }
     }
@@ -169,7 +209,7 @@ impl Writer<'_> {
             // With endpoints elsewhere both are written: pods and the node itself take the chain's short cut.
             if let Some(external) = self.to.external {
                 let comment = format!("{} external IP", self.name);
-                out.nat_services.push(self.at(ip, comment, Target::Jump(external)));
+                out.nat.push((NatChain::Services.id(), self.at(ip, comment, Target::Jump(external))));
             }
             self.close(ip, out);
         }
@@ -179,7 +219,7 @@ impl Writer<'_> {
     fn close(&self, ip: IpAddr, out: &mut ServiceRules) {
         if !self.port.has_external_endpoints() {
             let (comment, target) = self.nowhere();
-            out.filter_external_services.push(self.at(ip, comment, target));
+            out.filter.push((FilterChain::ExternalServices.id(), self.at(ip, comment, target)));
         }
     }
 
@@ -187,16 +227,15 @@ impl Writer<'_> {
         for &ip in &self.port.load_balancer_vips {
             if let Some(entry) = self.to.firewall.or(self.to.external) {
                 let comment = format!("{} loadbalancer IP", self.name);
-                out.nat_services.push(self.at(ip, comment, Target::Jump(entry)));
+                out.nat.push((NatChain::Services.id(), self.at(ip, comment, Target::Jump(entry))));
             }
             if self.to.firewall.is_some() {
-                let hash = names::service_hash(self.name, self.port.proto.name());
-                let firewall = names::service_chain(ServiceChain::Firewall, &hash);
+                let firewall = names::service_chain(ServiceChain::Firewall, &self.hash);
                 let comment = format!("{} traffic not accepted by {firewall}", self.name);
-                out.filter_proxy_firewall.push(self.at(ip, comment, Target::Drop));
+                out.filter.push((FilterChain::ProxyFirewall.id(), self.at(ip, comment, Target::Drop)));
             }
-            self.close(ip, out);
         }
+        self.port.load_balancer_vips.iter().for_each(|&ip| self.close(ip, out));
     }
 
     fn node_port(&self, out: &mut ServiceRules) {
@@ -205,21 +244,25 @@ impl Writer<'_> {
             return;
         }
         if let Some(external) = self.to.external {
-            let comment: Arc<str> = self.name.into();
-            let to_port = || self.towards(None, [Match::Comment(comment.clone())], port);
+            let comment: Arc<str> = self.name.as_str().into();
+            let to_port = || Rule {
+                target: Some(Target::Jump(external)),
+                ..self.towards(None, [Match::Comment(comment.clone())], port)
+            };
+            let node_ports = NatChain::NodePorts.id();
             if self.cx.localhost_node_ports {
                 // A copy that only counts how much loopback is used this way.
                 let mut counted = Rule { dst: is(loopback_v4()), ..to_port() };
                 counted.matches.push(Match::Nfacct("localhost_nps_accepted_pkts".into()));
-                out.nat_node_ports.push(Rule { target: Some(Target::Jump(external)), ..counted });
+                out.nat.push((node_ports, counted));
             }
-            out.nat_node_ports.push(Rule { target: Some(Target::Jump(external)), ..to_port() });
+            out.nat.push((node_ports, to_port()));
         }
         if !self.port.has_external_endpoints() {
             let (comment, target) = self.nowhere();
             let before = [Match::Comment(comment.into()), Match::AddrtypeLocal { src: false, invert: false }];
-            out.filter_external_services
-                .push(Rule { target: Some(target), ..self.towards(None, before, port) });
+            let closed = Rule { target: Some(target), ..self.towards(None, before, port) };
+            out.filter.push((FilterChain::ExternalServices.id(), closed));
         }
     }
 
@@ -230,20 +273,21 @@ impl Writer<'_> {
         }
         // The health check is HTTP, whatever the Service's protocol.
         let proto = sim_core::classify::Proto::Tcp;
-        out.filter_node_ports.push(Rule {
+        let accept = Rule {
             proto: is(proto),
             matches: smallvec![
                 Match::Comment(format!("{} health check node port", self.name).into()),
                 Match::Ports { proto, sport: None, dport: is((port, port)) },
             ],
             ..rule(Target::Accept)
-        });
+        };
+        out.filter.push((FilterChain::NodePorts.id(), accept));
     }
 
     /// KUBE-EXT: masquerades what comes from outside, or under policy Local gives pods and the node a short cut
     /// to all endpoints and leaves the sources of everybody else alone.
     fn external_chain(&self) -> Vec<Rule> {
-        let name = self.name;
+        let name = &self.name;
         let to_masquerade = Target::Jump(NatChain::MarkMasq.id());
         let mut rules = Vec::new();
         if !self.port.external_local {
@@ -283,7 +327,7 @@ impl Writer<'_> {
         if self.cx.node_ip.is_some_and(|ip| ranges.iter().any(|range| range.contains(&ip))) {
             rules.extend(self.port.load_balancer_vips.iter().map(|&vip| from(vip.into())));
         }
-        let name = self.name;
+        let name = &self.name;
         let comment = format!("other traffic to {name} will be dropped by KUBE-PROXY-FIREWALL");
         rules.push(Rule { matches: smallvec![Match::Comment(comment.into())], ..Rule::default() });
         rules

@@ -1,0 +1,6 @@
+//! iptables mode: what it writes to `iptables-restore`, held against the real kube-proxy and against itself, and
+//! what its rules do with packets.
+
+mod cases;
+
+mod stdin;
