@@ -11,6 +11,7 @@
 mod base;
 pub mod mode;
 mod service;
+mod sink;
 mod update;
 
 pub use update::update;
