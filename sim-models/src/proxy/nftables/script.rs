@@ -6,7 +6,9 @@
 
 use crate::kernel::hook::ChainKind;
 use crate::kernel::nftables::print::RuleText;
-use crate::kernel::nftables::{Base, Element, Field, KeyType, KeyValue, Rule, Set, Statement, Table, Verdict};
+use crate::kernel::nftables::{
+    Base, Element, Field, KeyType, KeyValue, Rule, Set, Statement, Table, Verdict,
+};
 use sim_core::classify::Family;
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::net::SocketAddr;

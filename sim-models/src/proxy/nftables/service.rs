@@ -65,9 +65,8 @@ pub(super) fn write(to: &mut impl Sink, shape: &Shape, sets: &Sets, port: &Servi
     if !endpoints_last {
         endpoint_chains(to, sets, port, &bases, &mut chains);
     }
-    let chain = |to: &mut _, prefix, wanted: bool| {
-        wanted.then(|| Sink::chain(to, &[prefix, base.as_str()].concat()))
-    };
+    let chain =
+        |to: &mut _, prefix, wanted: bool| wanted.then(|| Sink::chain(to, &[prefix, base.as_str()].concat()));
     chains.cluster = chain(to, "service-", needs.cluster_chain);
     chains.local = chain(to, "local-", needs.local_chain);
     chains.external = chain(to, "external-", needs.external_chain);
@@ -102,7 +101,13 @@ pub(super) fn write(to: &mut impl Sink, shape: &Shape, sets: &Sets, port: &Servi
 }
 
 /// Chains of endpoints where there are any, and what tells connections of a local endpoint to itself.
-fn endpoint_chains(to: &mut impl Sink, sets: &Sets, port: &ServicePort, bases: &[String], chains: &mut Chains) {
+fn endpoint_chains(
+    to: &mut impl Sink,
+    sets: &Sets,
+    port: &ServicePort,
+    bases: &[String],
+    chains: &mut Chains,
+) {
     for (i, e) in port.endpoints.reachable.iter().enumerate() {
         if let Some(base) = bases.get(i) {
             chains.endpoints.push(to.chain(&["endpoint-", base].concat()));

@@ -11,7 +11,7 @@
 
 use super::script::Script;
 use super::sink::Sink;
-use super::{Shape, Sets, base, service};
+use super::{Sets, Shape, base, service};
 use crate::config::ProxyConfig;
 use crate::kernel::nftables::{Base, ChainId, Element, Key, Rule, Set, SetId, Table, Verdict};
 use crate::kube::{ProxyObjects, ServicePort};
@@ -67,9 +67,11 @@ impl<'a> Scope<'a> {
         }
         let (before, after) = (by_service(old), by_service(new));
         let mut changed: BTreeSet<ServiceName<'_>> = BTreeSet::new();
-        changed.extend(before.iter().filter(|(name, ports)| after.get(*name) != Some(ports)).map(|(n, _)| *n));
+        changed
+            .extend(before.iter().filter(|(name, ports)| after.get(*name) != Some(ports)).map(|(n, _)| *n));
         changed.extend(after.keys().filter(|name| !before.contains_key(*name)));
-        (!changed.is_empty() || old.slices_revision != new.slices_revision).then_some(Scope::Services(changed))
+        (!changed.is_empty() || old.slices_revision != new.slices_revision)
+            .then_some(Scope::Services(changed))
     }
 
     fn leaves_out(&self, port: &ServicePort) -> bool {
