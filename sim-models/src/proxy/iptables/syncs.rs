@@ -3,11 +3,9 @@
 //! Source: `pkg/proxy/iptables/proxier.go:syncProxyRules`. The rules are those of [`fixed`](super::fixed) and
 //! [`service`](super::service), written by [`restore`](super::restore). Every sync writes all of table filter and
 //! the shared chains of nat; chains of a Service only if it changed. Chains that nobody uses any more are found by
-//! listing the table, which is not done in a large cluster.
+//! listing the table, which a large cluster does once in `syncPeriod` at most.
 //!
-//! Left out: failed restores; the jumps from built-in chains, which `iptables` itself puts in; time. States follow
-//! one another within `syncPeriod`, so that a large cluster, which looks for unused chains once in that time, does
-//! it at its first sync only.
+//! Left out: failed restores; the jumps from built-in chains, which `iptables` itself puts in.
 
 use super::fixed::{self, FilterChain, NatChain};
 use super::restore::{self, Place, TableInput};
@@ -19,6 +17,7 @@ use crate::kube::{ProxyObjects, ServicePort};
 use crate::proxy::changes::Changes;
 use crate::proxy::input::ToolInput;
 use sim_core::classify::Family;
+use sim_core::units::{SimSpan, SimTime};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -29,22 +28,32 @@ pub(super) struct Proxier<'a> {
     seen: Option<&'a ProxyObjects>,
     /// Chains of Services in the kernel's table nat.
     installed: BTreeSet<Arc<str>>,
+    /// When the table was last looked through for unused chains.
+    looked: SimTime,
+    sync_period: SimSpan,
 }
 
 impl<'a> Proxier<'a> {
     /// A proxier that starts on a node without rules. What the node is like is what `objects` say now.
     pub(super) fn new(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> Self {
-        Proxier { cx: SyncContext::new(objects, config, family), seen: None, installed: BTreeSet::new() }
+        Proxier {
+            cx: SyncContext::new(objects, config, family),
+            seen: None,
+            installed: BTreeSet::new(),
+            looked: SimTime::ZERO,
+            sync_period: config.sync_period,
+        }
     }
 
-    /// The objects have become these: the restore that follows, if any.
-    pub(super) fn sync(&mut self, objects: &'a ProxyObjects) -> Option<ToolInput> {
+    /// The objects have become these at that time: the restore that follows, if any.
+    pub(super) fn sync(&mut self, at: SimTime, objects: &'a ProxyObjects) -> Option<ToolInput> {
         let changes = self.seen.map_or(Changes::Everything, |seen| Changes::between(seen, objects));
         if changes == Changes::Nothing {
             return None;
         }
         self.cx.large_cluster = is_large(objects);
-        let looks_for_stale = !self.cx.large_cluster || self.seen.is_none();
+        let looks_for_stale =
+            !self.cx.large_cluster || self.seen.is_none() || at.since(self.looked) >= self.sync_period;
         self.seen = Some(objects);
         let program = match self.cx.family {
             Family::Ipv4 => "iptables-restore",
@@ -56,6 +65,7 @@ impl<'a> Proxier<'a> {
             input.port(port, changes.include(port), &mut active);
         }
         if looks_for_stale {
+            self.looked = at;
             self.installed.difference(&active).for_each(|chain| input.nat.delete(chain));
             self.installed = active;
         } else {

@@ -3,9 +3,11 @@
 use crate::config::ProxyConfig;
 use crate::kernel::rules::NodeRules;
 use crate::kube::ProxyObjects;
+use crate::proxy::input::ToolInput;
 use crate::proxy::sync::SyncWork;
 use crate::proxy::{Form, ProxyMode};
 use sim_core::classify::Family;
+use sim_core::units::SimTime;
 
 /// kube-proxy's nftables mode.
 pub struct Nftables;
@@ -28,6 +30,14 @@ impl ProxyMode for Nftables {
     }
     fn print(&self, rules: &NodeRules, _form: Form) -> String {
         rules.nftables.as_ref().map_or_else(String::new, ToString::to_string)
+    }
+    fn inputs(
+        &self,
+        states: &[(SimTime, ProxyObjects)],
+        config: &ProxyConfig,
+        family: Family,
+    ) -> Option<Vec<Vec<ToolInput>>> {
+        Some(super::sync::inputs(states, config, family))
     }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         let of_table = |t: &crate::kernel::nftables::Table| {
