@@ -4,6 +4,7 @@
 //! `netlink_gen_concat_expr`, `netlink_gen_nat_stmt`) and `src/payload.c` (`payload_gen_dependency`).
 //! A prefix that ends on a byte boundary is one shorter load and a compare; any other prefix needs a bitwise
 //! in between. A concatenation loads its fields into consecutive registers, each on a 4-byte boundary.
+//! A name of an interface is compared in all its 16 bytes, its beginning in as many as are written.
 //! Single-element anonymous sets are compared directly, as nft's `src/evaluate.c` rewrites them.
 
 use super::expr::{
@@ -161,6 +162,16 @@ impl Linearizer {
                 self.cmp_word(0, set);
             }
             &Statement::Addr { field, net, negate } => self.net(field, net, negate),
+            Statement::InIface { name, prefix, negate } => {
+                self.push(Expr::Meta(Meta::LoadInIface { dreg: R1 }));
+                let words = Box::new(super::expr::meta::iface_words(name));
+                self.push(Expr::Cmp(if *prefix {
+                    let len = u8::try_from(name.len().min(super::expr::meta::IFACE_NAME - 1));
+                    Cmp::Start { sreg: R1, words, len: len.expect("a name"), neq: *negate }
+                } else {
+                    Cmp::Wide { sreg: R1, words, neq: *negate }
+                }));
+            }
             Statement::AddrIn { field, nets, negate } => {
                 self.load(*field, R1);
                 let set = self.anonymous(AnonymousSet::Intervals(nets.clone()));

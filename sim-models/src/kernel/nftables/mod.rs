@@ -190,6 +190,15 @@ pub enum Statement {
         /// `!=`.
         negate: bool,
     },
+    /// `iifname "NAME"`, or `iifname "NAME*"` for every name that begins with it; with `negate`, `!=`.
+    InIface {
+        /// The name, or its beginning.
+        name: Arc<str>,
+        /// Only the beginning counts.
+        prefix: bool,
+        /// `!=`.
+        negate: bool,
+    },
     /// `ip saddr { NET, ... }`: membership in an anonymous interval set of at least two written elements.
     AddrIn {
         /// [`Field::SrcAddr`] or [`Field::DstAddr`].

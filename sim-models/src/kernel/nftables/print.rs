@@ -164,6 +164,10 @@ impl Table {
                 f.write_str(if *negate { " != " } else { " " })?;
                 network(*net, f)
             }
+            Statement::InIface { name, prefix, negate } => {
+                let (not, any) = (if *negate { "!= " } else { "" }, if *prefix { "*" } else { "" });
+                write!(f, "iifname {not}\"{name}{any}\"")
+            }
             Statement::AddrIn { field, nets, negate } => {
                 f.write_str(self.field(*field))?;
                 f.write_str(if *negate { " != { " } else { " { " })?;

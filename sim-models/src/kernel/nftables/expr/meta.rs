@@ -1,9 +1,27 @@
 //! `meta`: loads or sets a property of the packet (`net/netfilter/nft_meta.c:nft_meta_get_eval`,
-//! `nft_meta_set_eval`). Left out: all keys but the transport protocol and the mark.
+//! `nft_meta_set_eval`). Left out: all keys but the transport protocol, the mark and the incoming interface's name.
 
-use super::Regs;
+use super::{Regs, Words};
 use crate::kernel::hook::PacketCx;
 use sim_core::classify::Unit;
+
+/// Bytes of an interface's name with its terminating zero (`IFNAMSIZ`).
+pub const IFACE_NAME: usize = 16;
+
+/// An interface's name as register words, padded with zeros.
+///
+/// # Panics
+/// If the name is too long for an interface.
+pub fn iface_words(name: &str) -> Words {
+    assert!(name.len() < IFACE_NAME, "interface name {name:?} is longer than {} bytes", IFACE_NAME - 1);
+    let mut bytes = [0; IFACE_NAME];
+    bytes[..name.len()].copy_from_slice(name.as_bytes());
+    let mut words = [0; 4];
+    for (word, b) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+        *word = u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+    }
+    words
+}
 
 /// A meta key and its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +29,11 @@ pub enum Meta {
     /// `l4proto` into a register.
     LoadL4Proto {
         /// Register.
+        dreg: u8,
+    },
+    /// `iifname` into four registers; without an incoming interface they are zero.
+    LoadInIface {
+        /// First register.
         dreg: u8,
     },
     /// `mark` into a register.
@@ -32,6 +55,7 @@ impl Meta {
         cx.work[Unit::NftMeta] += 1;
         match *self {
             Meta::LoadL4Proto { dreg } => regs.0[usize::from(dreg)] = u32::from(cx.packet.proto.number()),
+            Meta::LoadInIface { dreg } => regs.set_wide(dreg, iface_words(cx.in_iface)),
             Meta::LoadMark { dreg } => regs.0[usize::from(dreg)] = cx.packet.mark,
             Meta::SetMark { sreg } => cx.packet.mark = regs.0[usize::from(sreg)],
         }
