@@ -29,6 +29,9 @@ pub struct ProxyObjects {
     pub node_pod_cidrs: Vec<IpNet>,
     /// Zone of the node; a change makes kube-proxy write everything anew.
     pub zone: Option<Arc<str>>,
+    /// Stands for the versions of all slices of the family, also those whose Service is gone: kube-proxy syncs when
+    /// any of them changes. 0 where nothing but the ports counts.
+    pub slices_revision: u64,
 }
 
 /// Where an affinity or a traffic policy applies, and the addresses a Service answers on: one entry of

@@ -20,9 +20,11 @@ pub fn resolve(objects: &Objects, family: Family, node: &str) -> ProxyObjects {
     let here = objects.node(node);
     let place = Place { node, zone: here.and_then(|n| n.zone.as_deref()) };
     let mut slices: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
+    let mut slices_revision = 0u64;
     for slice in objects.slices.iter().filter(|slice| slice.family == family) {
         if let Some(service) = &slice.service {
             slices.entry((&slice.namespace, service)).or_default().push(slice);
+            slices_revision = slices_revision.wrapping_add(slice.revision).wrapping_add(1);
         }
     }
     let mut ports = Vec::with_capacity(objects.services.len());
@@ -46,6 +48,7 @@ pub fn resolve(objects: &Objects, family: Family, node: &str) -> ProxyObjects {
             .collect(),
         node_ips: here.map_or_else(Vec::new, |n| of_family(&n.addresses, family)),
         zone: here.and_then(|n| n.zone.clone()),
+        slices_revision,
         node_pod_cidrs: here.map_or_else(Vec::new, |n| {
             n.pod_cidrs.iter().copied().filter(|cidr| is_of(cidr.addr(), family)).collect()
         }),

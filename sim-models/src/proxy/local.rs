@@ -3,6 +3,7 @@
 //! Source: `pkg/proxy/util/localdetector.go` and `cmd/kube-proxy/app/server_linux.go:getLocalDetectors`.
 
 use crate::config::{DetectLocal, ProxyConfig};
+use crate::kernel::nftables::{Field, Statement};
 use crate::kernel::xtables::{Rule, Test};
 use crate::kube::ProxyObjects;
 use ipnet::IpNet;
@@ -29,6 +30,20 @@ impl LocalDetector {
             LocalDetector::Interface(name) => rule.in_iface = Some(Test { invert, value: name.clone() }),
             LocalDetector::InterfacePrefix(prefix) => {
                 rule.in_iface = Some(Test { invert, value: format!("{prefix}+").into() });
+            }
+        }
+    }
+
+    /// What matches only local traffic in an nftables rule, or only other traffic.
+    pub fn statement(&self, local: bool) -> Statement {
+        let negate = !local;
+        match self {
+            LocalDetector::Cidr(net) => Statement::Addr { field: Field::SrcAddr, net: *net, negate },
+            LocalDetector::Interface(name) => {
+                Statement::InIface { name: name.clone(), prefix: false, negate }
+            }
+            LocalDetector::InterfacePrefix(name) => {
+                Statement::InIface { name: name.clone(), prefix: true, negate }
             }
         }
     }

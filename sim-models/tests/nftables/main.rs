@@ -3,5 +3,7 @@
 mod goldens;
 mod packets;
 mod rulesets;
+mod script;
 mod support;
+mod syncs;
 mod traces;

@@ -166,7 +166,7 @@ impl Linearizer {
                 self.push(Expr::Meta(Meta::LoadInIface { dreg: R1 }));
                 let words = Box::new(super::expr::meta::iface_words(name));
                 self.push(Expr::Cmp(if *prefix {
-                    let len = u8::try_from(name.len().min(super::expr::meta::IFACE_NAME - 1));
+                    let len = u8::try_from(name.len().min(super::expr::meta::IFACE_NAME));
                     Cmp::Start { sreg: R1, words, len: len.expect("a name"), neq: *negate }
                 } else {
                     Cmp::Wide { sreg: R1, words, neq: *negate }

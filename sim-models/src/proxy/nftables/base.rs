@@ -1,17 +1,18 @@
 //! The part of the table that does not depend on Services (`pkg/proxy/nftables/proxier.go:setupNFTables`).
 
+use super::sink::Sink;
 use super::{Sets, Shape};
 use crate::kernel::hook::{ChainKind, Hook};
 use crate::kernel::nftables::{
-    Base, ChainId, Field, KeyType, KeyValue, Rule, Set, SetId, Statement, Table, Verdict,
+    Base, ChainId, Element, Field, KeyType, KeyValue, Rule, Set, SetId, Statement, Table, Verdict,
 };
-use crate::proxy::local::LocalDetector;
 use crate::proxy::node_ports::NodePortIps;
 use ipnet::IpNet;
 use sim_core::classify::Family;
 use smallvec::{SmallVec, smallvec};
 
-const BASE_CHAINS: [(&str, ChainKind, Hook, i32); 8] = [
+/// The chains at the hooks, in order.
+pub(super) const BASE_CHAINS: [(&str, ChainKind, Hook, i32); 8] = [
     ("filter-prerouting-pre-dnat", ChainKind::Filter, Hook::Prerouting, -110),
     ("filter-output-pre-dnat", ChainKind::Filter, Hook::Output, -110),
     ("filter-input", ChainKind::Filter, Hook::Input, 0),
@@ -46,15 +47,15 @@ fn nodeport_fields() -> SmallVec<[Field; 4]> {
     smallvec![Field::L4Proto, Field::DstPort]
 }
 
-fn add_set(table: &mut Table, name: &str, key: &[KeyType], is_map: bool, comment: &str) -> SetId {
-    table.add_set(Set {
+fn named(name: &str, key: &[KeyType], is_map: bool, comment: &str) -> Set {
+    Set {
         name: name.into(),
         key: key.into(),
         is_map,
         comment: Some(comment.into()),
         timeout_seconds: None,
         elements: Vec::new(),
-    })
+    }
 }
 
 /// `FIELD { NETS }`, which nft turns into a plain comparison when there is one.
@@ -74,104 +75,98 @@ pub(super) fn mark_statement(table: &mut Table, shape: &Shape) -> Statement {
     }
 }
 
-pub(super) fn write(table: &mut Table, shape: &Shape, service_cidrs: &[IpNet]) -> Sets {
+/// Writes it, and tells the sets that service ports put elements into.
+pub(super) fn write(to: &mut impl Sink, shape: &Shape, service_cidrs: &[IpNet]) -> Sets {
     for (name, kind, hook, priority) in BASE_CHAINS {
-        let id = table.add_chain(name);
-        table.chains[id.0 as usize].base = Some(Base { kind, hook, priority });
+        to.base_chain(name, Base { kind, hook, priority });
     }
     for (name, from, only_new) in JUMPS {
-        let to = table.add_chain(name);
-        let from = table.add_chain(from);
-        let jump = Statement::Verdict(Verdict::Jump(to));
-        table.add_rule(
-            from,
-            if only_new { Rule::new([Statement::CtStateNew, jump]) } else { Rule::new([jump]) },
-        );
+        let chain = to.chain(name);
+        let jump = Statement::Verdict(Verdict::Jump(chain));
+        let statements: &[_] = if only_new { &[Statement::CtStateNew, jump] } else { &[jump] };
+        rule(to, from, statements.iter().cloned());
     }
-    masquerading(table, shape);
-    let cluster_ips = cluster_ips_check(table, service_cidrs);
-    let nodeport = nodeport_match(table, shape);
+    masquerading(to, shape);
+    let cluster_ips = cluster_ips_check(to, service_cidrs);
+    let nodeport = nodeport_match(to, shape);
     let service_key = [KeyType::Addr, KeyType::Proto, KeyType::Service];
     let nodeport_key = [KeyType::Proto, KeyType::Service];
 
-    let no_endpoint_services = add_set(
-        table,
-        "no-endpoint-services",
-        &service_key,
-        true,
-        "vmap to drop or reject packets to services with no endpoints",
-    );
-    let no_endpoint_nodeports = add_set(
-        table,
-        "no-endpoint-nodeports",
-        &nodeport_key,
-        true,
-        "vmap to drop or reject packets to service nodeports with no endpoints",
-    );
-    let reject = table.add_chain("reject-chain");
-    table.chains[reject.0 as usize].comment =
-        Some("helper for @no-endpoint-services / @no-endpoint-nodeports".into());
-    table.add_rule(reject, Rule::new([Statement::Reject]));
+    let text = "vmap to drop or reject packets to services with no endpoints";
+    let no_endpoint_services = to.set(named("no-endpoint-services", &service_key, true, text));
+    let text = "vmap to drop or reject packets to service nodeports with no endpoints";
+    let no_endpoint_nodeports = to.set(named("no-endpoint-nodeports", &nodeport_key, true, text));
+    let text = "helper for @no-endpoint-services / @no-endpoint-nodeports";
+    let reject = to.commented_chain("reject-chain", text);
+    to.rule(reject, Rule::new([Statement::Reject]));
 
     let vmap = |map| Statement::Vmap { fields: service_fields(), map };
-    rule(table, "service-endpoints-check", [vmap(no_endpoint_services)]);
+    rule(to, "service-endpoints-check", [vmap(no_endpoint_services)]);
     let mut check = nodeport.checked.clone();
     check.push(Statement::Vmap { fields: nodeport_fields(), map: no_endpoint_nodeports });
-    rule(table, "nodeport-endpoints-check", check);
+    rule(to, "nodeport-endpoints-check", check);
     let text = "destinations that are subject to LoadBalancerSourceRanges";
-    let firewall_ips = add_set(table, "firewall-ips", &service_key, true, text);
-    rule(table, "firewall-check", [vmap(firewall_ips)]);
+    let firewall_ips = to.set(named("firewall-ips", &service_key, true, text));
+    rule(to, "firewall-check", [vmap(firewall_ips)]);
     let text = "ClusterIP, ExternalIP and LoadBalancer IP traffic";
-    let service_ips = add_set(table, "service-ips", &service_key, true, text);
-    let service_nodeports = add_set(table, "service-nodeports", &nodeport_key, true, "NodePort traffic");
+    let service_ips = to.set(named("service-ips", &service_key, true, text));
+    let service_nodeports = to.set(named("service-nodeports", &nodeport_key, true, "NodePort traffic"));
 
-    let services = table.add_chain("services");
     if !shape.endpoint_chains {
-        masquerade_cluster_ips(table, shape, services, cluster_ips);
+        masquerade_cluster_ips(to, shape, cluster_ips);
     }
-    rule(table, "services", [vmap(service_ips)]);
+    rule(to, "services", [vmap(service_ips)]);
     let mut to_nodeports = nodeport.translated;
     to_nodeports.push(Statement::Vmap { fields: nodeport_fields(), map: service_nodeports });
-    rule(table, "services", to_nodeports);
+    rule(to, "services", to_nodeports);
 
-    Sets::of(table)
+    Sets::of(to.table())
 }
 
-fn rule(table: &mut Table, chain: &str, statements: impl IntoIterator<Item = Statement>) {
-    let id = table.add_chain(chain);
-    table.add_rule(id, Rule::new(statements));
+/// Adds a rule to a chain that is there.
+fn rule(to: &mut impl Sink, chain: &str, statements: impl IntoIterator<Item = Statement>) {
+    let id = find(to, chain);
+    to.rule(id, Rule::new(statements));
+}
+
+fn find(to: &mut impl Sink, chain: &str) -> ChainId {
+    to.table().find_chain(chain).unwrap_or_else(|| panic!("chain {chain} is not there"))
 }
 
 /// Masquerading by mark, and of hairpin connections: by set, or in the endpoint chains of the older layout.
-fn masquerading(table: &mut Table, shape: &Shape) {
+fn masquerading(to: &mut impl Sink, shape: &Shape) {
     let mark = shape.mark;
     let masquerade = Statement::Masquerade { fully_random: true };
     if shape.endpoint_chains {
-        rule(table, "mark-for-masquerade", [Statement::MarkOr(mark)]);
+        to.chain("mark-for-masquerade");
+        rule(to, "mark-for-masquerade", [Statement::MarkOr(mark)]);
         let unmarked = Statement::MarkTest { mask: mark, set: false };
-        rule(table, "masquerading", [unmarked, Statement::Verdict(Verdict::Return)]);
-        rule(table, "masquerading", [Statement::MarkXor(mark)]);
-        rule(table, "masquerading", [masquerade]);
+        rule(to, "masquerading", [unmarked, Statement::Verdict(Verdict::Return)]);
+        rule(to, "masquerading", [Statement::MarkXor(mark)]);
+        rule(to, "masquerading", [masquerade]);
         return;
     }
     let key = [KeyType::Addr, KeyType::Addr, KeyType::Proto, KeyType::Service];
-    let set = add_set(table, "hairpin-connections", &key, false, "service hairpin connections");
+    let set = to.set(named("hairpin-connections", &key, false, "service hairpin connections"));
     let marked = Statement::MarkTest { mask: mark, set: true };
-    rule(table, "masquerading", [marked, Statement::MarkXor(mark), masquerade.clone()]);
+    rule(to, "masquerading", [marked, Statement::MarkXor(mark), masquerade.clone()]);
     let fields = smallvec![Field::SrcAddr, Field::DstAddr, Field::L4Proto, Field::DstPort];
-    rule(table, "masquerading", [Statement::CtStatusDnat, Statement::InSet { fields, set }, masquerade]);
+    rule(to, "masquerading", [Statement::CtStatusDnat, Statement::InSet { fields, set }, masquerade]);
 }
 
-fn cluster_ips_check(table: &mut Table, service_cidrs: &[IpNet]) -> SetId {
-    let set = add_set(table, "cluster-ips", &[KeyType::Addr], false, "Active ClusterIPs");
-    let chain = table.add_chain("cluster-ips-check");
+fn cluster_ips_check(to: &mut impl Sink, service_cidrs: &[IpNet]) -> SetId {
+    let set = to.set(named("cluster-ips", &[KeyType::Addr], false, "Active ClusterIPs"));
+    let chain = find(to, "cluster-ips-check");
     let known = Statement::InSet { fields: smallvec![Field::DstAddr], set };
     let reject = Rule::new([known, Statement::Reject]);
-    table.add_rule(chain, reject.comment("Reject traffic to invalid ports of ClusterIPs"));
+    to.rule(chain, reject.comment("Reject traffic to invalid ports of ClusterIPs"));
     if !service_cidrs.is_empty() {
         let range = addr_in(Field::DstAddr, service_cidrs, false);
         let drop = Rule::new([range, Statement::Verdict(Verdict::Drop)]);
-        table.add_rule(chain, drop.comment("Drop traffic to unallocated ClusterIPs"));
+        let drop = drop.comment("Drop traffic to unallocated ClusterIPs");
+        to.rule_with_set(chain, drop, &|| {
+            service_cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        });
     }
     set
 }
@@ -184,8 +179,11 @@ struct NodeportMatch {
     checked: SmallVec<[Statement; 3]>,
 }
 
-fn nodeport_match(table: &mut Table, shape: &Shape) -> NodeportMatch {
+/// Loopback never answers: the rules cannot serve it, and kube-proxy logs an error where it is configured.
+fn nodeport_match(to: &mut impl Sink, shape: &Shape) -> NodeportMatch {
+    let set = named("nodeport-ips", &[KeyType::Addr], false, "IPs that accept NodePort traffic");
     let NodePortIps::Only(ips) = &shape.node_port_ips else {
+        to.no_set(set);
         let loopback = if shape.family == Family::Ipv4 { "127.0.0.0/8" } else { "::1/128" };
         let net = loopback.parse().expect("a network");
         let not_loopback = Statement::Addr { field: Field::DstAddr, net, negate: true };
@@ -195,24 +193,25 @@ fn nodeport_match(table: &mut Table, shape: &Shape) -> NodeportMatch {
             checked: smallvec![not_loopback],
         };
     };
-    let text = "IPs that accept NodePort traffic";
-    let set = add_set(table, "nodeport-ips", &[KeyType::Addr], false, text);
-    for &ip in ips {
-        table.push_element(set, smallvec![KeyValue::Addr(ip)], None, None);
-    }
+    let elements = ips.iter().filter(|ip| !ip.is_loopback()).map(|&ip| Element {
+        key: smallvec![KeyValue::Addr(ip)],
+        verdict: None,
+        comment: None,
+    });
+    let set = to.fixed_set(Set { elements: elements.collect(), ..set });
     let to_node = Statement::InSet { fields: smallvec![Field::DstAddr], set };
     NodeportMatch { translated: smallvec![to_node.clone()], checked: smallvec![to_node] }
 }
 
 /// Marks traffic to cluster IPs from outside the cluster, or all of it.
-fn masquerade_cluster_ips(table: &mut Table, shape: &Shape, services: ChainId, set: SetId) {
+fn masquerade_cluster_ips(to: &mut impl Sink, shape: &Shape, set: SetId) {
+    let services = find(to, "services");
     let to_cluster_ip = Statement::InSet { fields: smallvec![Field::DstAddr], set };
     let mark = Statement::MarkOr(shape.mark);
     if shape.masquerade_all {
-        table.add_rule(services, Rule::new([to_cluster_ip, mark]));
-    } else if let Some(LocalDetector::Cidr(net)) = shape.local {
-        let outside = Statement::Addr { field: Field::SrcAddr, net, negate: true };
+        to.rule(services, Rule::new([to_cluster_ip, mark]));
+    } else if let Some(local) = &shape.local {
         let text = "masquerade clusterIP traffic from outside cluster";
-        table.add_rule(services, Rule::new([to_cluster_ip, outside, mark]).comment(text));
+        to.rule(services, Rule::new([to_cluster_ip, local.statement(false), mark]).comment(text));
     }
 }

@@ -5,14 +5,20 @@
 //! hairpin traffic is told by a set; before, every endpoint has a chain ([`Shape::endpoint_chains`]).
 //!
 //! Departures: service ports are written in the order of the objects, where kube-proxy follows Go's random map
-//! order; of two ports that claim the same address and port the later one stays, as there. Stale chains, which
-//! kube-proxy empties at once and deletes a second later, are not kept.
+//! order; of two ports that claim the same address and port the later one stays, as there.
+//!
+//! [`sync`] writes what kube-proxy hands to nft; [`refused`] knows what nft would not take of it.
 
 mod base;
 pub mod mode;
+mod refused;
+mod script;
 mod service;
+mod sink;
+mod sync;
 mod update;
 
+pub use refused::{LONGEST_COMMENT, refused_by_nft};
 pub use update::update;
 
 use super::local::LocalDetector;
@@ -27,6 +33,11 @@ use std::net::IpAddr;
 /// First Kubernetes minor version that writes one rule a Service and the hairpin set (kubernetes/kubernetes
 /// pull requests 135800 and 136499).
 pub const FIRST_MINOR_WITHOUT_ENDPOINT_CHAINS: u32 = 36;
+
+/// Name of the table of each family.
+const TABLE: &str = "kube-proxy";
+/// What it says of itself.
+const TABLE_COMMENT: &str = "rules for kube-proxy";
 
 /// What shapes the rules besides the Services.
 #[derive(Clone, Debug)]
@@ -76,6 +87,19 @@ impl Sets {
             service_nodeports: named("service-nodeports"),
         }
     }
+
+    /// Those that Services fill, in the order in which kube-proxy removes elements that are left over.
+    fn in_order_of_cleanup(&self) -> impl Iterator<Item = SetId> {
+        let fixed = [
+            self.cluster_ips,
+            self.service_ips,
+            self.firewall_ips,
+            self.no_endpoint_services,
+            self.no_endpoint_nodeports,
+            self.service_nodeports,
+        ];
+        fixed.into_iter().chain(self.hairpin)
+    }
 }
 
 impl Shape {
@@ -95,7 +119,7 @@ impl Shape {
 /// Everything kube-proxy writes for these objects on one node, for one family.
 pub fn build(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
     let shape = Shape::new(objects, config, family);
-    let mut table = Table::new(family, "kube-proxy", Some("rules for kube-proxy"));
+    let mut table = Table::new(family, TABLE, Some(TABLE_COMMENT));
     let sets = base::write(&mut table, &shape, &objects.service_cidrs);
     for port in &objects.ports {
         service::write(&mut table, &shape, &sets, port);

@@ -5,9 +5,11 @@ use crate::kernel::dump::{Difference, ReadError};
 use crate::kernel::nftables::{diff, json, read};
 use crate::kernel::rules::NodeRules;
 use crate::kube::ProxyObjects;
+use crate::proxy::input::ToolInput;
 use crate::proxy::sync::SyncWork;
 use crate::proxy::{Form, ProxyMode};
 use sim_core::classify::Family;
+use sim_core::units::SimTime;
 
 /// Name of its tables, one a family.
 const TABLE: &str = "kube-proxy";
@@ -51,6 +53,14 @@ impl ProxyMode for Nftables {
             (Some(wanted), Some(found)) => diff::differences(wanted, found),
             (wanted, found) => diff::whole_table(wanted.as_ref(), found.as_ref()).into_iter().collect(),
         }
+    }
+    fn inputs(
+        &self,
+        states: &[(SimTime, ProxyObjects)],
+        config: &ProxyConfig,
+        family: Family,
+    ) -> Option<Vec<Vec<ToolInput>>> {
+        Some(super::sync::inputs(states, config, family))
     }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         let of_table = |t: &crate::kernel::nftables::Table| {

@@ -4,14 +4,15 @@
 //! Only chains whose rules differ are replaced and only elements that differ are sent. Chains that the port no
 //! longer needs are emptied and stay, as kube-proxy leaves them until a later sync; affinity sets stay too.
 //! Departure: when two ports claim the same address and port, removing one does not bring the other's element back
-//! until the table is built anew.
+//! until the table is built anew. What kube-proxy writes for the same change is in [`super::sync`].
 
-use super::service::{self, Needs};
-use super::{Change, Sets, Shape};
+use super::sink::Sink;
+use super::{Change, Sets, Shape, service};
 use crate::config::ProxyConfig;
 use crate::kernel::nftables::{ChainId, Element, Engine, Rule, SetId, Table};
-use crate::kube::ProxyObjects;
+use crate::kube::{ProxyObjects, ServicePort};
 use sim_core::classify::Family;
+use std::collections::BTreeMap;
 
 /// Brings `table` and its compiled `engine` from `change.old` to `change.new`. `objects` are the objects after
 /// the change.
@@ -25,25 +26,51 @@ pub fn update(
 ) {
     let shape = Shape::new(objects, config, family);
     let sets = Sets::of(table);
-    let mut before = (Vec::new(), Vec::new());
-    if let Some(old) = change.old {
-        let needs = Needs::of(old);
-        before.0 = service::elements(table, &sets, old, &needs);
-        before.1 = service::rules(table, &shape, old, &needs);
-    }
-    let mut after = (Vec::new(), Vec::new());
-    if let Some(new) = change.new {
-        let needs = Needs::of(new);
-        service::add_chains(table, &shape, new, &needs);
-        if new.affinity_seconds.is_some() {
-            service::add_affinity_sets(table, new);
-        }
-        after.0 = service::elements(table, &sets, new, &needs);
-        after.1 = service::rules(table, &shape, new, &needs);
-    }
+    let before = Parts::of(table, &shape, &sets, change.old);
+    let after = Parts::of(table, &shape, &sets, change.new);
     extend(table, engine);
-    replace_chains(table, engine, &before.1, after.1);
-    replace_elements(table, engine, &sets, objects, before.0, after.0);
+    replace_chains(table, engine, &before.rules, after.rules);
+    replace_elements(table, engine, &sets, objects, before.elements, after.elements);
+}
+
+/// What a service port has in a table: its sets and chains are there, the rest is beside it.
+struct Parts<'a> {
+    table: &'a mut Table,
+    elements: Vec<(SetId, Element)>,
+    rules: BTreeMap<ChainId, Vec<Rule>>,
+}
+
+/// Elements and rules of one service port.
+struct Written {
+    elements: Vec<(SetId, Element)>,
+    rules: BTreeMap<ChainId, Vec<Rule>>,
+}
+
+impl Parts<'_> {
+    fn of(table: &mut Table, shape: &Shape, sets: &Sets, port: Option<&ServicePort>) -> Written {
+        let mut parts = Parts { table, elements: Vec::new(), rules: BTreeMap::new() };
+        if let Some(port) = port {
+            service::write(&mut parts, shape, sets, port);
+        }
+        Written { elements: parts.elements, rules: parts.rules }
+    }
+}
+
+impl Sink for Parts<'_> {
+    fn table(&mut self) -> &mut Table {
+        self.table
+    }
+    fn chain(&mut self, name: &str) -> ChainId {
+        let id = self.table.add_chain(name);
+        self.rules.entry(id).or_default();
+        id
+    }
+    fn element(&mut self, set: SetId, element: Element) {
+        self.elements.push((set, element));
+    }
+    fn rule(&mut self, chain: ChainId, rule: Rule) {
+        self.rules.entry(chain).or_default().push(rule);
+    }
 }
 
 /// Gives the engine the chains and sets that the table has gained.
@@ -60,13 +87,11 @@ fn extend(table: &Table, engine: &mut Engine) {
 fn replace_chains(
     table: &mut Table,
     engine: &mut Engine,
-    before: &[(ChainId, Vec<Rule>)],
-    mut after: Vec<(ChainId, Vec<Rule>)>,
+    before: &BTreeMap<ChainId, Vec<Rule>>,
+    mut after: BTreeMap<ChainId, Vec<Rule>>,
 ) {
-    for (id, _) in before {
-        if after.iter().all(|(new, _)| new != id) {
-            after.push((*id, Vec::new()));
-        }
+    for id in before.keys() {
+        after.entry(*id).or_default();
     }
     for (id, rules) in after {
         let chain = &mut table.chains[id.0 as usize];
@@ -86,7 +111,7 @@ fn replace_elements(
     after: Vec<(SetId, Element)>,
 ) {
     for (set, old) in before.iter().filter(|b| !after.contains(b)) {
-        if Some(*set) == sets.hairpin && is_hairpin(old, objects) {
+        if is_shared(sets, *set, old, objects) {
             continue;
         }
         table.sets[set.0 as usize].elements.retain(|e| e.key != old.key);
@@ -100,13 +125,17 @@ fn replace_elements(
     }
 }
 
-/// Whether another port still has this local endpoint.
-fn is_hairpin(element: &Element, objects: &ProxyObjects) -> bool {
+/// Whether another port still has this local endpoint, or this cluster IP.
+fn is_shared(sets: &Sets, set: SetId, element: &Element, objects: &ProxyObjects) -> bool {
     use crate::kernel::nftables::KeyValue::{Addr, Proto, Service};
-    objects.ports.iter().any(|port| {
-        port.endpoints.reachable.iter().filter(|e| e.is_local).any(|e| {
-            let ip = Addr(e.addr.ip());
-            element.key[..] == [ip, ip, Proto(port.proto), Service(e.addr.port())]
+    if set == sets.cluster_ips {
+        return objects.ports.iter().any(|port| element.key[..] == [Addr(port.cluster_ip)]);
+    }
+    Some(set) == sets.hairpin
+        && objects.ports.iter().any(|port| {
+            port.endpoints.reachable.iter().filter(|e| e.is_local).any(|e| {
+                let ip = Addr(e.addr.ip());
+                element.key[..] == [ip, ip, Proto(port.proto), Service(e.addr.port())]
+            })
         })
-    })
 }

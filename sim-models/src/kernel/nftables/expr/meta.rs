@@ -8,14 +8,12 @@ use sim_core::classify::Unit;
 /// Bytes of an interface's name with its terminating zero (`IFNAMSIZ`).
 pub const IFACE_NAME: usize = 16;
 
-/// An interface's name as register words, padded with zeros.
-///
-/// # Panics
-/// If the name is too long for an interface.
+/// An interface's name as register words, padded with zeros. A name that is too long for an interface fills all its
+/// bytes, so that it equals none.
 pub fn iface_words(name: &str) -> Words {
-    assert!(name.len() < IFACE_NAME, "interface name {name:?} is longer than {} bytes", IFACE_NAME - 1);
     let mut bytes = [0; IFACE_NAME];
-    bytes[..name.len()].copy_from_slice(name.as_bytes());
+    let len = name.len().min(IFACE_NAME);
+    bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
     let mut words = [0; 4];
     for (word, b) in words.iter_mut().zip(bytes.chunks_exact(4)) {
         *word = u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
