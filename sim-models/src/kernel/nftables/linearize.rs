@@ -224,6 +224,7 @@ impl Linearizer {
             }
             &Statement::Verdict(v) => self.verdict(v),
             Statement::Reject => self.push(Expr::Reject(Reject)),
+            Statement::Opaque(text) => panic!("not a statement of kube-proxy: {text}"),
         }
     }
 

@@ -1,28 +1,36 @@
 //! nf_tables: one table as kube-proxy writes it, as `nft` prints it and as the kernel evaluates it.
 //!
-//! This file is the shared form: what `proxy` builds and [`print`] prints. Rules are kept at the level of
-//! nft's text (one [`Statement`] for `ct state new`, one for `dnat to 10.0.0.1:80`). [`linearize`] turns
-//! them into the kernel's expressions as nft's `src/netlink_linearize.c` does, [`compile`] lays those out as a
-//! chain's rule blob, [`set`] holds the kernel's set backends, and [`eval`] runs the register machine.
+//! This file is the shared form: what `proxy` builds, [`print`] and [`json`] print, [`read`] reads back from a
+//! node and [`diff`] compares. Rules are kept at the level of nft's text (one [`Statement`] for `ct state new`,
+//! one for `dnat to 10.0.0.1:80`). [`linearize`] turns them into the kernel's expressions as nft's
+//! `src/netlink_linearize.c` does, [`compile`] lays those out as a chain's rule blob, [`set`] holds the kernel's
+//! set backends, and [`eval`] runs the register machine.
 //!
-//! Left out: everything kube-proxy does not write (counters, limits, flowtables, objects, other families),
-//! and generations: a table changes between packets, never during one.
+//! Left out: everything kube-proxy does not write (counters, limits, flowtables, objects, other families), which
+//! a table that was read keeps as it was written ([`Opaque`]) and cannot be evaluated with; and generations: a
+//! table changes between packets, never during one.
 
 pub mod compile;
+pub mod diff;
 pub mod eval;
 pub mod expr;
+pub mod json;
 pub mod linearize;
 mod memory;
+pub mod opaque;
 pub mod print;
+pub mod read;
 pub mod set;
 mod validate;
 
 pub use eval::{Counts, Engine};
+pub use opaque::{Opaque, Unknown};
 pub use set::dynamic::DynamicSets;
 
 use super::hook::{ChainKind, Hook};
 use ipnet::IpNet;
 use sim_core::classify::{Family, Proto};
+use sim_core::units::SimSpan;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -37,7 +45,7 @@ pub struct ChainId(pub u32);
 pub struct SetId(pub u32);
 
 /// One table of one family.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     /// `ip` or `ip6`.
     pub family: Family,
@@ -49,12 +57,25 @@ pub struct Table {
     pub sets: Vec<Set>,
     /// Chains in creation order; a [`ChainId`] indexes this.
     pub chains: Vec<Chain>,
+    /// Lifetimes of elements that rules added, by set and position, as a dump tells them.
+    pub lifetimes: BTreeMap<(SetId, usize), Lifetime>,
+    /// What else a dump has in this table.
+    pub unknown: Vec<Unknown>,
     index: BTreeMap<Arc<str>, ChainId>,
     set_index: BTreeMap<Arc<str>, SetId>,
 }
 
+/// What is left of an element's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Its own timeout, if it is not the set's.
+    pub timeout: Option<SimSpan>,
+    /// Until it goes.
+    pub expires: Option<SimSpan>,
+}
+
 /// A named set, or a map to verdicts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
     /// Name.
     pub name: Arc<str>,
@@ -107,7 +128,7 @@ pub struct Element {
 }
 
 /// A chain: rules in order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// Name.
     pub name: Arc<str>,
@@ -115,6 +136,8 @@ pub struct Chain {
     pub comment: Option<Arc<str>>,
     /// Where it is attached, for a base chain. Its policy is accept.
     pub base: Option<Base>,
+    /// Where it is attached, if in a way that kube-proxy does not use; `base` is then empty.
+    pub unknown_base: Option<Opaque>,
     /// Rules in order.
     pub rules: Vec<Rule>,
 }
@@ -257,6 +280,8 @@ pub enum Statement {
     Verdict(Verdict),
     /// `reject` with the family's port-unreachable error.
     Reject,
+    /// Something of a dump that kube-proxy does not write.
+    Opaque(Opaque),
 }
 
 impl Rule {
@@ -280,6 +305,8 @@ impl Table {
             comment: comment.map(Into::into),
             sets: Vec::new(),
             chains: Vec::new(),
+            lifetimes: BTreeMap::new(),
+            unknown: Vec::new(),
             index: BTreeMap::new(),
             set_index: BTreeMap::new(),
         }
@@ -293,7 +320,7 @@ impl Table {
         let id = ChainId(u32::try_from(self.chains.len()).expect("fewer than 2^32 chains"));
         let name: Arc<str> = name.into();
         self.index.insert(name.clone(), id);
-        self.chains.push(Chain { name, comment: None, base: None, rules: Vec::new() });
+        self.chains.push(Chain { name, comment: None, base: None, unknown_base: None, rules: Vec::new() });
         id
     }
 

@@ -5,10 +5,13 @@
 //! `dnat ip addr . port to numgen ...`.
 
 use super::set::rbtree;
-use super::{Base, Chain, Element, Field, KeyType, KeyValue, Rule, Set, Statement, Table, Verdict};
+use super::{
+    Base, Chain, Element, Field, KeyType, KeyValue, Lifetime, Rule, Set, SetId, Statement, Table, Verdict,
+};
 use crate::kernel::hook::{ChainKind, Hook};
 use ipnet::IpNet;
 use sim_core::classify::Family;
+use sim_core::units::SimSpan;
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -19,10 +22,19 @@ impl Display for Table {
             writeln!(f, "\tcomment \"{c}\"")?;
         }
         let mut blank = false;
-        for set in &self.sets {
-            f.write_str(if blank { "\n" } else { "" })?;
-            self.set(set, f)?;
-            blank = true;
+        let mut unknown = self.unknown.iter().peekable();
+        for at in 0..=self.sets.len() {
+            while let Some(unknown) = unknown.next_if(|u| u.after_sets <= at || at == self.sets.len()) {
+                let text = unknown.body.to_string();
+                let is_block = text.contains('\n');
+                writeln!(f, "{}\t{text}", if blank && is_block { "\n" } else { "" })?;
+                blank |= is_block;
+            }
+            if let Some(set) = self.sets.get(at) {
+                f.write_str(if blank { "\n" } else { "" })?;
+                self.set(SetId(u32::try_from(at).expect("fewer than 2^32 sets")), set, f)?;
+                blank = true;
+            }
         }
         for chain in &self.chains {
             f.write_str(if blank { "\n" } else { "" })?;
@@ -33,7 +45,15 @@ impl Display for Table {
     }
 }
 
-fn family(f: Family) -> &'static str {
+impl Display for Base {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let kind = if self.kind == ChainKind::Nat { "nat" } else { "filter" };
+        let hook = self.hook.chain_name().to_lowercase();
+        write!(f, "type {kind} hook {hook} priority {}; policy accept;", priority(self))
+    }
+}
+
+pub(super) fn family(f: Family) -> &'static str {
     if f == Family::Ipv4 { "ip" } else { "ip6" }
 }
 
@@ -54,7 +74,7 @@ impl Display for RuleText<'_> {
 }
 
 impl Table {
-    fn set(&self, set: &Set, f: &mut Formatter<'_>) -> fmt::Result {
+    fn set(&self, id: SetId, set: &Set, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "\t{} {} {{", if set.is_map { "map" } else { "set" }, set.name)?;
         let types: Vec<_> = set.key.iter().map(|k| self.key_type(*k)).collect();
         let verdict = if set.is_map { " : verdict" } else { "" };
@@ -67,23 +87,27 @@ impl Table {
             writeln!(f, "\t\tcomment \"{c}\"")?;
         }
         if !set.elements.is_empty() {
-            // nft puts two IPv4 addresses on a line and anything longer on a line of its own.
-            let short = !set.is_map && set.key[..] == [KeyType::Addr] && self.family == Family::Ipv4;
+            // nft puts two IPv4 addresses or five numbers on a line (`src/expression.c:calculate_delim`).
+            let a_line = match set.key[..] {
+                [KeyType::Addr] if self.family == Family::Ipv4 => 2,
+                [KeyType::Proto] | [KeyType::Service] => 5,
+                _ => 1,
+            };
             f.write_str("\t\telements = { ")?;
             for (i, e) in set.elements.iter().enumerate() {
                 f.write_str(match i {
                     0 => "",
-                    _ if short && i % 2 == 1 => ", ",
-                    _ => ",\n\t\t\t     ",
+                    _ if i % a_line == 0 => ",\n\t\t\t     ",
+                    _ => ", ",
                 })?;
-                self.element(e, f)?;
+                self.element(e, self.lifetimes.get(&(id, i)), f)?;
             }
             f.write_str(" }\n")?;
         }
         f.write_str("\t}\n")
     }
 
-    fn key_type(&self, k: KeyType) -> &'static str {
+    pub(super) fn key_type(&self, k: KeyType) -> &'static str {
         match k {
             KeyType::Addr if self.family == Family::Ipv4 => "ipv4_addr",
             KeyType::Addr => "ipv6_addr",
@@ -92,7 +116,12 @@ impl Table {
         }
     }
 
-    fn element(&self, e: &Element, f: &mut Formatter<'_>) -> fmt::Result {
+    pub(super) fn element(
+        &self,
+        e: &Element,
+        lifetime: Option<&Lifetime>,
+        f: &mut impl fmt::Write,
+    ) -> fmt::Result {
         for (i, v) in e.key.iter().enumerate() {
             f.write_str(if i > 0 { " . " } else { "" })?;
             match v {
@@ -100,6 +129,12 @@ impl Table {
                 KeyValue::Proto(p) => write!(f, "{p}")?,
                 KeyValue::Service(p) => write!(f, "{p}")?,
             }
+        }
+        if let Some(timeout) = lifetime.and_then(|l| l.timeout) {
+            write!(f, " timeout {}", span(timeout))?;
+        }
+        if let Some(expires) = lifetime.and_then(|l| l.expires) {
+            write!(f, " expires {}", span(expires))?;
         }
         if let Some(c) = &e.comment {
             write!(f, " comment \"{c}\"")?;
@@ -117,9 +152,10 @@ impl Table {
             writeln!(f, "\t\tcomment \"{c}\"")?;
         }
         if let Some(b) = &chain.base {
-            let kind = if b.kind == ChainKind::Nat { "nat" } else { "filter" };
-            let hook = b.hook.chain_name().to_lowercase();
-            writeln!(f, "\t\ttype {kind} hook {hook} priority {}; policy accept;", priority(b))?;
+            writeln!(f, "\t\t{b}")?;
+        }
+        if let Some(b) = &chain.unknown_base {
+            writeln!(f, "\t\t{b}")?;
         }
         for rule in &chain.rules {
             writeln!(f, "\t\t{}", RuleText(self, rule))?;
@@ -127,7 +163,7 @@ impl Table {
         f.write_str("\t}\n")
     }
 
-    fn verdict(&self, v: Verdict, f: &mut Formatter<'_>) -> fmt::Result {
+    fn verdict(&self, v: Verdict, f: &mut impl fmt::Write) -> fmt::Result {
         match v {
             Verdict::Jump(c) => write!(f, "jump {}", self.chain(c).name),
             Verdict::Goto(c) => write!(f, "goto {}", self.chain(c).name),
@@ -214,26 +250,34 @@ impl Table {
             }
             Statement::Verdict(v) => self.verdict(*v, f),
             Statement::Reject => f.write_str("reject"),
+            Statement::Opaque(text) => write!(f, "{text}"),
         }
     }
 
     /// One merged range: an address, a prefix if the range is one, or `a-b`.
     fn range(&self, (from, to): (u128, u128), f: &mut Formatter<'_>) -> fmt::Result {
-        let bits = if self.family == Family::Ipv4 { 32 } else { 128 };
-        let addr = |n: u128| -> IpAddr {
-            match self.family {
-                Family::Ipv4 => Ipv4Addr::from_bits(u32::try_from(n).expect("an IPv4 address")).into(),
-                Family::Ipv6 => Ipv6Addr::from_bits(n).into(),
-            }
-        };
-        let host_bits = (to - from).count_ones();
-        let is_prefix = (to - from).trailing_ones() == host_bits && from.trailing_zeros() >= host_bits;
-        if is_prefix {
-            let prefix = bits - u8::try_from(host_bits).expect("at most 128 bits");
-            return network(IpNet::new(addr(from), prefix).expect("a prefix"), f);
+        match as_prefix(self.family, from, to) {
+            Some(net) => network(net, f),
+            None => write!(f, "{}-{}", addr_of(self.family, from), addr_of(self.family, to)),
         }
-        write!(f, "{}-{}", addr(from), addr(to))
     }
+}
+
+/// The address with this number.
+pub(super) fn addr_of(family: Family, number: u128) -> IpAddr {
+    match family {
+        Family::Ipv4 => Ipv4Addr::from_bits(u32::try_from(number).expect("an IPv4 address")).into(),
+        Family::Ipv6 => Ipv6Addr::from_bits(number).into(),
+    }
+}
+
+/// The network that is exactly this range, if there is one.
+pub(super) fn as_prefix(family: Family, from: u128, to: u128) -> Option<IpNet> {
+    let bits = if family == Family::Ipv4 { 32 } else { 128 };
+    let host_bits = (to - from).count_ones();
+    let is_prefix = (to - from).trailing_ones() == host_bits && from.trailing_zeros() >= host_bits;
+    let prefix = bits - u8::try_from(host_bits).expect("at most 128 bits");
+    is_prefix.then(|| IpNet::new(addr_of(family, from), prefix).expect("a prefix"))
 }
 
 /// A network; one of full length as an address.
@@ -241,30 +285,49 @@ fn network(net: IpNet, f: &mut Formatter<'_>) -> fmt::Result {
     if net.prefix_len() == net.max_prefix_len() { write!(f, "{}", net.addr()) } else { write!(f, "{net}") }
 }
 
-/// Priorities have names that depend on the hook (`src/rule.c:std_prios`).
+/// Priorities have names that depend on the hook.
+pub(super) const PRIORITIES: [(&str, i32, Option<Hook>); 6] = [
+    ("raw", -300, None),
+    ("mangle", -150, None),
+    ("dstnat", -100, Some(Hook::Prerouting)),
+    ("filter", 0, None),
+    ("security", 50, None),
+    ("srcnat", 100, Some(Hook::Postrouting)),
+];
+
+/// A priority as a name and what is added, if one is within ten (`src/rule.c:prio2str`).
 fn priority(b: &Base) -> String {
-    let named = match b.hook {
-        Hook::Prerouting => [("dstnat", -100), ("filter", 0)],
-        Hook::Postrouting => [("srcnat", 100), ("filter", 0)],
-        _ => [("filter", 0), ("filter", 0)],
-    };
-    for (name, at) in named {
-        let off = b.priority - at;
+    for (name, at, hook) in PRIORITIES {
+        let off = i64::from(b.priority) - i64::from(at);
+        if hook.is_some_and(|hook| hook != b.hook) || off.abs() > 10 {
+            continue;
+        }
         if off == 0 {
             return name.to_owned();
         }
-        if off.abs() <= 10 {
-            return format!("{name} {} {}", if off < 0 { '-' } else { '+' }, off.abs());
-        }
+        return format!("{name} {} {}", if off < 0 { '-' } else { '+' }, off.abs());
     }
     b.priority.to_string()
 }
 
-/// Seconds as days, hours, minutes and seconds without the parts that are zero.
-fn timeout(seconds: u32) -> String {
+/// Seconds as days, hours, minutes and seconds.
+pub(super) fn timeout(seconds: u32) -> String {
+    span(SimSpan::from_secs(u64::from(seconds)))
+}
+
+/// A time as days, hours, minutes, seconds and milliseconds without the parts that are zero
+/// (`src/datatype.c:time_print`).
+pub(super) fn span(span: SimSpan) -> String {
+    let ms = span.as_ns() / 1_000_000;
+    let seconds = ms / 1000;
     let mut out = String::new();
-    let parts =
-        [(seconds / 86_400, 'd'), (seconds / 3600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
+    let parts = [
+        (seconds / 86_400, "d"),
+        (seconds / 3600 % 24, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+        (ms % 1000, "ms"),
+    ];
     for (n, unit) in parts.into_iter().filter(|(n, _)| *n > 0) {
         write!(out, "{n}{unit}").expect("a string takes any text");
     }

@@ -1,17 +1,27 @@
-//! The check of jumps at load time (`net/netfilter/nf_tables_api.c:nft_chain_validate`): from every base chain no
-//! path of jumps and gotos may be longer than the jump stack; a loop is such a path.
+//! Whether a table can be evaluated: it must be one that the kernel loads, of parts that are understood.
+//!
+//! Modelled of the kernel's own checks: from every base chain no path of jumps and gotos may be longer than the jump
+//! stack, and a loop is such a path (`net/netfilter/nf_tables_api.c:nft_chain_validate`); what a rule looks up in a
+//! set must have the type of its key, which nft sees to (`src/evaluate.c`). A dump can hold what kube-proxy does
+//! not write ([`Opaque`](super::Opaque)); passing over it would give wrong answers, so it is refused by name.
 
-use super::{ChainId, Statement, Table, Verdict};
+use super::print::RuleText;
+use super::{ChainId, Field, KeyType, SetId, Statement, Table, Verdict};
 
 /// Depth of the jump stack (`NFT_JUMP_STACK_SIZE`).
 pub(super) const JUMP_STACK: usize = 16;
 
 impl Table {
-    /// Checks that no path of jumps is longer than the kernel allows.
+    /// Checks that the table can be evaluated.
     ///
     /// # Errors
-    /// The name of a chain from which a path is too long, as the kernel's EMLINK says it without the name.
+    /// The first part that cannot be: something opaque, a lookup of the wrong type, or the chain from which a path of
+    /// jumps is longer than the kernel allows, as its EMLINK says it without the name.
     pub fn validate(&self) -> Result<(), String> {
+        if let Some(unknown) = self.unknown.first() {
+            return Err(format!("{}: kube-proxy writes no such thing", unknown.what));
+        }
+        self.validate_rules()?;
         let mut depth: Vec<Option<usize>> = vec![None; self.chains.len()];
         let mut on_path = vec![false; self.chains.len()];
         for (i, chain) in self.chains.iter().enumerate() {
@@ -20,6 +30,46 @@ impl Table {
             }
         }
         Ok(())
+    }
+
+    /// Checks that every statement is understood and looks up what its set holds.
+    fn validate_rules(&self) -> Result<(), String> {
+        for chain in &self.chains {
+            if let Some(base) = &chain.unknown_base {
+                return Err(format!("chain {}: kube-proxy attaches none like this: {base}", chain.name));
+            }
+            for rule in &chain.rules {
+                let wrong = rule.statements.iter().find_map(|s| match s {
+                    Statement::Opaque(_) => Some("kube-proxy writes no such statement"),
+                    Statement::InSet { fields, set } if !self.holds(*set, false, fields) => {
+                        Some("wrong type")
+                    }
+                    Statement::Vmap { fields, map } if !self.holds(*map, true, fields) => Some("wrong type"),
+                    Statement::Update { set, field }
+                        if !self.holds(*set, false, &[*field])
+                            || self.sets[set.0 as usize].timeout_seconds.is_none() =>
+                    {
+                        Some("not a set that rules update")
+                    }
+                    _ => None,
+                });
+                if let Some(wrong) = wrong {
+                    return Err(format!("chain {}: {wrong}: {}", chain.name, RuleText(self, rule)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this is a map, or a set, of these fields.
+    fn holds(&self, set: SetId, is_map: bool, fields: &[Field]) -> bool {
+        let set = &self.sets[set.0 as usize];
+        let types = fields.iter().map(|field| match field {
+            Field::SrcAddr | Field::DstAddr => KeyType::Addr,
+            Field::L4Proto => KeyType::Proto,
+            Field::DstPort => KeyType::Service,
+        });
+        set.is_map == is_map && types.eq(set.key.iter().copied())
     }
 
     /// Longest path of jumps from chain `i`.

@@ -1,6 +1,8 @@
 //! nftables mode in the table of modes. Sync work follows `pkg/proxy/nftables/proxier.go:syncProxyRules`.
 
 use crate::config::ProxyConfig;
+use crate::kernel::dump::{Difference, ReadError};
+use crate::kernel::nftables::{diff, json, read};
 use crate::kernel::rules::NodeRules;
 use crate::kube::ProxyObjects;
 use crate::proxy::input::ToolInput;
@@ -8,6 +10,9 @@ use crate::proxy::sync::SyncWork;
 use crate::proxy::{Form, ProxyMode};
 use sim_core::classify::Family;
 use sim_core::units::SimTime;
+
+/// Name of its tables, one a family.
+const TABLE: &str = "kube-proxy";
 
 /// kube-proxy's nftables mode.
 pub struct Nftables;
@@ -28,8 +33,26 @@ impl ProxyMode for Nftables {
     fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
         super::build(objects, config, family)
     }
-    fn print(&self, rules: &NodeRules, _form: Form) -> String {
-        rules.nftables.as_ref().map_or_else(String::new, ToString::to_string)
+    fn forms(&self) -> &'static [Form] {
+        &[Form::Load, Form::Json]
+    }
+    fn print(&self, rules: &NodeRules, form: Form) -> String {
+        match form {
+            Form::Load => rules.nftables.as_ref().map_or_else(String::new, ToString::to_string),
+            Form::Json => json::document(&rules.nftables),
+            Form::Listing => panic!("nftables mode has no form {form:?}"),
+        }
+    }
+    fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
+        let dump = read::ruleset(text, TABLE)?;
+        let nftables = dump.tables.into_iter().find(|table| table.family == family);
+        Ok(NodeRules { nftables, ..NodeRules::default() })
+    }
+    fn diff(&self, wanted: &NodeRules, found: &NodeRules) -> Vec<Difference> {
+        match (&wanted.nftables, &found.nftables) {
+            (Some(wanted), Some(found)) => diff::differences(wanted, found),
+            (wanted, found) => diff::whole_table(wanted.as_ref(), found.as_ref()).into_iter().collect(),
+        }
     }
     fn inputs(
         &self,
