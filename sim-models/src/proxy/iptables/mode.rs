@@ -2,7 +2,9 @@
 
 use super::LARGE_CLUSTER_ENDPOINTS;
 use crate::config::ProxyConfig;
+use crate::kernel::dump::{Difference, ReadError};
 use crate::kernel::rules::NodeRules;
+use crate::kernel::xtables::diff::Layout;
 use crate::kernel::xtables::{self, TableName};
 use crate::kube::ProxyObjects;
 use crate::proxy::sync::SyncWork;
@@ -30,6 +32,13 @@ impl ProxyMode for Iptables {
     }
     fn print(&self, rules: &NodeRules, _form: Form) -> String {
         xtables::print::iptables_save(rules)
+    }
+    fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
+        let saved = xtables::parse::parse(text, family)?;
+        Ok(NodeRules { xtables: saved.tables, xtables_notes: saved.notes, ..NodeRules::default() })
+    }
+    fn diff(&self, wanted: &NodeRules, found: &NodeRules) -> Vec<Difference> {
+        xtables::diff::diff(&wanted.xtables, &found.xtables, Layout::IPTABLES)
     }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         let counts = super::rule_counts(rules);
