@@ -41,7 +41,8 @@ impl Display for Difference {
         writeln!(f, "{}: {}", self.kind(), self.place)?;
         for (sign, text) in [('-', &self.wanted), ('+', &self.found)] {
             if let Some(text) = text {
-                writeln!(f, "  {sign} {text}")?;
+                // A chain or set as a whole is several of the tool's lines.
+                writeln!(f, "  {sign} {}", text.replace('\n', "\n    "))?;
             }
         }
         Ok(())

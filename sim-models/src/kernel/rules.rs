@@ -11,6 +11,8 @@ use std::net::IpAddr;
 pub struct NodeRules {
     /// xtables tables, with the jumps from the built-in chains.
     pub xtables: Vec<xtables::Table>,
+    /// What a dump that these tables were read from has beside the rules; of no tables if none was read.
+    pub xtables_notes: xtables::parse::Notes,
     /// The nftables table.
     pub nftables: Option<nftables::Table>,
     /// IPVS virtual servers in creation order.

@@ -2,11 +2,14 @@
 //!
 //! Source: `net/netfilter/ipset/` (`ip_set_hash_gen.h`, `ip_set_hash_ipport.c` and its siblings,
 //! `ip_set_bitmap_port.c`, `ip_set_core.c:ip_set_test`), Linux 6.12. [`IpSet`] is a set as data; [`IpSets`]
-//! are the sets of a running node, found by index as the set match holds them.
+//! are the sets of a running node, found by index as the set match holds them. [`parse`] reads `ipset save`,
+//! [`diff`] compares.
 //!
 //! Left out: timeouts, counters, comments, `nomatch`, forced addition, ranges on bitmap sets, the list type.
 
+pub mod diff;
 mod element;
+pub mod parse;
 mod print;
 mod table;
 

@@ -13,22 +13,30 @@ pub const HASHSIZE: u32 = 1024;
 pub fn save(sets: &[IpSet]) -> String {
     let mut out = String::new();
     for set in sets {
-        let family = match set.family {
-            Family::Ipv4 => "inet",
-            Family::Ipv6 => "inet6",
-        };
-        match set.kind {
-            SetKind::BitmapPort => writeln!(out, "create {} bitmap:port range 0-65535", set.name),
-            kind => writeln!(
-                out,
-                "create {} {kind} family {family} hashsize {HASHSIZE} maxelem {}",
-                set.name, set.maxelem
-            ),
-        }
-        .expect("a string takes all");
-        for element in &set.elements {
-            writeln!(out, "add {} {element}", set.name).expect("a string takes all");
-        }
+        out.push_str(&create(set));
+        out.push('\n');
+        write_elements(set, &mut out);
     }
     out
+}
+
+/// The line that creates a set, without a line end.
+pub(super) fn create(set: &IpSet) -> String {
+    let family = match set.family {
+        Family::Ipv4 => "inet",
+        Family::Ipv6 => "inet6",
+    };
+    match set.kind {
+        SetKind::BitmapPort => format!("create {} bitmap:port range 0-65535", set.name),
+        kind => {
+            format!("create {} {kind} family {family} hashsize {HASHSIZE} maxelem {}", set.name, set.maxelem)
+        }
+    }
+}
+
+/// A set's elements, a line each.
+pub(super) fn write_elements(set: &IpSet, out: &mut String) {
+    for element in &set.elements {
+        writeln!(out, "add {} {element}", set.name).expect("a string takes all");
+    }
 }

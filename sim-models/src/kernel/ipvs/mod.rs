@@ -10,7 +10,9 @@
 //! ICMP errors about connections.
 
 pub mod conn_table;
+pub mod diff;
 pub mod graceful;
+pub mod parse;
 pub mod print;
 pub mod scheduler;
 mod server;

@@ -3,10 +3,10 @@
 //! Departure: `ipvsadm` sorts by address; here services and real servers stand in creation order, which is
 //! what the kernel's lists depend on.
 
-use super::{IpvsState, SchedulerFlags, Services, VirtualServer};
+use super::{Forwarding, IpvsState, RealServer, SchedulerFlags, Services, VirtualServer};
 use sim_core::classify::Proto;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 fn flag_names(server: &VirtualServer) -> Vec<String> {
     let SchedulerFlags { fallback, port } = server.flags;
@@ -23,27 +23,57 @@ fn flag_names(server: &VirtualServer) -> Vec<String> {
 pub fn save(servers: &[VirtualServer]) -> String {
     let mut out = String::new();
     for server in servers {
-        let kind = match server.proto {
-            Proto::Udp => "-u",
-            Proto::Sctp => "--sctp-service",
-            _ => "-t",
-        };
-        let at = SocketAddr::new(server.addr, server.port);
-        write!(out, "-A {kind} {at} -s {}", server.scheduler).expect("a string takes all");
-        let flags = flag_names(server);
-        if !flags.is_empty() {
-            write!(out, " -b {}", flags.join(",")).expect("a string takes all");
-        }
-        if let Some(seconds) = server.persistence_seconds {
-            write!(out, " -p {seconds}").expect("a string takes all");
-        }
+        out.push_str(&virtual_server(server));
         out.push('\n');
         for real in &server.real {
-            writeln!(out, "-a {kind} {at} -r {} -m -w {}", real.addr, real.weight)
-                .expect("a string takes all");
+            out.push_str(&real_server(server, real));
+            out.push('\n');
         }
     }
     out
+}
+
+/// `-t 10.96.0.1:80`.
+fn service_name(server: &VirtualServer) -> String {
+    let kind = match server.proto {
+        Proto::Udp => "-u",
+        Proto::Sctp => "--sctp-service",
+        _ => "-t",
+    };
+    format!("{kind} {}", SocketAddr::new(server.addr, server.port))
+}
+
+/// The line that adds a virtual server, without a line end.
+pub(super) fn virtual_server(server: &VirtualServer) -> String {
+    let mut out = format!("-A {} -s {}", service_name(server), server.scheduler);
+    let flags = flag_names(server);
+    if !flags.is_empty() {
+        write!(out, " -b {}", flags.join(",")).expect("a string takes all");
+    }
+    if let Some(seconds) = server.persistence_seconds {
+        write!(out, " -p {seconds}").expect("a string takes all");
+    }
+    if let Some(prefix) = server.persistence_prefix {
+        match server.addr {
+            // ipvsadm writes the mask of an IPv4 service in full.
+            IpAddr::V4(_) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+                write!(out, " -M {}", Ipv4Addr::from(mask)).expect("a string takes all");
+            }
+            IpAddr::V6(_) => write!(out, " -M {prefix}").expect("a string takes all"),
+        }
+    }
+    out
+}
+
+/// The line that adds a real server, without a line end.
+pub(super) fn real_server(server: &VirtualServer, real: &RealServer) -> String {
+    let forwarding = match real.forwarding {
+        Forwarding::Masq => "-m",
+        Forwarding::Route => "-g",
+        Forwarding::Tunnel => "-i",
+    };
+    format!("-a {} -r {} {forwarding} -w {}", service_name(server), real.addr, real.weight)
 }
 
 /// The listing, with the connection counts of `state`.
@@ -76,7 +106,7 @@ pub fn list(services: &Services, state: &IpvsState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::ipvs::{IpvsConfig, RealServer};
+    use crate::kernel::ipvs::IpvsConfig;
 
     fn server(scheduler: &str, addr: &str, persistence: Option<u32>) -> VirtualServer {
         VirtualServer {
@@ -86,6 +116,7 @@ mod tests {
             scheduler: scheduler.into(),
             flags: SchedulerFlags { port: scheduler == "mh", fallback: false },
             persistence_seconds: persistence,
+            persistence_prefix: None,
             real: vec![RealServer::new("10.80.1.0:8080".parse().unwrap())],
         }
     }

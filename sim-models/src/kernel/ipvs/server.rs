@@ -39,6 +39,9 @@ pub struct VirtualServer {
     pub flags: SchedulerFlags,
     /// Seconds for which a client keeps its server; `None` without persistence.
     pub persistence_seconds: Option<u32>,
+    /// Leading bits of a client's address that persistence looks at; `None` for all of them, which is what
+    /// kube-proxy asks for and all that is simulated.
+    pub persistence_prefix: Option<u8>,
     /// Real servers in creation order.
     pub real: Vec<RealServer>,
 }
@@ -50,12 +53,15 @@ impl VirtualServer {
     }
 }
 
-/// How packets reach a real server. kube-proxy uses masquerading (NAT) only; routing and tunnelling are
-/// left out.
+/// How packets reach a real server. kube-proxy uses masquerading (NAT) only, and only that is simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Forwarding {
     /// Destination rewritten, replies pass through this node (`-m`).
     Masq,
+    /// Sent on unchanged to the real server's MAC address (`-g`).
+    Route,
+    /// Wrapped in another packet (`-i`).
+    Tunnel,
 }
 
 /// One real server.

@@ -6,7 +6,7 @@
 
 use super::scheduler::{self, MakeScheduler};
 use super::service_table::ServiceTable;
-use super::{RealServer, SchedulerFlags, ServiceKey, VirtualServer};
+use super::{Forwarding, RealServer, SchedulerFlags, ServiceKey, VirtualServer};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -38,6 +38,14 @@ pub enum ServiceError {
     /// No such virtual server.
     #[error("no virtual server {} port {} ({})", .0.addr, .0.port, .0.proto)]
     Missing(ServiceKey),
+    /// It asks for what only dumps hold.
+    #[error("virtual server {} port {} ({}): {what} is not simulated", .key.addr, .key.port, .key.proto)]
+    NotSimulated {
+        /// The virtual server.
+        key: ServiceKey,
+        /// What it asks for.
+        what: &'static str,
+    },
     /// The service has this real server already.
     #[error("real server {0} exists already")]
     DestExists(SocketAddr),
@@ -74,6 +82,12 @@ impl Services {
         }
         let make = scheduler::by_name(&server.scheduler)
             .ok_or_else(|| ServiceError::UnknownScheduler(server.scheduler.to_string()))?;
+        if server.persistence_prefix.is_some() {
+            return Err(ServiceError::NotSimulated { key, what: "a persistence mask" });
+        }
+        if server.real.iter().any(|real| real.forwarding != Forwarding::Masq) {
+            return Err(ServiceError::NotSimulated { key, what: "routing or tunnelling to a real server" });
+        }
         for (at, real) in server.real.iter().enumerate() {
             if server.real[..at].iter().any(|other| other.addr == real.addr) {
                 return Err(ServiceError::DestExists(real.addr));
@@ -206,6 +220,7 @@ impl Services {
             scheduler: service.scheduler.clone(),
             flags: service.flags,
             persistence_seconds: service.persistence_seconds,
+            persistence_prefix: None,
             real: service.real.as_ref().clone(),
         };
         self.iter().map(one).collect()

@@ -28,6 +28,7 @@ fn server(scheduler: &str, proto: Proto, endpoints: u8) -> VirtualServer {
         scheduler: scheduler.into(),
         flags: SchedulerFlags::default(),
         persistence_seconds: None,
+        persistence_prefix: None,
         real: (1..=endpoints).map(|n| RealServer::new(pod(n))).collect(),
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A compiled table never changes; an update compiles the table anew, as `iptables-restore` replaces the blob.
 
-use super::{CtStates, Match, Policy, Rule, Table, TableName, Target, Test, layout};
+use super::{CtStates, Match, Policy, Rule, Table, TableName, Target, Test, layout, opaque_name};
 use crate::kernel::hook::{ChainKind, Hook, HookFn};
 use crate::kernel::ipset::IpSets;
 use ipnet::IpNet;
@@ -97,6 +97,16 @@ pub enum CompileError {
         /// The missing set.
         set: String,
     },
+    /// A rule uses an extension that is only kept as text.
+    #[error("chain {chain}: what {extension} does is not modelled: {text}")]
+    NotModelled {
+        /// The chain with the rule.
+        chain: String,
+        /// Name of the match or target.
+        extension: String,
+        /// How it stands in the rule.
+        text: String,
+    },
 }
 
 impl Compiled {
@@ -107,7 +117,7 @@ impl Compiled {
         Ok(Compiled { tables })
     }
 
-    /// The hook functions these tables register, by the priorities of `iptable_{raw,mangle,nat,filter}.c`.
+    /// The hook functions these tables register, by the priorities of `iptable_{raw,mangle,nat,filter,security}.c`.
     /// A function's `id` is the table's index times 8 plus the hook's.
     pub fn hooks(&self) -> Vec<HookFn> {
         let mut hooks = Vec::new();
@@ -135,6 +145,7 @@ fn priority(table: TableName, hook: Hook) -> i32 {
         (TableName::Nat, Hook::Prerouting | Hook::Output) => -100,
         (TableName::Nat, _) => 100,
         (TableName::Filter, _) => 0,
+        (TableName::Security, _) => 50,
     }
 }
 
@@ -212,9 +223,13 @@ fn compile_rule(
                 Match::Nfacct(_) => CompiledMatch::Nfacct,
                 &Match::PhysdevIsIn { invert } => CompiledMatch::PhysdevIsIn { invert },
                 &Match::IpvsVirtual { addr, port, proto } => CompiledMatch::IpvsVirtual { addr, port, proto },
+                Match::Opaque(text) => return Err(not_modelled(chain, text)),
             })
         })
         .collect::<Result<_, CompileError>>()?;
+    if let Some(Target::Opaque(text)) = &rule.target {
+        return Err(not_modelled(chain, text));
+    }
     Ok(CompiledRule {
         negated: (src.is_some() || dst.is_some()).then(|| Box::new(Negated { src, dst })),
         ifaces: (rule.in_iface.is_some() || rule.out_iface.is_some())
@@ -225,6 +240,14 @@ fn compile_rule(
         one_dst: rule.dst.is_some_and(|t| !t.invert && t.value.prefix_len() == t.value.max_prefix_len()),
         body_lines,
     })
+}
+
+fn not_modelled(chain: &str, text: &str) -> CompileError {
+    CompileError::NotModelled {
+        chain: chain.to_owned(),
+        extension: opaque_name(text).to_owned(),
+        text: text.to_owned(),
+    }
 }
 
 impl Columns {

@@ -42,6 +42,8 @@ pub fn match_bytes(m: &Match, family: Family) -> u64 {
         Match::Nfacct(_) => 32 + 40,
         Match::PhysdevIsIn { .. } => 32 + 72,
         Match::IpvsVirtual { .. } => 32 + 48,
+        // Unknown; such a table cannot be compiled. At least the header is there.
+        Match::Opaque(_) => 32,
     }
 }
 
@@ -52,6 +54,8 @@ pub fn target_bytes(target: Option<&Target>) -> u64 {
         Some(Target::Reject | Target::Mark { .. }) => 40,
         Some(Target::Dnat(_)) => 80,
         Some(Target::Masquerade { .. }) => 56,
+        // Unknown; such a table cannot be compiled.
+        Some(Target::Opaque(_)) => STANDARD_TARGET,
     }
 }
 

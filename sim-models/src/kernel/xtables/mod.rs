@@ -1,10 +1,14 @@
 //! iptables-legacy: tables of chains of rules, as `iptables-save` prints them and `ip_tables.c` walks them.
 //!
 //! This file is the shared form: what `proxy` builds, [`print`] prints, [`layout`] measures and [`compile`]
-//! turns into the linear table that [`walk`] evaluates. Both address families use the same types.
+//! turns into the linear table that [`walk`] evaluates. Both address families use the same types. [`parse`] reads
+//! what a node lists back into it and [`diff`] compares two of them. What is not typed here is kept as text
+//! (`Opaque`), printed as it was and refused by [`compile`].
 
 pub mod compile;
+pub mod diff;
 pub mod layout;
+pub mod parse;
 pub mod print;
 pub mod recent;
 pub mod walk;
@@ -29,6 +33,25 @@ pub enum TableName {
     Nat,
     /// Raw at priority -300.
     Raw,
+    /// Security at priority 50, for SELinux.
+    Security,
+}
+
+impl TableName {
+    /// Every table.
+    pub const ALL: [TableName; 5] =
+        [TableName::Filter, TableName::Mangle, TableName::Nat, TableName::Raw, TableName::Security];
+
+    /// Its name in `iptables -t`.
+    pub fn name(self) -> &'static str {
+        match self {
+            TableName::Filter => "filter",
+            TableName::Mangle => "mangle",
+            TableName::Nat => "nat",
+            TableName::Raw => "raw",
+            TableName::Security => "security",
+        }
+    }
 }
 
 /// Index of a chain in its table.
@@ -170,6 +193,18 @@ pub enum Match {
         /// Its protocol.
         proto: Proto,
     },
+    /// What is not typed here, as its text: `-m limit --limit 5/min`, or the end of a rule's addresses from
+    /// something that [`Rule`] cannot hold on: `-p gre`.
+    Opaque(Arc<str>),
+}
+
+/// The extension that an opaque text is of: `limit` of `-m limit --limit 5/min`; `-p` where it is no extension.
+pub fn opaque_name(text: &str) -> &str {
+    let mut words = text.split_ascii_whitespace();
+    match words.next().unwrap_or_default() {
+        "-m" | "-j" => words.next().unwrap_or_default(),
+        other => other,
+    }
 }
 
 /// States of `--ctstate`, as a set.
@@ -214,6 +249,8 @@ pub enum Target {
         /// `--random-fully`.
         random_fully: bool,
     },
+    /// What is not typed here, as its text: `-j LOG --log-prefix "x "`, `-g CHAIN`.
+    Opaque(Arc<str>),
 }
 
 impl Table {

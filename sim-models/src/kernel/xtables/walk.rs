@@ -106,6 +106,7 @@ impl CompiledTable {
                     cx.nat.masquerade = Some(*random_fully);
                     break HookVerdict::Accept;
                 }
+                Some(Target::Opaque(text)) => unreachable!("compiled although opaque: {text}"),
             }
         };
         if let Some((_, since)) = own {

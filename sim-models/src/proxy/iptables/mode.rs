@@ -2,7 +2,9 @@
 
 use super::syncs::Proxier;
 use crate::config::ProxyConfig;
+use crate::kernel::dump::{Difference, ReadError};
 use crate::kernel::rules::NodeRules;
+use crate::kernel::xtables::diff::Layout;
 use crate::kernel::xtables::{self, TableName};
 use crate::kube::ProxyObjects;
 use crate::proxy::input::ToolInput;
@@ -42,6 +44,13 @@ impl ProxyMode for Iptables {
         let Some((_, first)) = states.first() else { return Some(Vec::new()) };
         let mut proxier = Proxier::new(first, config, family);
         Some(states.iter().map(|(at, objects)| proxier.sync(*at, objects).into_iter().collect()).collect())
+    }
+    fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
+        let saved = xtables::parse::parse(text, family)?;
+        Ok(NodeRules { xtables: saved.tables, xtables_notes: saved.notes, ..NodeRules::default() })
+    }
+    fn diff(&self, wanted: &NodeRules, found: &NodeRules) -> Vec<Difference> {
+        xtables::diff::diff(&wanted.xtables, &found.xtables, Layout::IPTABLES)
     }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         let counts = super::rule_counts(rules);

@@ -8,6 +8,7 @@
 //! servers stay, as in kube-proxy, where "later" is random. Order is that of the objects.
 
 pub mod mode;
+mod read;
 mod sets;
 mod tables;
 
@@ -170,6 +171,7 @@ impl Builder<'_> {
             // kube-proxy asks for the port in the hash for mh alone.
             flags: SchedulerFlags { port: self.config.ipvs.scheduler == "mh", fallback: false },
             persistence_seconds: svc.affinity_seconds,
+            persistence_prefix: None,
             real: endpoints.iter().map(|ep| RealServer::new(ep.addr)).collect(),
         };
         match self.by_key.get(&(addr, port, svc.proto)) {

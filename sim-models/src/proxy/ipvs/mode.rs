@@ -1,6 +1,7 @@
 //! ipvs mode in the table of modes. Sync work follows `pkg/proxy/ipvs/proxier.go:syncProxyRules`.
 
 use crate::config::ProxyConfig;
+use crate::kernel::dump::{Difference, ReadError};
 use crate::kernel::rules::NodeRules;
 use crate::kernel::{ipset, ipvs as kernel_ipvs, xtables};
 use crate::kube::ProxyObjects;
@@ -46,6 +47,12 @@ impl ProxyMode for Ipvs {
         text.push_str(&section("ipvsadm -Sn", "ipvsadm -R"));
         text.push_str(&kernel_ipvs::print::save(&rules.ipvs));
         text
+    }
+    fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
+        super::read::read(text, family)
+    }
+    fn diff(&self, wanted: &NodeRules, found: &NodeRules) -> Vec<Difference> {
+        super::read::diff(wanted, found)
     }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         let real: usize = rules.ipvs.iter().map(|v| 1 + v.real.len()).sum();

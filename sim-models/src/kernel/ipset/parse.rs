@@ -1,0 +1,241 @@
+//! Reads `ipset save`.
+//!
+//! Sets of the kinds in [`SetKind`] are typed; sets of other kinds or with options that are not modelled (timeouts,
+//! counters, comments), which other programs on the node make, are kept as lines. `hashsize`, `bucketsize` and
+//! `initval` say how the kernel holds a set now, not what it was asked for: they are kept with the line only.
+//! Elements come out behind their own set's line, where `ipset save` prints them.
+//!
+//! Source: `ipset/lib/session.c`, `lib/parse.c`, and the kernel's `ip_set_hash_*.c:*_list`.
+
+use super::{IpSet, SetEntry, SetKind, print};
+use crate::kernel::dump::ReadError;
+use ipnet::IpNet;
+use sim_core::classify::{Family, Proto};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What a save holds beside the sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// The line that created each set.
+    pub creates: Vec<String>,
+    /// Lines about sets that are not typed, each with the number of typed sets before it.
+    pub others: Vec<(usize, String)>,
+}
+
+/// All sets of a save.
+#[derive(Clone, Debug, Default)]
+pub struct Saved {
+    /// Those that are typed.
+    pub sets: Vec<IpSet>,
+    /// The rest.
+    pub notes: Notes,
+}
+
+impl Saved {
+    /// The text that was read.
+    pub fn print(&self) -> String {
+        let mut out = String::new();
+        let mut others = self.notes.others.iter().peekable();
+        for (i, (set, create)) in self.sets.iter().zip(&self.notes.creates).enumerate() {
+            while let Some((_, line)) = others.next_if(|(at, _)| *at <= i) {
+                out.push_str(line);
+                out.push('\n');
+            }
+            out.push_str(create);
+            out.push('\n');
+            print::write_elements(set, &mut out);
+        }
+        for (_, line) in others {
+            out.push_str(line);
+            out.push('\n');
+        }
+        out
+    }
+}
+
+/// Reads a whole save. Takes time linear in the text.
+pub fn parse(text: &str) -> Result<Saved, ReadError> {
+    let mut reader = Reader::default();
+    for (line, number) in text.lines().zip(1..) {
+        reader.line(number, line)?;
+    }
+    Ok(reader.finish())
+}
+
+/// Reads a save line by line.
+#[derive(Debug, Default)]
+pub struct Reader {
+    saved: Saved,
+    /// Sets by name; `None` for one that is not typed.
+    names: BTreeMap<Arc<str>, Option<usize>>,
+}
+
+/// What is wrong with a line, and in which part of it.
+type Fault<'a> = (&'a str, String);
+
+impl Reader {
+    /// Reads one line; `number` counts from 1.
+    pub fn line(&mut self, number: usize, line: &str) -> Result<(), ReadError> {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        self.one(line).map_err(|(part, message)| {
+            // `part` is a slice of `line`.
+            let at = part.as_ptr() as usize - line.as_ptr() as usize;
+            ReadError { line: number, column: line[..at].chars().count() + 1, message }
+        })
+    }
+
+    /// All that was read.
+    pub fn finish(self) -> Saved {
+        self.saved
+    }
+
+    fn one<'a>(&mut self, line: &'a str) -> Result<(), Fault<'a>> {
+        let mut words = line.split_ascii_whitespace();
+        match words.next() {
+            None => Ok(()),
+            Some(word) if word.starts_with('#') => Ok(()),
+            Some("create") => self.create(line, words),
+            Some("add") => self.add(line, words),
+            Some(word) => Err((word, format!("{word:?} is no command of a save: create, add"))),
+        }
+    }
+
+    fn create<'a>(
+        &mut self,
+        line: &'a str,
+        mut words: impl Iterator<Item = &'a str>,
+    ) -> Result<(), Fault<'a>> {
+        let name = words.next().ok_or((&line[line.len()..], "create has no name".to_owned()))?;
+        if self.names.contains_key(name) {
+            return Err((name, format!("set {name} is there twice")));
+        }
+        let kind = words.next().ok_or((&line[line.len()..], "create has no type".to_owned()))?;
+        let set = match kinds().find(|known| known.name() == kind) {
+            Some(kind) => options(name, kind, words)?,
+            None => None,
+        };
+        let at = set.is_some().then_some(self.saved.sets.len());
+        match set {
+            Some(set) => {
+                self.saved.sets.push(set);
+                self.saved.notes.creates.push(line.to_owned());
+            }
+            None => self.saved.notes.others.push((self.saved.sets.len(), line.to_owned())),
+        }
+        self.names.insert(name.into(), at);
+        Ok(())
+    }
+
+    fn add<'a>(&mut self, line: &'a str, mut words: impl Iterator<Item = &'a str>) -> Result<(), Fault<'a>> {
+        let name = words.next().ok_or((&line[line.len()..], "add has no set".to_owned()))?;
+        let Some(&set) = self.names.get(name) else {
+            return Err((name, format!("set {name} was not created above")));
+        };
+        let Some(set) = set else {
+            self.saved.notes.others.push((self.saved.sets.len(), line.to_owned()));
+            return Ok(());
+        };
+        let set = &mut self.saved.sets[set];
+        let text = words.next().ok_or((&line[line.len()..], "add has no element".to_owned()))?;
+        if let Some(more) = words.next() {
+            return Err((more, format!("an element of {name} has no options: it was created without any")));
+        }
+        let entry = element(text, set.kind, set.family);
+        set.elements.push(entry.ok_or_else(|| (text, wanted(text, set.kind, set.family)))?);
+        Ok(())
+    }
+}
+
+fn kinds() -> impl Iterator<Item = SetKind> {
+    [SetKind::HashIp, SetKind::HashIpPort, SetKind::HashIpPortIp, SetKind::HashIpPortNet, SetKind::BitmapPort]
+        .into_iter()
+}
+
+/// The options of `create`; `None` if one of them is not modelled.
+fn options<'a>(
+    name: &'a str,
+    kind: SetKind,
+    mut words: impl Iterator<Item = &'a str>,
+) -> Result<Option<IpSet>, Fault<'a>> {
+    let mut set = IpSet::new(name, kind, Family::Ipv4);
+    while let Some(option) = words.next() {
+        let mut value = || words.next().ok_or((option, format!("{option} has no value")));
+        match (option, kind) {
+            ("family", _) => {
+                set.family = match value()? {
+                    "inet" => Family::Ipv4,
+                    "inet6" => Family::Ipv6,
+                    other => return Err((other, format!("{other:?} is no family: inet, inet6"))),
+                }
+            }
+            ("range", SetKind::BitmapPort) if value()? == "0-65535" => {}
+            ("maxelem", _) => {
+                let text = value()?;
+                let number = text.parse().ok().filter(|_| plain_number(text));
+                set.maxelem = number.ok_or_else(|| (text, format!("{text:?} is no number of elements")))?;
+            }
+            ("hashsize" | "bucketsize" | "initval", _) => {
+                value()?;
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(set))
+}
+
+fn plain_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn wanted(text: &str, kind: SetKind, family: Family) -> String {
+    let family = match family {
+        Family::Ipv4 => "IPv4",
+        Family::Ipv6 => "IPv6",
+    };
+    let shape = match kind {
+        SetKind::HashIp => "ADDRESS",
+        SetKind::HashIpPort => "ADDRESS,tcp:PORT",
+        SetKind::HashIpPortIp => "ADDRESS,tcp:PORT,ADDRESS",
+        SetKind::HashIpPortNet => "ADDRESS,tcp:PORT,NETWORK",
+        SetKind::BitmapPort => return format!("{text:?} is no port from 0 to 65535"),
+    };
+    format!("{text:?} is no element like {shape} with {family} addresses and protocol tcp, udp, sctp or icmp")
+}
+
+/// One element, as [`SetEntry`] prints it.
+fn element(text: &str, kind: SetKind, family: Family) -> Option<SetEntry> {
+    let port = |text: &str| text.parse::<u16>().ok().filter(|_| plain_number(text));
+    let addr = |text: &str| text.parse::<IpAddr>().ok().filter(|addr| Family::of(*addr) == family);
+    if kind == SetKind::BitmapPort {
+        return port(text).map(SetEntry::Port);
+    }
+    let mut parts = text.split(',');
+    let first = addr(parts.next()?)?;
+    if kind == SetKind::HashIp {
+        return parts.next().is_none().then_some(SetEntry::Ip(first));
+    }
+    let (proto, number) = parts.next()?.split_once(':')?;
+    let proto = [Proto::Tcp, Proto::Udp, Proto::Sctp, Proto::Icmp].into_iter().find(|p| p.name() == proto)?;
+    let number = port(number)?;
+    let third = parts.next();
+    if parts.next().is_some() {
+        return None;
+    }
+    match (kind, third) {
+        (SetKind::HashIpPort, None) => Some(SetEntry::IpPort(first, proto, number)),
+        (SetKind::HashIpPortIp, Some(other)) => Some(SetEntry::IpPortIp(first, proto, number, addr(other)?)),
+        (SetKind::HashIpPortNet, Some(net)) => {
+            let net = match net.split_once('/') {
+                Some((base, prefix)) => {
+                    let prefix = prefix.parse().ok().filter(|_| plain_number(prefix))?;
+                    IpNet::new(addr(base)?, prefix).ok()?
+                }
+                None => IpNet::from(addr(net)?),
+            };
+            Some(SetEntry::IpPortNet(first, proto, number, net))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,223 @@
+//! Reads `ipvsadm -Sn`, which is `ipvsadm --save --numeric`.
+//!
+//! Source: `ipvsadm.c:print_service_entry` and `parse_options`. Left out: services by firewall mark (`-f`), which
+//! kube-proxy does not make, are passed over; options that no field of [`VirtualServer`] holds (`--ops`, `--pe`,
+//! thresholds, the kind of a tunnel) are errors, since leaving them out would make different servers equal.
+
+use super::{Forwarding, RealServer, SchedulerFlags, ServiceKey, VirtualServer};
+use crate::kernel::dump::ReadError;
+use sim_core::classify::{Family, Proto};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Seconds of `-p` without a number (`ipvsadm.h:IPVS_DEFAULT_TIMEOUT`).
+const DEFAULT_PERSISTENCE: u32 = 300;
+
+/// Reads a whole save, in which both families may be.
+pub fn parse(text: &str) -> Result<Vec<VirtualServer>, ReadError> {
+    let mut reader = Reader::default();
+    for (line, number) in text.lines().zip(1..) {
+        reader.line(number, line)?;
+    }
+    Ok(reader.finish())
+}
+
+/// Reads a save line by line.
+#[derive(Debug, Default)]
+pub struct Reader {
+    servers: Vec<VirtualServer>,
+    by_key: BTreeMap<ServiceKey, usize>,
+    /// Real servers that are there, to see one that comes twice.
+    real: std::collections::BTreeSet<(usize, SocketAddr)>,
+}
+
+type Fault<'a> = (&'a str, String);
+
+/// One line's options.
+#[derive(Default)]
+struct Options<'a> {
+    /// `None` inside: by firewall mark.
+    service: Option<Option<ServiceKey>>,
+    scheduler: Option<&'a str>,
+    flags: Option<&'a str>,
+    persistence: Option<u32>,
+    mask: Option<&'a str>,
+    real: Option<SocketAddr>,
+    forwarding: Option<Forwarding>,
+    weight: Option<u32>,
+}
+
+impl Reader {
+    /// Reads one line; `number` counts from 1.
+    pub fn line(&mut self, number: usize, line: &str) -> Result<(), ReadError> {
+        self.one(line).map_err(|(part, message)| {
+            // `part` is a slice of `line`.
+            let at = part.as_ptr() as usize - line.as_ptr() as usize;
+            ReadError { line: number, column: line[..at].chars().count() + 1, message }
+        })
+    }
+
+    /// All virtual servers in the order of their lines.
+    pub fn finish(self) -> Vec<VirtualServer> {
+        self.servers
+    }
+
+    fn one<'a>(&mut self, line: &'a str) -> Result<(), Fault<'a>> {
+        let mut words = line.split_ascii_whitespace();
+        match words.next() {
+            None => Ok(()),
+            Some(word) if word.starts_with('#') => Ok(()),
+            Some(word @ "-A") => self.service(word, options(words)?),
+            Some(word @ "-a") => self.real_server(word, options(words)?),
+            Some(word) => Err((word, format!("{word:?} is no command of a save: -A, -a"))),
+        }
+    }
+
+    fn service<'a>(&mut self, command: &'a str, given: Options<'a>) -> Result<(), Fault<'a>> {
+        let key = given
+            .service
+            .ok_or((command, "a virtual server needs -t, -u, --sctp-service or -f".to_owned()))?;
+        let Some(key) = key else { return Ok(()) };
+        if given.real.is_some() || given.forwarding.is_some() || given.weight.is_some() {
+            return Err((command, "-r, -m, -g, -i and -w belong to -a".to_owned()));
+        }
+        if given.mask.is_some() && given.persistence.is_none() {
+            return Err((command, "-M needs -p".to_owned()));
+        }
+        if self.by_key.insert(key, self.servers.len()).is_some() {
+            return Err((command, format!("virtual server {} port {} is there twice", key.addr, key.port)));
+        }
+        let full: u8 = if key.addr.is_ipv4() { 32 } else { 128 };
+        let persistence_prefix = given.mask.map(|mask| prefix(mask, key.addr)).transpose()?;
+        self.servers.push(VirtualServer {
+            addr: key.addr,
+            port: key.port,
+            proto: key.proto,
+            // `ipvsadm.c:DEF_SCHED`.
+            scheduler: given.scheduler.unwrap_or("wlc").into(),
+            flags: given.flags.map_or(Ok(SchedulerFlags::default()), scheduler_flags)?,
+            persistence_seconds: given.persistence,
+            persistence_prefix: persistence_prefix.filter(|prefix| *prefix != full),
+            real: Vec::new(),
+        });
+        Ok(())
+    }
+
+    fn real_server<'a>(&mut self, command: &'a str, given: Options<'a>) -> Result<(), Fault<'a>> {
+        let key =
+            given.service.ok_or((command, "a real server needs -t, -u, --sctp-service or -f".to_owned()))?;
+        let Some(key) = key else { return Ok(()) };
+        if given.scheduler.is_some()
+            || given.flags.is_some()
+            || given.persistence.is_some()
+            || given.mask.is_some()
+        {
+            return Err((command, "-s, -b, -p and -M belong to -A".to_owned()));
+        }
+        let Some(&at) = self.by_key.get(&key) else {
+            return Err((
+                command,
+                format!("virtual server {} port {} was not added above", key.addr, key.port),
+            ));
+        };
+        let addr = given.real.ok_or((command, "a real server needs -r".to_owned()))?;
+        if !self.real.insert((at, addr)) {
+            return Err((command, format!("real server {addr} is there twice")));
+        }
+        // `ipvsadm` routes where nothing else is said.
+        let forwarding = given.forwarding.unwrap_or(Forwarding::Route);
+        self.servers[at].real.push(RealServer { addr, weight: given.weight.unwrap_or(1), forwarding });
+        Ok(())
+    }
+}
+
+fn options<'a>(words: impl Iterator<Item = &'a str>) -> Result<Options<'a>, Fault<'a>> {
+    let mut given = Options::default();
+    let mut words = words.peekable();
+    while let Some(option) = words.next() {
+        // `-p` is the only option whose value may be absent.
+        if matches!(option, "-p" | "--persistent") {
+            let text = words.next_if(|word| !word.starts_with('-'));
+            given.persistence = Some(text.map_or(Ok(DEFAULT_PERSISTENCE), number)?);
+            continue;
+        }
+        let forwarding = match option {
+            "-m" | "--masquerading" => Some(Forwarding::Masq),
+            "-g" | "--gatewaying" => Some(Forwarding::Route),
+            "-i" | "--ipip" => Some(Forwarding::Tunnel),
+            _ => None,
+        };
+        if forwarding.is_some() {
+            given.forwarding = forwarding;
+            continue;
+        }
+        let mut value = || words.next().ok_or_else(|| (option, format!("{option} has no value")));
+        match option {
+            "-t" | "--tcp-service" => given.service = Some(Some(service(value()?, Proto::Tcp)?)),
+            "-u" | "--udp-service" => given.service = Some(Some(service(value()?, Proto::Udp)?)),
+            "--sctp-service" => given.service = Some(Some(service(value()?, Proto::Sctp)?)),
+            "-f" | "--fwmark-service" => {
+                number(value()?)?;
+                given.service = Some(None);
+            }
+            "-s" | "--scheduler" => given.scheduler = Some(value()?),
+            "-b" | "--sched-flags" => given.flags = Some(value()?),
+            "-M" | "--netmask" => given.mask = Some(value()?),
+            "-r" | "--real-server" => given.real = Some(socket(value()?)?),
+            "-w" | "--weight" => given.weight = Some(number(value()?)?),
+            // IPv6 services by firewall mark.
+            "-6" | "--ipv6" => {}
+            _ => {
+                let allowed = "-t -u --sctp-service -f -s -b -p -M -r -m -g -i -w";
+                return Err((option, format!("{option:?} is not read; allowed are {allowed}")));
+            }
+        }
+    }
+    Ok(given)
+}
+
+fn number(text: &str) -> Result<u32, Fault<'_>> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).ok_or_else(|| (text, format!("{text:?} is no number of 32 bits")))
+}
+
+fn socket(text: &str) -> Result<SocketAddr, Fault<'_>> {
+    text.parse().map_err(|_| (text, format!("{text:?} is no ADDRESS:PORT, with [] around an IPv6 address")))
+}
+
+fn service(text: &str, proto: Proto) -> Result<ServiceKey, Fault<'_>> {
+    let at = socket(text)?;
+    Ok(ServiceKey { addr: at.ip(), port: at.port(), proto })
+}
+
+/// Names and numbers of `ipvsadm.c:parse_sched_flags`.
+fn scheduler_flags(list: &str) -> Result<SchedulerFlags, Fault<'_>> {
+    let mut flags = SchedulerFlags::default();
+    for name in list.split(',') {
+        match name {
+            "flag-1" | "sh-fallback" | "mh-fallback" => flags.fallback = true,
+            "flag-2" | "sh-port" | "mh-port" => flags.port = true,
+            _ => {
+                let allowed = "flag-1, flag-2, sh-fallback, sh-port, mh-fallback, mh-port";
+                return Err((name, format!("{name:?} is no flag of a scheduler: {allowed}")));
+            }
+        }
+    }
+    Ok(flags)
+}
+
+/// `255.255.255.0` for an IPv4 service, a prefix length for IPv6.
+fn prefix(text: &str, addr: IpAddr) -> Result<u8, Fault<'_>> {
+    let wrong = || (text, format!("{text:?} is no mask like 255.255.255.0, or 1 to 128 for IPv6"));
+    match Family::of(addr) {
+        Family::Ipv4 => {
+            let bits = u32::from(text.parse::<Ipv4Addr>().map_err(|_| wrong())?);
+            let ones = bits.leading_ones();
+            (bits.count_ones() == ones).then_some(ones as u8).ok_or_else(wrong)
+        }
+        Family::Ipv6 => {
+            let length = number(text)?;
+            u8::try_from(length).ok().filter(|length| (1..=128).contains(length)).ok_or_else(wrong)
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The options of one match or target, and values in them.
+
+use super::words::{Fault, Word, fault};
+use ipnet::IpNet;
+use sim_core::classify::{Family, Proto};
+use smallvec::SmallVec;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Words that belong to one extension.
+pub(super) struct Args<'w, 'a> {
+    pub(super) words: SmallVec<[&'w Word<'a>; 8]>,
+    pub(super) at: usize,
+    /// Where the extension begins, for faults about what is missing.
+    pub(super) start: usize,
+}
+
+impl<'w, 'a> Args<'w, 'a> {
+    /// The next option and whether `!` stands before it; `None` at the end.
+    pub(super) fn option(&mut self) -> Option<(bool, &'w Word<'a>)> {
+        let invert = self.words.get(self.at)?.is("!");
+        self.at += usize::from(invert);
+        let word = *self.words.get(self.at)?;
+        self.at += 1;
+        Some((invert, word))
+    }
+
+    /// The value of the option before.
+    pub(super) fn value(&mut self) -> Result<&'w Word<'a>, Fault> {
+        let Some(&word) = self.words.get(self.at) else {
+            let (at, option) = match self.at.checked_sub(1).and_then(|last| self.words.get(last)) {
+                Some(last) => (last.end, &*last.text),
+                None => (self.start, "the option"),
+            };
+            return fault(at, format!("{option} has no value"));
+        };
+        self.at += 1;
+        Ok(word)
+    }
+
+    /// Whether nothing is left.
+    pub(super) fn done(&self) -> bool {
+        self.at == self.words.len()
+    }
+
+    /// `value` if nothing is left, for extensions that may have more options than are typed.
+    pub(super) fn all<T>(&self, value: T) -> Option<T> {
+        self.done().then_some(value)
+    }
+}
+
+/// A number, decimal or after `0x`.
+pub(super) fn number(word: &Word<'_>, text: &str) -> Result<u32, Fault> {
+    let parsed = match text.strip_prefix("0x") {
+        // No sign may follow, which from_str_radix would take.
+        Some(hex) if hex.starts_with(|c: char| c.is_ascii_hexdigit()) => u32::from_str_radix(hex, 16).ok(),
+        _ if text.starts_with(|c: char| c.is_ascii_digit()) => text.parse().ok(),
+        _ => None,
+    };
+    match parsed {
+        Some(number) => Ok(number),
+        None => fault(word.start, format!("{text:?} is no number of 32 bits, like 16384 or 0x4000")),
+    }
+}
+
+/// `value/mask` or `value`.
+pub(super) fn masked(word: &Word<'_>) -> Result<(u32, Option<u32>), Fault> {
+    match word.text.split_once('/') {
+        Some((value, mask)) => Ok((number(word, value)?, Some(number(word, mask)?))),
+        None => Ok((number(word, &word.text)?, None)),
+    }
+}
+
+/// `80` or `80:90`.
+pub(super) fn ports(word: &Word<'_>) -> Result<(u16, u16), Fault> {
+    let port = |text: &str| match text.parse::<u16>() {
+        Ok(port) if text.starts_with(|c: char| c.is_ascii_digit()) => Ok(port),
+        _ => fault(
+            word.start,
+            format!("{:?} is no port: a number from 0 to 65535, or two with : between", word.text),
+        ),
+    };
+    match word.text.split_once(':') {
+        Some((low, high)) => {
+            let low = if low.is_empty() { 0 } else { port(low)? };
+            Ok((low, if high.is_empty() { u16::MAX } else { port(high)? }))
+        }
+        None => port(&word.text).map(|port| (port, port)),
+    }
+}
+
+/// The protocols that are typed, by name or number; `None` for others.
+pub(super) fn proto(text: &str, family: Family) -> Option<Proto> {
+    match text {
+        "tcp" | "6" => Some(Proto::Tcp),
+        "udp" | "17" => Some(Proto::Udp),
+        "sctp" | "132" => Some(Proto::Sctp),
+        "icmp" | "1" if family == Family::Ipv4 => Some(Proto::Icmp),
+        _ => None,
+    }
+}
+
+fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "IPv4",
+        Family::Ipv6 => "IPv6",
+    }
+}
+
+/// An address of `family`.
+pub(super) fn addr(word: &Word<'_>, text: &str, family: Family) -> Result<IpAddr, Fault> {
+    match text.parse::<IpAddr>() {
+        Ok(addr) if Family::of(addr) == family => Ok(addr),
+        _ => fault(word.start, format!("{text:?} is no {} address", family_name(family))),
+    }
+}
+
+/// An address with or without a prefix length or mask; `None` if the mask is none that a prefix can say.
+pub(super) fn net(word: &Word<'_>, family: Family) -> Result<Option<IpNet>, Fault> {
+    let Some((base, mask)) = word.text.split_once('/') else {
+        return addr(word, &word.text, family).map(|addr| Some(IpNet::from(addr)));
+    };
+    let base = addr(word, base, family)?;
+    let digits = !mask.is_empty() && mask.bytes().all(|b| b.is_ascii_digit());
+    if digits && let Some(net) = mask.parse().ok().and_then(|prefix| IpNet::new(base, prefix).ok()) {
+        return Ok(Some(net));
+    }
+    match mask.parse::<IpAddr>() {
+        Ok(mask) if Family::of(mask) == family => Ok(IpNet::with_netmask(base, mask).ok()),
+        _ => fault(word.start, format!("{:?} has no prefix length or mask of its family", word.text)),
+    }
+}
+
+/// Text that many rules share less often than not: one allocation.
+pub(super) fn shared(word: &Word<'_>) -> Arc<str> {
+    Arc::from(&*word.text)
+}
