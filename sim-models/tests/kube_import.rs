@@ -1,7 +1,7 @@
 //! What an import takes, what it refuses, and where it says the fault is.
 
 use proptest::prelude::*;
-use sim_models::kube::import::{ImportError, import};
+use sim_models::kube::import::{ImportError, Options, import, import_with};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -130,4 +130,20 @@ proptest! {
             prop_assert!(!errors.is_empty() && errors.iter().all(|e| e.line > 0 && e.column > 0));
         }
     }
+}
+
+#[test]
+fn keeping_going_leaves_broken_objects_out_and_nothing_else() {
+    let text = list(&[
+        service("one", r#""clusterIP": "10.96.0.1", "ports": [{"port": 80}]"#),
+        service("two", r#""clusterIP": "10.96.0.2", "ports": [{"port": 0}]"#),
+        r#"{"kind": "Service", "metadata": {"name": 7}}"#.to_owned(),
+        service("three", r#""clusterIP": "10.96.0.3", "ports": [{"port": 80}]"#),
+    ]);
+    let imported = import_with(&text, Options { keep_going: true }).unwrap();
+    let names: Vec<&str> = imported.objects.services.iter().map(|service| &*service.name).collect();
+    assert_eq!(names, ["one", "three"]);
+    let told: Vec<&str> = imported.errors.iter().map(|error| error.object.as_str()).collect();
+    assert_eq!(told, ["Service default/two", "Service, item 2"]);
+    assert_eq!(import_with(&text, Options::default()).unwrap_err(), imported.errors);
 }

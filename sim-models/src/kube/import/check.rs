@@ -20,19 +20,37 @@ const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 /// Where in an item, and what is wrong there.
 type Found = (Vec<Step<'static>>, String);
 
-/// Checks one item and adds it to the objects. After an error the item's values do not matter: the import fails.
+/// Checks one item and adds it to the objects, unless there is anything wrong with it.
 pub(super) struct Checker<'r> {
     objects: &'r mut Objects,
+    /// Lengths of the lists in `objects` before this item.
+    before: [usize; 5],
     names: &'r mut BTreeSet<Arc<str>>,
     errors: Vec<Found>,
 }
 
 impl<'r> Checker<'r> {
     pub(super) fn new(objects: &'r mut Objects, names: &'r mut BTreeSet<Arc<str>>) -> Self {
-        Checker { objects, names, errors: Vec::new() }
+        let before = [
+            objects.nodes.len(),
+            objects.services.len(),
+            objects.slices.len(),
+            objects.pods.len(),
+            objects.service_cidrs.len(),
+        ];
+        Checker { objects, before, names, errors: Vec::new() }
     }
 
-    pub(super) fn into_errors(self) -> Vec<Found> {
+    /// What is wrong with the item. If anything is, it is not among the objects.
+    pub(super) fn finish(self) -> Vec<Found> {
+        if !self.errors.is_empty() {
+            let [nodes, services, slices, pods, service_cidrs] = self.before;
+            self.objects.nodes.truncate(nodes);
+            self.objects.services.truncate(services);
+            self.objects.slices.truncate(slices);
+            self.objects.pods.truncate(pods);
+            self.objects.service_cidrs.truncate(service_cidrs);
+        }
         self.errors
     }
 

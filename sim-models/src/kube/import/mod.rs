@@ -70,11 +70,38 @@ struct Head {
     api_version: Option<String>,
 }
 
+/// How an import goes about faults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Leave a broken object out, whole, and go on with the others.
+    pub keep_going: bool,
+}
+
+/// What an import found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Imported {
+    /// The objects that are right.
+    pub objects: Objects,
+    /// What is wrong with those that were left out; empty unless the import was to keep going.
+    pub errors: Vec<ImportError>,
+    /// What was decided where the input leaves it open, a sentence each.
+    pub notes: Vec<String>,
+}
+
 /// Reads a cluster's objects, or says everything that is wrong with the text.
 pub fn import(text: &str) -> Result<Objects, Vec<ImportError>> {
+    import_with(text, Options::default()).map(|imported| imported.objects)
+}
+
+/// Reads a cluster's objects. Fails where the text is no JSON at all and, unless it is to keep going, where any object
+/// is broken.
+pub fn import_with(text: &str, options: Options) -> Result<Imported, Vec<ImportError>> {
     let mut reader = Reader::new(text);
     match serde_json::from_str::<Top<'_>>(text) {
-        Err(error) => reader.json_error("", text, &error),
+        Err(error) => {
+            reader.json_error("", text, &error);
+            return Err(reader.errors);
+        }
         Ok(Top { kind, items: None }) => match kind {
             Some(kind) if kind.ends_with("List") => {}
             _ => reader.item(0, text, None),
@@ -85,7 +112,7 @@ pub fn import(text: &str) -> Result<Objects, Vec<ImportError>> {
             let item_kind = item_kind.filter(|kind| !kind.is_empty());
             for (i, item) in items.iter().enumerate() {
                 reader.item(i, item.get(), item_kind.as_deref());
-                if reader.errors.len() >= MAX_ERRORS {
+                if reader.errors.len() >= MAX_ERRORS && !options.keep_going {
                     reader.error("", item.get(), &[], format!("gave up after {MAX_ERRORS} errors"));
                     break;
                 }
@@ -94,7 +121,11 @@ pub fn import(text: &str) -> Result<Objects, Vec<ImportError>> {
     }
     // In the order of the text; the last word, at the start of the last item, stays last.
     reader.errors.sort_by_key(|error| (error.message.starts_with("gave up"), error.line, error.column));
-    if reader.errors.is_empty() { Ok(reader.objects) } else { Err(reader.errors) }
+    if reader.errors.is_empty() || options.keep_going {
+        Ok(Imported { objects: reader.objects, errors: reader.errors, notes: Vec::new() })
+    } else {
+        Err(reader.errors)
+    }
 }
 
 /// One import under way.
@@ -161,7 +192,8 @@ impl<'a> Reader<'a> {
         }
         checker.metadata(metadata, T::NAMESPACED, T::NAME_IS_LABEL);
         raw.check(&mut checker);
-        for (path, message) in checker.into_errors() {
+        let errors = checker.finish();
+        for (path, message) in errors {
             self.error(&object, item, &path, message);
         }
     }
