@@ -3,5 +3,6 @@
 pub mod classify;
 pub mod counted;
 pub mod engine;
+pub mod kubectl;
 #[cfg(feature = "peers")]
 pub mod peers;

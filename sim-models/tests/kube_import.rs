@@ -1,7 +1,7 @@
 //! What an import takes, what it refuses, and where it says the fault is.
 
 use proptest::prelude::*;
-use sim_models::kube::import::{ImportError, import};
+use sim_models::kube::import::{ImportError, Options, import, import_with};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -44,7 +44,7 @@ fn every_error_of_every_item_is_told_with_its_place() {
     assert_eq!(
         shown,
         r#"4: "Web", "name | Service default/Web: metadata.name: "Web" is no DNS label
-4: "10.96.0.01" | Service default/Web: spec.clusterIP: "10.96.0.01" is no IP address
+4: "10.96.0.01" | Service default/Web: spec.clusterIP: "10.96.0.01" has leading zeros: write 10.96.0.1
 4: 70000}]}},   | Service default/Web: spec.ports[0].port: 70000 is not in 1-65535
 5: {"port": 80} | Service default/two: spec.ports[0].name: is missing: a Service with several ports names each
 5: 0, "protocol | Service default/two: spec.ports[1].port: 0 is not in 1-65535
@@ -55,10 +55,10 @@ fn every_error_of_every_item_is_told_with_its_place() {
 7: "x"], "sessi | Service default/ä: spec.externalIPs[0]: "x" is no IP address
 7: 0}}}},       | Service default/ä: spec.sessionAffinityConfig.clientIP.timeoutSeconds: 0 is not in 1-86400
 8: {}, "spec":  | Node, item 4: metadata.name: is missing
-8: "10.0.0.0/33 | Node, item 4: spec.podCIDRs[0]: /33 is no prefix length of 10.0.0.0
+8: "10.0.0.0/33 | Node, item 4: spec.podCIDRs[0]: /33 is no prefix length of 10.0.0.0: 0-32
 9: "fd00::1"]}, | EndpointSlice default/s: endpoints[0].addresses[0]: fd00::1 is not of the slice's addressType
-9: {}]},        | EndpointSlice default/s: endpoints[1].addresses: is empty
-10: 7}},         | Pod, item 6: invalid type: integer `7`, expected a string
+9: {}]},        | EndpointSlice default/s: endpoints[1].addresses: is empty: an endpoint has an address
+10: 7}},         | Pod, item 6: metadata.name: invalid type: integer `7`, expected a string
 11: {"metadata": | item 7: has no kind
 "#
     );
@@ -67,7 +67,7 @@ fn every_error_of_every_item_is_told_with_its_place() {
 #[test]
 fn text_that_is_no_json_is_an_error_with_its_place() {
     assert_eq!(errors("{\n  \"items\": [,]\n}"), ["2:13: expected value"]);
-    assert_eq!(errors(""), ["1:1: EOF while parsing a value"]);
+    assert_eq!(errors(""), ["1:1: there is nothing in it"]);
     assert_eq!(errors("[1, 2]").len(), 1);
     let deep = format!("{{\"kind\": \"List\", \"items\": [{}", "[".repeat(200_000));
     assert_eq!(errors(&deep).len(), 1);
@@ -130,4 +130,20 @@ proptest! {
             prop_assert!(!errors.is_empty() && errors.iter().all(|e| e.line > 0 && e.column > 0));
         }
     }
+}
+
+#[test]
+fn keeping_going_leaves_broken_objects_out_and_nothing_else() {
+    let text = list(&[
+        service("one", r#""clusterIP": "10.96.0.1", "ports": [{"port": 80}]"#),
+        service("two", r#""clusterIP": "10.96.0.2", "ports": [{"port": 0}]"#),
+        r#"{"kind": "Service", "metadata": {"name": 7}}"#.to_owned(),
+        service("three", r#""clusterIP": "10.96.0.3", "ports": [{"port": 80}]"#),
+    ]);
+    let imported = import_with(&text, Options { keep_going: true }).unwrap();
+    let names: Vec<&str> = imported.objects.services.iter().map(|service| &*service.name).collect();
+    assert_eq!(names, ["one", "three"]);
+    let told: Vec<&str> = imported.errors.iter().map(|error| error.object.as_str()).collect();
+    assert_eq!(told, ["Service default/two", "Service, item 2"]);
+    assert_eq!(import_with(&text, Options::default()).unwrap_err(), imported.errors);
 }

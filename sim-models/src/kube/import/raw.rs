@@ -1,8 +1,23 @@
 //! The shapes of Kubernetes' JSON, as far as a proxy reads them: everything optional, nothing checked.
 
 use super::check::Checker;
+use super::shape::{Capped, NumberOrName, Pairs, Text, Whole, hash};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+
+/// Endpoints of a slice that the API server takes (`pkg/apis/discovery/validation:maxEndpoints`).
+pub(super) const MAX_ENDPOINTS: usize = 1000;
+/// Ports of a slice that the API server takes (`maxPorts`); controllers keep to 100.
+pub(super) const MAX_PORTS: usize = 20_000;
+/// Addresses of an endpoint that the API server takes (`maxAddresses`).
+pub(super) const MAX_ADDRESSES: usize = 100;
+/// Hints of a kind that the API server takes (`maxZoneHints`, `maxNodeHints`).
+pub(super) const MAX_HINTS: usize = 8;
+/// One address or network a family.
+pub(super) const MAX_FAMILIES: usize = 2;
+/// Elements of lists for which the API server has no limit.
+pub(super) const LONG: usize = 20_000;
+/// Subsets of Endpoints.
+pub(super) const MAX_SUBSETS: usize = 1000;
 
 /// What every kind has.
 pub(super) trait Item {
@@ -11,17 +26,17 @@ pub(super) trait Item {
     /// The name is one DNS label, else a DNS name.
     const NAME_IS_LABEL: bool;
     /// Its metadata.
-    fn metadata(&self) -> &Metadata;
+    fn metadata(&self) -> &Metadata<'_>;
     /// Checks the rest and adds the item to the checker's objects.
     fn check(&self, checker: &mut Checker<'_>);
 }
 
 macro_rules! item {
     ($kind:ident, $check:ident, namespaced: $namespaced:literal, label: $label:literal) => {
-        impl Item for $kind {
+        impl Item for $kind<'_> {
             const NAMESPACED: bool = $namespaced;
             const NAME_IS_LABEL: bool = $label;
-            fn metadata(&self) -> &Metadata {
+            fn metadata(&self) -> &Metadata<'_> {
                 &self.metadata
             }
             fn check(&self, checker: &mut Checker<'_>) {
@@ -33,159 +48,185 @@ macro_rules! item {
 item!(Node, node, namespaced: false, label: false);
 item!(Service, service, namespaced: true, label: true);
 item!(EndpointSlice, slice, namespaced: true, label: false);
+item!(Endpoints, endpoints, namespaced: true, label: false);
 item!(Pod, pod, namespaced: true, label: false);
 item!(ServiceCidr, service_cidr, namespaced: false, label: false);
 
+/// Who an item is.
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Metadata {
-    pub name: Option<String>,
-    pub namespace: Option<String>,
-    pub labels: Option<BTreeMap<String, String>>,
-    pub annotations: Option<BTreeMap<String, String>>,
-    pub resource_version: Option<String>,
+#[serde(expecting = "an object")]
+pub(super) struct Named<'a> {
+    #[serde(borrow)]
+    pub metadata: Option<Name<'a>>,
 }
 
-impl Metadata {
+#[derive(Default, Deserialize)]
+#[serde(expecting = "an object")]
+pub(super) struct Name<'a> {
+    #[serde(borrow)]
+    pub name: Option<Text<'a>>,
+    pub namespace: Option<Text<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct Metadata<'a> {
+    #[serde(borrow)]
+    pub name: Option<Text<'a>>,
+    pub namespace: Option<Text<'a>>,
+    pub labels: Option<Pairs<'a>>,
+    pub annotations: Option<Pairs<'a>>,
+    pub resource_version: Option<Text<'a>>,
+}
+
+impl Metadata<'_> {
     /// A number that stands for the version, labels and annotations; 0 if there are none.
     pub(super) fn revision(&self) -> u64 {
-        // FNV-1a, each text ended by a byte that no UTF-8 has.
-        let mut hash = 0u64;
-        let mut text = |text: &str| {
-            for byte in text.bytes().chain([0xff]) {
-                hash = (hash ^ u64::from(byte) ^ 0xcbf2_9ce4_8422_2325).wrapping_mul(0x0100_0000_01b3);
-            }
-        };
-        self.resource_version.iter().for_each(|version| text(version));
-        for (key, value) in [&self.labels, &self.annotations].into_iter().flatten().flatten() {
-            text(key);
-            text(value);
-        }
-        hash
+        let of = |pairs: &Option<Pairs<'_>>| pairs.as_ref().map_or(0, |pairs| pairs.hash);
+        let version = self.resource_version.as_deref().map_or(0, |version| hash(&[version]));
+        version.wrapping_add(of(&self.labels)).wrapping_add(of(&self.annotations).rotate_left(1))
     }
-    pub(super) fn label(&self, name: &str) -> Option<&str> {
-        self.labels.as_ref()?.get(name).map(String::as_str)
+
+    /// The value of a label of [`key`](super::shape::key).
+    pub(super) fn label(&self, key: &str) -> Option<&str> {
+        self.labels.as_ref()?.get(key)
     }
 }
 
 #[derive(Deserialize)]
-pub(super) struct Node {
-    #[serde(default)]
-    pub metadata: Metadata,
-    pub spec: Option<NodeSpec>,
-    pub status: Option<NodeStatus>,
+#[serde(expecting = "an object")]
+pub(super) struct Node<'a> {
+    #[serde(borrow, default)]
+    pub metadata: Metadata<'a>,
+    pub spec: Option<NodeSpec<'a>>,
+    pub status: Option<NodeStatus<'a>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct NodeSpec {
-    #[serde(rename = "podCIDR")]
-    pub pod_cidr: Option<String>,
+#[serde(expecting = "an object")]
+pub(super) struct NodeSpec<'a> {
+    #[serde(borrow, rename = "podCIDR")]
+    pub pod_cidr: Option<Text<'a>>,
     #[serde(rename = "podCIDRs")]
-    pub pod_cidrs: Option<Vec<String>>,
+    pub pod_cidrs: Option<Capped<Text<'a>, LONG>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct NodeStatus {
-    pub addresses: Option<Vec<NodeAddress>>,
+#[serde(expecting = "an object")]
+pub(super) struct NodeStatus<'a> {
+    #[serde(borrow)]
+    pub addresses: Option<Capped<NodeAddress<'a>, LONG>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct NodeAddress {
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub address: String,
+#[serde(expecting = "an object")]
+pub(super) struct NodeAddress<'a> {
+    #[serde(borrow, rename = "type")]
+    pub kind: Text<'a>,
+    pub address: Text<'a>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Service {
-    #[serde(default)]
-    pub metadata: Metadata,
-    pub spec: Option<ServiceSpec>,
-    pub status: Option<ServiceStatus>,
+#[serde(expecting = "an object")]
+pub(super) struct Service<'a> {
+    #[serde(borrow, default)]
+    pub metadata: Metadata<'a>,
+    pub spec: Option<ServiceSpec<'a>>,
+    pub status: Option<ServiceStatus<'a>>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ServiceSpec {
-    #[serde(rename = "type")]
-    pub kind: Option<String>,
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct ServiceSpec<'a> {
+    #[serde(borrow, rename = "type")]
+    pub kind: Option<Text<'a>>,
     #[serde(rename = "clusterIP")]
-    pub cluster_ip: Option<String>,
+    pub cluster_ip: Option<Text<'a>>,
     #[serde(rename = "clusterIPs")]
-    pub cluster_ips: Option<Vec<String>>,
-    pub ip_families: Option<Vec<String>>,
-    pub ports: Option<Vec<ServicePort>>,
+    pub cluster_ips: Option<Capped<Text<'a>, MAX_FAMILIES>>,
+    pub ip_families: Option<Capped<Text<'a>, MAX_FAMILIES>>,
+    pub selector: Option<Pairs<'a>>,
+    pub ports: Option<Capped<ServicePort<'a>, MAX_PORTS>>,
     #[serde(rename = "externalIPs")]
-    pub external_ips: Option<Vec<String>>,
-    pub load_balancer_source_ranges: Option<Vec<String>>,
-    pub session_affinity: Option<String>,
+    pub external_ips: Option<Capped<Text<'a>, LONG>>,
+    pub load_balancer_source_ranges: Option<Capped<Text<'a>, LONG>>,
+    pub session_affinity: Option<Text<'a>>,
     pub session_affinity_config: Option<AffinityConfig>,
-    pub internal_traffic_policy: Option<String>,
-    pub external_traffic_policy: Option<String>,
-    pub health_check_node_port: Option<i64>,
+    pub internal_traffic_policy: Option<Text<'a>>,
+    pub external_traffic_policy: Option<Text<'a>>,
+    pub health_check_node_port: Option<Whole>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(expecting = "an object")]
 pub(super) struct AffinityConfig {
     #[serde(rename = "clientIP")]
     pub client_ip: Option<ClientIp>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "an object")]
 pub(super) struct ClientIp {
-    pub timeout_seconds: Option<i64>,
+    pub timeout_seconds: Option<Whole>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ServicePort {
-    pub name: Option<String>,
-    pub protocol: Option<String>,
-    pub port: Option<i64>,
-    pub node_port: Option<i64>,
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct ServicePort<'a> {
+    #[serde(borrow)]
+    pub name: Option<Text<'a>>,
+    pub protocol: Option<Text<'a>>,
+    pub port: Option<Whole>,
+    pub target_port: Option<NumberOrName<'a>>,
+    pub node_port: Option<Whole>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ServiceStatus {
-    pub load_balancer: Option<LoadBalancer>,
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct ServiceStatus<'a> {
+    #[serde(borrow)]
+    pub load_balancer: Option<LoadBalancer<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct LoadBalancer {
-    pub ingress: Option<Vec<Ingress>>,
+#[serde(expecting = "an object")]
+pub(super) struct LoadBalancer<'a> {
+    #[serde(borrow)]
+    pub ingress: Option<Capped<Ingress<'a>, LONG>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Ingress {
-    pub ip: Option<String>,
-    pub ip_mode: Option<String>,
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct Ingress<'a> {
+    #[serde(borrow)]
+    pub ip: Option<Text<'a>>,
+    pub ip_mode: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct EndpointSlice {
-    #[serde(default)]
-    pub metadata: Metadata,
-    pub address_type: Option<String>,
-    pub endpoints: Option<Vec<Endpoint>>,
-    pub ports: Option<Vec<SlicePort>>,
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct EndpointSlice<'a> {
+    #[serde(borrow, default)]
+    pub metadata: Metadata<'a>,
+    pub address_type: Option<Text<'a>>,
+    pub endpoints: Option<Capped<Endpoint<'a>, MAX_ENDPOINTS>>,
+    pub ports: Option<Capped<EndpointPort<'a>, MAX_PORTS>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Endpoint {
-    pub addresses: Option<Vec<String>>,
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct Endpoint<'a> {
+    #[serde(borrow)]
+    pub addresses: Option<Capped<Text<'a>, MAX_ADDRESSES>>,
     pub conditions: Option<Conditions>,
-    pub node_name: Option<String>,
-    pub hints: Option<Hints>,
+    pub node_name: Option<Text<'a>>,
+    /// Where v1beta1 said the node.
+    pub topology: Option<Pairs<'a>>,
+    pub hints: Option<Hints<'a>>,
 }
 
 #[derive(Default, Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct Conditions {
     pub ready: Option<bool>,
     pub serving: Option<bool>,
@@ -193,61 +234,99 @@ pub(super) struct Conditions {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Hints {
-    pub for_zones: Option<Vec<Named>>,
-    pub for_nodes: Option<Vec<Named>>,
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct Hints<'a> {
+    #[serde(borrow)]
+    pub for_zones: Option<Capped<Hint<'a>, MAX_HINTS>>,
+    pub for_nodes: Option<Capped<Hint<'a>, MAX_HINTS>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Named {
-    pub name: String,
+#[serde(expecting = "an object")]
+pub(super) struct Hint<'a> {
+    #[serde(borrow)]
+    pub name: Text<'a>,
+}
+
+/// A port of a slice or of a subset of Endpoints.
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+pub(super) struct EndpointPort<'a> {
+    #[serde(borrow)]
+    pub name: Option<Text<'a>>,
+    pub protocol: Option<Text<'a>>,
+    pub port: Option<Whole>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct SlicePort {
-    pub name: Option<String>,
-    pub protocol: Option<String>,
-    pub port: Option<i64>,
+#[serde(expecting = "an object")]
+pub(super) struct Endpoints<'a> {
+    #[serde(borrow, default)]
+    pub metadata: Metadata<'a>,
+    pub subsets: Option<Capped<Subset<'a>, MAX_SUBSETS>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Pod {
-    #[serde(default)]
-    pub metadata: Metadata,
-    pub spec: Option<PodSpec>,
-    pub status: Option<PodStatus>,
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct Subset<'a> {
+    #[serde(borrow)]
+    pub addresses: Option<Capped<EndpointAddress<'a>, MAX_ENDPOINTS>>,
+    pub not_ready_addresses: Option<Capped<EndpointAddress<'a>, MAX_ENDPOINTS>>,
+    pub ports: Option<Capped<EndpointPort<'a>, MAX_PORTS>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct PodSpec {
-    pub node_name: Option<String>,
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct EndpointAddress<'a> {
+    #[serde(borrow)]
+    pub ip: Option<Text<'a>>,
+    pub node_name: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+pub(super) struct Pod<'a> {
+    #[serde(borrow, default)]
+    pub metadata: Metadata<'a>,
+    pub spec: Option<PodSpec<'a>>,
+    pub status: Option<PodStatus<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct PodSpec<'a> {
+    #[serde(borrow)]
+    pub node_name: Option<Text<'a>>,
     pub host_network: Option<bool>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct PodStatus {
-    #[serde(rename = "podIP")]
-    pub pod_ip: Option<String>,
+#[serde(expecting = "an object")]
+pub(super) struct PodStatus<'a> {
+    #[serde(borrow, rename = "podIP")]
+    pub pod_ip: Option<Text<'a>>,
     #[serde(rename = "podIPs")]
-    pub pod_ips: Option<Vec<PodIp>>,
+    pub pod_ips: Option<Capped<PodIp<'a>, LONG>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct PodIp {
-    pub ip: Option<String>,
+#[serde(expecting = "an object")]
+pub(super) struct PodIp<'a> {
+    #[serde(borrow)]
+    pub ip: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct ServiceCidr {
-    #[serde(default)]
-    pub metadata: Metadata,
-    pub spec: Option<CidrSpec>,
+#[serde(expecting = "an object")]
+pub(super) struct ServiceCidr<'a> {
+    #[serde(borrow, default)]
+    pub metadata: Metadata<'a>,
+    pub spec: Option<CidrSpec<'a>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct CidrSpec {
-    pub cidrs: Option<Vec<String>>,
+#[serde(expecting = "an object")]
+pub(super) struct CidrSpec<'a> {
+    #[serde(borrow)]
+    pub cidrs: Option<Capped<Text<'a>, LONG>>,
 }
