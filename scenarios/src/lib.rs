@@ -7,6 +7,7 @@
 //! * [`services`]: hand-written Services as Kubernetes objects.
 //! * [`sweep`], [`gate`], [`plan`]: what is simulated, and what must hold.
 //! * [`schema`]: the key table for editors.
+//! * [`kube_proxy`]: kube-proxy's own configuration file, which `[proxy]` may name.
 //! * [`diagnostic`]: what is wrong, with `file:line:column`, a caret and a "did you mean".
 //!
 //! Nothing here touches files: the caller reads them and hands over their text.
@@ -17,6 +18,7 @@ pub mod endpoints;
 pub mod gate;
 pub mod keys;
 pub mod known;
+pub mod kube_proxy;
 pub mod plan;
 pub mod quantity;
 pub mod reader;
