@@ -4,6 +4,7 @@
 //! * [`keys`]: every key, its kind, default, limits and meaning, in one table.
 //! * [`tree`], [`scenario`]: the document with its places, and what the command line sets over it.
 //! * [`reader`], [`refusal`], [`quantity`], [`endpoints`], [`settings`], [`checks`]: one sweep point, read and checked.
+//! * [`proxy`]: `[proxy]`, and the configuration file under it.
 //! * [`services`]: hand-written Services as Kubernetes objects.
 //! * [`sweep`], [`gate`], [`plan`]: what is simulated, and what must hold.
 //! * [`schema`]: the key table for editors.
@@ -20,6 +21,8 @@ pub mod keys;
 pub mod known;
 pub mod kube_proxy;
 pub mod plan;
+#[allow(missing_docs, reason = "the fields are the keys of the key table, which documents them")]
+pub mod proxy;
 pub mod quantity;
 pub mod reader;
 pub mod refusal;

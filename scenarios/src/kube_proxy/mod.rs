@@ -16,6 +16,8 @@ mod keys;
 mod values;
 mod yaml;
 
+pub(crate) use values::{INTERFACE_ALLOWED, interface_name};
+
 use crate::diagnostic::Diagnostics;
 use crate::known::Known;
 use sim_core::units::SimSpan;
