@@ -25,6 +25,7 @@ pub fn check(cx: &mut Context<'_>, s: &Settings, import: Option<&Objects>) {
     one_source_of_services(cx, s);
     modes_of_the_version(cx, s);
     networks(cx, s);
+    s.proxy.check(cx);
     cost(cx, s, nodes(s, import));
     written_services(cx, s);
     if let Some(objects) = import {

@@ -3,7 +3,10 @@
 //! The reader takes kinds, limits and defaults from here, `windtunnel schema` prints it as a JSON Schema, the
 //! resolved scenario is written from it. A new key is a line here and its use in `settings.rs`.
 
+mod proxy;
+
 use crate::tree::Table;
+pub use proxy::{IN_CONFIG, PROXY};
 
 /// Families of names that the caller knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,10 @@ pub enum Kind {
     },
     /// A network such as `10.96.0.0/12`.
     Cidr,
+    /// A list of networks.
+    Cidrs,
+    /// A list of networks, or the word `primary` alone in one.
+    NodePortAddresses,
     /// An IP address.
     Address,
     /// A Kubernetes version such as `1.36`.
@@ -85,6 +92,10 @@ impl Kind {
             Kind::Rate { per_node: true, .. } => "a rate in quotes, such as \"200/s per node\"".into(),
             Kind::Rate { per_node: false, .. } => "a rate in quotes, such as \"2/s\"".into(),
             Kind::Cidr => "a network in quotes, such as \"10.96.0.0/12\"".into(),
+            Kind::Cidrs => "a list of networks, such as [\"10.96.0.0/12\"]".into(),
+            Kind::NodePortAddresses => {
+                "a list of networks, such as [\"192.168.0.0/16\"], or [\"primary\"]".into()
+            }
             Kind::Address => "an IP address in quotes, such as \"10.96.0.1\"".into(),
             Kind::Version => "a version in quotes, such as \"1.36\"".into(),
             Kind::OneOf(words) => format!("one of {}", words.join(", ")),
@@ -283,47 +294,6 @@ pub static SERVICE: Section = Section {
         with("port_name", Kind::Text, "\"\"", "Name of the port."),
         with("protocol", Kind::OneOf(&["tcp", "udp", "sctp"]), "\"tcp\"", "Transport protocol."),
         with("endpoints", Kind::Targets, "[]", "Where it leads: a list of \"ip:port\"."),
-    ],
-};
-
-/// `[proxy]`
-pub static PROXY: Section = Section {
-    title: "[proxy]",
-    keys: &[
-        with(
-            "modes",
-            Kind::Names(Family::Mode),
-            "[\"iptables\", \"ipvs\", \"nftables\"]",
-            "Proxy modes; every sweep point runs once under each, with the same arrivals.",
-        ),
-        with("kubernetes", Kind::Version, "\"1.36\"", "Version of kube-proxy."),
-        with("scheduler", Kind::Name(Family::Scheduler), "\"rr\"", "IPVS scheduler."),
-        with(
-            "masquerade_bit",
-            Kind::Integer { min: 0, max: 31, why: "a packet mark has 32 bits" },
-            "14",
-            "Bit of the packet mark that asks for masquerading.",
-        ),
-        with("masquerade_all", Kind::Bool, "false", "Masquerade all traffic to cluster IPs."),
-        with(
-            "bare_rules",
-            Kind::Bool,
-            "false",
-            "Leave out what kube-proxy adds for itself (mangle canary, loopback protection, nfacct), as the rig did \
-             that costs were measured on.",
-        ),
-        with(
-            "detect_local",
-            Kind::OneOf(&["cluster_cidr", "none"]),
-            "\"cluster_cidr\"",
-            "How traffic of pods is told from the rest: by cluster.cluster_cidr, or not at all.",
-        ),
-        with("localhost_node_ports", Kind::Bool, "true", "Answer NodePorts on loopback (iptables mode)."),
-        optional(
-            "min_sync_period",
-            Kind::Span { min_ns: 0, max_ns: HOUR },
-            "Least time from the end of a sync to the start of the next. Left out: 1s, and 0s for ipvs, as kube-proxy.",
-        ),
     ],
 };
 

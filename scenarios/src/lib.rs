@@ -4,9 +4,11 @@
 //! * [`keys`]: every key, its kind, default, limits and meaning, in one table.
 //! * [`tree`], [`scenario`]: the document with its places, and what the command line sets over it.
 //! * [`reader`], [`refusal`], [`quantity`], [`endpoints`], [`settings`], [`checks`]: one sweep point, read and checked.
+//! * [`proxy`]: `[proxy]`, and the configuration file under it.
 //! * [`services`]: hand-written Services as Kubernetes objects.
 //! * [`sweep`], [`gate`], [`plan`]: what is simulated, and what must hold.
 //! * [`schema`]: the key table for editors.
+//! * [`kube_proxy`]: kube-proxy's own configuration file, which `[proxy]` may name.
 //! * [`diagnostic`]: what is wrong, with `file:line:column`, a caret and a "did you mean".
 //!
 //! Nothing here touches files: the caller reads them and hands over their text.
@@ -17,7 +19,10 @@ pub mod endpoints;
 pub mod gate;
 pub mod keys;
 pub mod known;
+pub mod kube_proxy;
 pub mod plan;
+#[allow(missing_docs, reason = "the fields are the keys of the key table, which documents them")]
+pub mod proxy;
 pub mod quantity;
 pub mod reader;
 pub mod refusal;

@@ -8,16 +8,17 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::gate::{self, Gate};
 use crate::keys;
 use crate::known::Known;
+use crate::kube_proxy::KubeProxyConfiguration;
+use crate::proxy;
 use crate::reader::{Context, Spot};
-use crate::scenario::{IMPORT_FILE, Scenario, resolved};
+use crate::scenario::{IMPORT_FILE, PROXY_CONFIG_FILE, Scenario, resolved};
 use crate::services;
 use crate::settings::Settings;
 use crate::sweep::{self, Axis};
 use crate::tree::{At, Node, Table, Value};
 use sim_core::record::ChartRecord;
 use sim_models::config::{
-    CacheState, ChurnConfig, ClusterConfig, IpvsConfig, KernelConfig, ProxyConfig, TrafficConfig,
-    TrafficTarget, WorldConfig,
+    CacheState, ChurnConfig, ClusterConfig, KernelConfig, TrafficConfig, TrafficTarget, WorldConfig,
 };
 use sim_models::kube::objects::Objects;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ pub struct Plan {
     /// Conditions on the result.
     pub gates: Vec<Gate>,
     /// The scenario with every default written out, TOML that plans to the same; an import is called
-    /// [`IMPORT_FILE`] in it.
+    /// [`IMPORT_FILE`] in it, a configuration of kube-proxy [`PROXY_CONFIG_FILE`].
     pub resolved: String,
 }
 
@@ -56,17 +57,25 @@ pub struct PlannedPoint {
 }
 
 impl Plan {
-    /// Plans a scenario. What [`Scenario::import`] names must have been handed over, or reported as unreadable.
+    /// Plans a scenario. What [`Scenario::import`] and [`Scenario::proxy_config`] name must have been handed over, or reported as unreadable.
     ///
     /// # Errors
     /// Everything that is wrong with the scenario.
     ///
     /// # Panics
-    /// If the scenario names an import of which the caller said nothing.
+    /// If the scenario names a file of which the caller said nothing.
     pub fn new(scenario: &Scenario, known: &Known) -> Result<Plan, Diagnostics> {
         let mut out = scenario.pending.clone();
+        let texts = scenario.proxy_config.as_ref();
+        let file = texts.and_then(|(name, text)| KubeProxyConfiguration::read(&mut out, name, text, known));
         let cx = &mut Context { known, out: &mut out };
-        let base = Settings::read(cx, &scenario.root);
+        let mut base = Settings::read(cx, &scenario.root);
+        assert!(
+            !base.proxy.file.as_ref().is_some_and(|spot| spot.ok) || texts.is_some() || !cx.out.is_empty(),
+            "{}: proxy.config was not handed over",
+            scenario.name
+        );
+        proxy::put_under(&mut base, file.as_ref());
         let import = scenario.objects.as_ref();
         let promised = base.cluster.import.as_ref().is_some_and(|spot| spot.ok);
         assert!(
@@ -85,7 +94,8 @@ impl Plan {
         let mut points = Vec::new();
         for combination in &combinations {
             let tree = point_tree(cx, &scenario.root, &axes, combination);
-            let settings = Settings::read(cx, &tree);
+            let mut settings = Settings::read(cx, &tree);
+            proxy::put_under(&mut settings, file.as_ref());
             if !axes.is_empty() {
                 checks::check(cx, &settings, import.map(Arc::as_ref));
             }
@@ -105,7 +115,7 @@ impl Plan {
             };
             for mode in &settings.proxy.modes.value {
                 let index = u32::try_from(points.len()).expect("at most POINTS_MAX");
-                let config = Arc::new(world(&settings, mode, objects.clone()));
+                let config = Arc::new(world(&settings, mode, objects.clone(), file.as_ref()));
                 checks::fits(cx, &settings, &config.cluster);
                 points.push(PlannedPoint { index, axes: place.clone(), config });
             }
@@ -121,6 +131,10 @@ impl Plan {
         if import.is_some() {
             let at = At { source: 0, start: 0, end: 0 };
             root.set(&["cluster", "import"], &Node { at, value: Value::Text(IMPORT_FILE.to_owned()) });
+        }
+        if file.is_some() {
+            let at = At { source: 0, start: 0, end: 0 };
+            root.set(&["proxy", "config"], &Node { at, value: Value::Text(PROXY_CONFIG_FILE.to_owned()) });
         }
         let title = if base.title.value.is_empty() { scenario.name.clone() } else { base.title.value };
         Ok(Plan {
@@ -220,7 +234,12 @@ fn place_of(gate: &Gate, axes: &[Axis]) -> GatePlace {
 }
 
 /// The world of one point under one mode. All settings have been checked.
-fn world(s: &Settings, mode: &str, objects: Option<Arc<Objects>>) -> WorldConfig {
+fn world(
+    s: &Settings,
+    mode: &str,
+    objects: Option<Arc<Objects>>,
+    file: Option<&KubeProxyConfiguration>,
+) -> WorldConfig {
     let narrow = |n: u64| u32::try_from(n).expect("limits are below 2^32");
     let count = |spot: &Spot<u64>| narrow(spot.value);
     WorldConfig {
@@ -239,25 +258,7 @@ fn world(s: &Settings, mode: &str, objects: Option<Arc<Objects>>) -> WorldConfig
             cluster_cidr: s.cluster.cluster_cidr.value,
             objects,
         },
-        proxy: ProxyConfig {
-            mode: mode.to_owned(),
-            kubernetes_minor: s.proxy.kubernetes.value,
-            masquerade_bit: u8::try_from(s.proxy.masquerade_bit.value).expect("at most 31"),
-            masquerade_all: s.proxy.masquerade_all.value,
-            bare_rules: s.proxy.bare_rules.value,
-            cluster_cidrs: (s.proxy.detect_local.value == "cluster_cidr")
-                .then_some(s.cluster.cluster_cidr.value)
-                .into_iter()
-                .collect(),
-            localhost_node_ports: s.proxy.localhost_node_ports.value,
-            // Defaults of pkg/proxy/apis/config/v1alpha1/defaults.go: 1 s for iptables and nftables, none for ipvs.
-            min_sync_period: match &s.proxy.min_sync_period {
-                Some(spot) => spot.value,
-                None => ProxyConfig::default_min_sync_period(mode),
-            },
-            ipvs: IpvsConfig { scheduler: s.proxy.scheduler.value.clone(), ..IpvsConfig::default() },
-            ..ProxyConfig::default()
-        },
+        proxy: s.proxy.config(mode, &s.cluster, file),
         kernel: KernelConfig {
             profile: s.kernel.profile.value.clone(),
             cache: match s.kernel.cache.value.as_str() {

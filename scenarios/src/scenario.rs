@@ -18,6 +18,8 @@ pub struct Scenario {
     pub(crate) pending: Diagnostics,
     /// The imported cluster, once its text was handed over.
     pub(crate) objects: Option<Arc<Objects>>,
+    /// Name and text of kube-proxy's configuration, once it was handed over.
+    pub(crate) proxy_config: Option<(String, String)>,
 }
 
 impl Scenario {
@@ -32,7 +34,7 @@ impl Scenario {
         let source = pending.sources.add(file, text);
         match parse_document(source, text) {
             Ok(Node { value: Value::Table(root), .. }) => {
-                Ok(Scenario { name: stem(file), root, pending, objects: None })
+                Ok(Scenario { name: stem(file), root, pending, objects: None, proxy_config: None })
             }
             Ok(node) => panic!("a TOML document is a table, not {}", node.value.kind()),
             Err(errors) => {
@@ -100,24 +102,40 @@ impl Scenario {
 
     /// The file that `cluster.import` names.
     pub fn import(&self) -> Option<&str> {
-        match &self.import_node()?.value {
-            Value::Text(path) => Some(path),
-            _ => None,
-        }
+        text(self.node("cluster", "import")?)
     }
 
-    fn import_node(&self) -> Option<&Node> {
-        match &self.root.get("cluster")?.node.value {
-            Value::Table(cluster) => Some(&cluster.get("import")?.node),
+    /// The file that `proxy.config` names.
+    pub fn proxy_config(&self) -> Option<&str> {
+        text(self.node("proxy", "config")?)
+    }
+
+    fn node(&self, section: &str, key: &str) -> Option<&Node> {
+        match &self.root.get(section)?.node.value {
+            Value::Table(table) => Some(&table.get(key)?.node),
             _ => None,
         }
     }
 
     /// Notes that the import could not be read, for example since the file is missing.
     pub fn import_failed(&mut self, reason: &str) {
-        let Some(node) = self.import_node() else { panic!("no import, yet it failed: {reason}") };
+        let Some(node) = self.node("cluster", "import") else { panic!("no import, yet it failed: {reason}") };
         let d = Diagnostic::new(node.at, "cluster.import", format!("cannot import the cluster: {reason}"));
         self.pending.push(d.help(format!("allowed: {KUBECTL}")));
+    }
+
+    /// Notes that the file of [`Scenario::proxy_config`] could not be read.
+    pub fn proxy_config_failed(&mut self, reason: &str) {
+        let Some(node) = self.node("proxy", "config") else {
+            panic!("no proxy.config, yet it failed: {reason}")
+        };
+        let d = Diagnostic::new(node.at, "proxy.config", format!("cannot read the configuration: {reason}"));
+        self.pending.push(d.help("allowed: a path relative to the scenario"));
+    }
+
+    /// Takes the text of the file that [`Scenario::proxy_config`] names; what is wrong in it is told with the plan.
+    pub fn proxy_config_text(&mut self, file: &str, text: &str) {
+        self.proxy_config = Some((file.to_owned(), text.to_owned()));
     }
 
     /// Takes the text of the file that [`Scenario::import`] names; what is wrong in it is told with the plan.
@@ -151,6 +169,9 @@ pub fn import_errors(out: &mut Diagnostics, file: &str, text: &str, errors: &[Im
 
 /// Name of the import beside a resolved scenario, so that the two can be run together from anywhere.
 pub const IMPORT_FILE: &str = "import.json";
+
+/// Name of kube-proxy's configuration beside a resolved scenario.
+pub const PROXY_CONFIG_FILE: &str = "kube-proxy.yaml";
 
 /// What an import must be.
 pub(crate) const KUBECTL: &str = "the output of `kubectl get services,endpointslices,nodes,pods -A -o json`";
@@ -187,6 +208,14 @@ fn pin(table: &mut Table, path: &str, node: &Node) {
     }
 }
 
+/// The text of a value that is one.
+fn text(node: &Node) -> Option<&str> {
+    match &node.value {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
 /// File name without folders and extension.
 fn stem(file: &str) -> String {
     let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
@@ -196,15 +225,35 @@ fn stem(file: &str) -> String {
 /// The scenario with every key written out, defaults included: what is stored beside the results.
 pub(crate) fn resolved(root: &Table) -> String {
     let mut out = String::from("# The scenario as it ran, every default written out.\n");
-    write_section(&keys::SCENARIO, root, "", &mut out);
+    let has_config = match root.get("proxy").map(|entry| &entry.node.value) {
+        Some(Value::Table(proxy)) => proxy.get("config").is_some(),
+        _ => false,
+    };
+    write_section(&keys::SCENARIO, root, "", has_config, &mut out);
     out
 }
 
-fn write_section(section: &keys::Section, table: &Table, path: &str, out: &mut String) {
+fn write_section(section: &keys::Section, table: &Table, path: &str, has_config: bool, out: &mut String) {
     use keys::Kind;
     let nested = |kind: &Kind| matches!(kind, Kind::Table(_) | Kind::Tables(_) | Kind::Sweep);
+    // What a configuration file says is not written over it.
+    let from_file = |name: &str| {
+        has_config && keys::IN_CONFIG.iter().any(|(section, key)| *section == path && *key == name)
+    };
     for key in section.keys.iter().filter(|k| !nested(&k.kind) || !path.is_empty()) {
         match (table.get(key.name), key.kind) {
+            (None, _) if from_file(key.name) => {}
+            (Some(entry), Kind::Table(inner)) if from_file(key.name) => {
+                let Value::Table(written) = &entry.node.value else { continue };
+                let only: Vec<String> = inner
+                    .keys
+                    .iter()
+                    .filter_map(|k| {
+                        Some(format!("{} = {}", k.name, written.get(k.name)?.node.value.to_toml()))
+                    })
+                    .collect();
+                out.push_str(&format!("{} = {{ {} }}\n", key.name, only.join(", ")));
+            }
             (entry, Kind::Table(inner)) => {
                 let empty = Table::default();
                 let inner_table = match entry.map(|e| &e.node.value) {
@@ -231,13 +280,13 @@ fn write_section(section: &keys::Section, table: &Table, path: &str, out: &mut S
             (Kind::Table(inner), value) => {
                 let inner_table = if let Some(Value::Table(t)) = value { t } else { &empty };
                 out.push_str(&format!("\n[{}]\n", key.name));
-                write_section(inner, inner_table, key.name, out);
+                write_section(inner, inner_table, key.name, has_config, out);
             }
             (Kind::Tables(inner), Some(Value::Array(items))) => {
                 for item in items {
                     if let Value::Table(t) = &item.value {
                         out.push_str(&format!("\n[[{}]]\n", key.name));
-                        write_section(inner, t, key.name, out);
+                        write_section(inner, t, key.name, has_config, out);
                     }
                 }
             }

@@ -60,7 +60,9 @@ fn kind(kind: &Kind, known: &Known) -> Json {
                 "type": "array", "prefixItems": [{ "type": "integer" }, { "type": "number" }], "minItems": 2, "maxItems": 2
             } }
         ] }),
-        Kind::Targets => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::Targets | Kind::Cidrs | Kind::NodePortAddresses => {
+            json!({ "type": "array", "items": { "type": "string" } })
+        }
         Kind::Table(inner) => section(inner, known),
         Kind::Tables(inner) => json!({ "type": "array", "items": section(inner, known) }),
         Kind::Sweep => json!({ "type": "object" }),

@@ -2,6 +2,7 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::keys::SCENARIO;
+use crate::proxy::Proxy;
 use crate::reader::{Context, Reader, Spot};
 use crate::tree::{At, Table};
 use ipnet::IpNet;
@@ -47,21 +48,6 @@ pub struct Service {
     pub port_name: Spot<String>,
     pub protocol: Spot<String>,
     pub endpoints: Spot<Vec<SocketAddr>>,
-}
-
-/// `[proxy]`
-pub struct Proxy {
-    pub modes: Spot<Vec<String>>,
-    pub kubernetes: Spot<u32>,
-    pub scheduler: Spot<String>,
-    pub masquerade_bit: Spot<u64>,
-    pub masquerade_all: Spot<bool>,
-    /// Rules without kube-proxy's own additions.
-    pub bare_rules: Spot<bool>,
-    pub detect_local: Spot<String>,
-    pub localhost_node_ports: Spot<bool>,
-    /// Absent if not written: the mode's own default.
-    pub min_sync_period: Option<Spot<SimSpan>>,
 }
 
 /// `[kernel]`
@@ -165,22 +151,6 @@ fn is_dns_label(text: &str) -> bool {
         && text.chars().all(inner)
         && !text.starts_with('-')
         && !text.ends_with('-')
-}
-
-impl Proxy {
-    fn read(cx: &mut Context<'_>, r: &Reader<'_>) -> Proxy {
-        Proxy {
-            modes: r.names(cx, "modes"),
-            kubernetes: r.version(cx, "kubernetes"),
-            scheduler: r.text(cx, "scheduler"),
-            masquerade_bit: r.integer(cx, "masquerade_bit"),
-            masquerade_all: r.boolean(cx, "masquerade_all"),
-            bare_rules: r.boolean(cx, "bare_rules"),
-            detect_local: r.text(cx, "detect_local"),
-            localhost_node_ports: r.boolean(cx, "localhost_node_ports"),
-            min_sync_period: r.entry("min_sync_period").map(|_| r.span(cx, "min_sync_period")),
-        }
-    }
 }
 
 impl Kernel {

@@ -6,7 +6,7 @@ use crate::known::{Known, Named};
 use crate::plan::Plan;
 use crate::scenario::Scenario;
 use sim_core::units::SimSpan;
-use sim_models::config::EndpointLaw;
+use sim_models::config::{DetectLocal, EndpointLaw, NodePortAddresses, XtablesBackend};
 
 /// Names for tests: a part of the real ones.
 pub fn known() -> Known {
@@ -201,4 +201,102 @@ fn absurd_sizes_are_refused_before_anything_is_built() {
         let out = refused(plan(text));
         assert!(out.contains(part), "{part} is not in:\n{out}");
     }
+}
+
+const CONFIG: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: nftables\n\
+    clusterCIDR: 10.200.0.0/16,fd00::/64\nnftables: {masqueradeBit: 3, minSyncPeriod: 2s}\n\
+    iptables: {masqueradeBit: 5}\nipvs: {scheduler: wlc, strictARP: true}\nnodePortAddresses: [primary]\n";
+
+fn plan_over(config: &str, text: &str) -> Result<Plan, Diagnostics> {
+    let mut scenario = Scenario::parse("test.toml", text)?;
+    assert!(scenario.proxy_config().is_some());
+    scenario.proxy_config_text("kube-proxy.yaml", config);
+    Plan::new(&scenario, &known())
+}
+
+#[track_caller]
+fn planned_over(config: &str, text: &str) -> Plan {
+    plan_over(config, text).unwrap_or_else(|d| panic!("{}", d.render(Style::Plain)))
+}
+
+#[test]
+fn a_configuration_file_gives_what_the_scenario_does_not_write() {
+    let plan = planned_over(CONFIG, "[proxy]\nconfig = \"kube-proxy.yaml\"\n");
+    let [point] = &plan.points[..] else { panic!("{} points", plan.points.len()) };
+    let proxy = &point.config.proxy;
+    assert_eq!((proxy.mode.as_str(), proxy.masquerade_bit), ("nftables", 3));
+    assert_eq!(proxy.min_sync_period, SimSpan::from_secs(2));
+    assert_eq!(proxy.node_port_addresses, NodePortAddresses::Primary);
+    assert_eq!(proxy.cluster_cidrs.len(), 2);
+    assert_eq!(point.config.cluster.cluster_cidr, proxy.cluster_cidrs[0], "pods get their addresses from it");
+}
+
+#[test]
+fn keys_that_are_written_win_over_the_configuration_file() {
+    let plan = planned_over(
+        CONFIG,
+        "[cluster]\ncluster_cidr = \"10.128.0.0/9\"\n[proxy]\nconfig = \"kube-proxy.yaml\"\n\
+         modes = [\"iptables\", \"ipvs\"]\nscheduler = \"sh\"\nnode_port_addresses = []\n[proxy.ipvs]\nstrict_arp = false\n\
+         [sweep]\n\"proxy.masquerade_bit\" = [1, 2]\n\"proxy.conntrack.min\" = [0]\n",
+    );
+    assert_eq!(plan.points.len(), 4);
+    let bits: Vec<u8> = plan.points.iter().map(|p| p.config.proxy.masquerade_bit).collect();
+    assert_eq!(bits, [1, 1, 2, 2]);
+    let ipvs = &plan.points[1].config.proxy;
+    assert_eq!((ipvs.ipvs.scheduler.as_str(), ipvs.ipvs.strict_arp), ("sh", false));
+    assert_eq!((&ipvs.node_port_addresses, ipvs.conntrack.min), (&NodePortAddresses::Unset, 0));
+    assert_eq!(ipvs.min_sync_period, SimSpan::ZERO, "the section nftables is not for ipvs mode");
+    let nets: Vec<String> = ipvs.cluster_cidrs.iter().map(ToString::to_string).collect();
+    assert_eq!(nets, ["10.128.0.0/9", "fd00::/64"]);
+}
+
+#[test]
+fn a_scenario_over_a_configuration_file_plans_to_itself_with_the_file() {
+    let bare = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+    for (config, text) in [
+        (CONFIG, "[proxy]\nconfig = \"kube-proxy.yaml\"\n"),
+        (CONFIG, "[proxy]\nconfig = \"a.yaml\"\nmodes = [\"ipvs\"]\nconntrack = { min = 7 }\n"),
+        (
+            CONFIG,
+            "[cluster]\ncluster_cidr = \"10.128.0.0/9\"\n[proxy]\nconfig = \"a.yaml\"\ndetect_local = \"none\"\n",
+        ),
+        (bare, "[proxy]\nconfig = \"kube-proxy.yaml\"\n"),
+    ] {
+        let first = planned_over(config, text);
+        let second = planned_over(config, &first.resolved);
+        assert_eq!(second.resolved, first.resolved);
+        assert_eq!(format!("{:?}", second.points), format!("{:?}", first.points));
+    }
+    let none = planned_over(bare, "[proxy]\nconfig = \"kube-proxy.yaml\"\n");
+    assert!(none.points[0].config.proxy.cluster_cidrs.is_empty(), "kube-proxy has no detector then");
+}
+
+#[test]
+fn mistakes_of_the_file_and_of_the_scenario_are_told_together() {
+    let text = refused(plan_over("mode: ipvs\n", "duration = 30\n[proxy]\nconfig = \"kube-proxy.yaml\"\n"));
+    assert!(text.contains("test.toml:1:12") && text.contains("kube-proxy.yaml:1:1"), "{text}");
+    assert!(text.ends_with("2 errors\n"), "{text}");
+}
+
+#[test]
+fn every_setting_of_the_proxy_reaches_it() {
+    let plan = planned(
+        "[proxy]\nbackend = \"nft\"\ndetect_local = \"interface_name_prefix\"\ninterface_name_prefix = \"veth\"\n\
+         node_port_addresses = [\"192.168.0.0/16\"]\nsync_period = \"1m\"\n[proxy.ipvs]\nexclude_cidrs = [\"10.9.0.0/16\"]\n\
+         tcp_timeout = \"15m\"\n[proxy.conntrack]\ntcp_be_liberal = true\nudp_timeout = \"10s\"\n",
+    );
+    let proxy = &plan.points[0].config.proxy;
+    assert_eq!(proxy.backend, XtablesBackend::Nft);
+    assert_eq!(proxy.detect_local, DetectLocal::InterfaceNamePrefix("veth".into()));
+    assert!(proxy.cluster_cidrs.is_empty());
+    assert_eq!(proxy.node_port_addresses, NodePortAddresses::Cidrs(vec!["192.168.0.0/16".parse().unwrap()]));
+    assert_eq!(
+        (proxy.sync_period, proxy.ipvs.timeouts[0]),
+        (SimSpan::from_secs(60), SimSpan::from_secs(900))
+    );
+    assert_eq!(proxy.ipvs.exclude_cidrs.len(), 1);
+    assert!(proxy.conntrack.tcp_be_liberal);
+    assert_eq!(proxy.conntrack.udp, SimSpan::from_secs(10));
+    let second = planned(&plan.resolved);
+    assert_eq!(second.resolved, plan.resolved);
 }

@@ -51,6 +51,12 @@ fn diagnostics(file: &str, text: &str) -> Option<String> {
             Err(_) => scenario.import_failed(&format!("bad/{import}: there is no such file")),
         }
     }
+    if let Some(config) = scenario.proxy_config().map(str::to_owned) {
+        match fs::read_to_string(folder().join(&config)) {
+            Ok(text) => scenario.proxy_config_text(&format!("bad/{config}"), &text),
+            Err(_) => scenario.proxy_config_failed(&format!("bad/{config}: there is no such file")),
+        }
+    }
     Plan::new(&scenario, &known()).err().map(|wrong| wrong.render(Style::Plain))
 }
 

@@ -17,6 +17,8 @@ pub struct Loaded {
     pub plan: Plan,
     /// Text of `cluster.import`, empty without one: results depend on it.
     pub import: String,
+    /// Text of `proxy.config`, empty without one: results depend on it.
+    pub proxy_config: String,
 }
 
 /// Reads and plans one scenario with the command line's `--set` and `--seed`.
@@ -30,8 +32,9 @@ pub fn load(path: &Path, sets: &[String], seed: Option<u64>) -> Result<Loaded, F
         scenario.set(&format!("seed={seed}"));
     }
     let import = read_import(path, &mut scenario);
+    let proxy_config = read_proxy_config(path, &mut scenario);
     let plan = Plan::new(&scenario, &known()).map_err(tell)?;
-    Ok(Loaded { plan, import })
+    Ok(Loaded { plan, import, proxy_config })
 }
 
 /// Diagnostics as a failure of the input.
@@ -78,6 +81,22 @@ fn read_import(path: &Path, scenario: &mut Scenario) -> String {
         }
         Err(error) => {
             scenario.import_failed(&format!("{}: {}", file.display(), reason(&error)));
+            String::new()
+        }
+    }
+}
+
+/// Reads kube-proxy's configuration that the scenario names, relative to the scenario.
+fn read_proxy_config(path: &Path, scenario: &mut Scenario) -> String {
+    let Some(config) = scenario.proxy_config() else { return String::new() };
+    let file = path.parent().unwrap_or(Path::new("")).join(config);
+    match fs::read_to_string(&file) {
+        Ok(text) => {
+            scenario.proxy_config_text(&file.display().to_string(), &text);
+            text
+        }
+        Err(error) => {
+            scenario.proxy_config_failed(&format!("{}: {}", file.display(), reason(&error)));
             String::new()
         }
     }

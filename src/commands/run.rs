@@ -10,7 +10,7 @@ use crate::terminal;
 use rayon::prelude::*;
 use reports::Report;
 use scenarios::plan::PlannedPoint;
-use scenarios::scenario::IMPORT_FILE;
+use scenarios::scenario::{IMPORT_FILE, PROXY_CONFIG_FILE};
 use sim_core::record::{
     Basis, ChartRecord, ConstantRecord, Crossover, Fixed, PointRecord, ProfileRecord, RunRecord, SCHEMA,
 };
@@ -124,13 +124,16 @@ fn simulate_point(point: &PlannedPoint, profile: &Arc<CostProfile>) -> Result<Po
 /// Everything a report needs.
 fn record(loaded: &Loaded, simulated: Simulated) -> RunRecord {
     let plan = &loaded.plan;
+    // A scenario without a configuration file keeps its hash.
+    let mut inputs = vec![plan.resolved.as_str(), loaded.import.as_str()];
+    inputs.extend(Some(loaded.proxy_config.as_str()).filter(|text| !text.is_empty()));
     let fingerprints: Vec<&str> = simulated.points.iter().map(|p| p.fingerprint.as_str()).collect();
     let mut record = RunRecord {
         schema: SCHEMA,
         tool: TOOL.to_owned(),
         name: plan.name.clone(),
         title: plan.title.clone(),
-        scenario_hash: hash(&[&plan.resolved, &loaded.import]),
+        scenario_hash: hash(&inputs),
         seed: plan.seed,
         fingerprint: hash(&fingerprints)[..16].to_owned(),
         profile: profile_record(&simulated.profile),
@@ -201,6 +204,9 @@ fn write(loaded: &Loaded, record: &RunRecord, args: &RunArgs) -> Result<PathBuf,
     dir.write(Path::new("scenario.toml"), loaded.plan.resolved.as_bytes())?;
     if !loaded.import.is_empty() {
         dir.write(Path::new(IMPORT_FILE), loaded.import.as_bytes())?;
+    }
+    if !loaded.proxy_config.is_empty() {
+        dir.write(Path::new(PROXY_CONFIG_FILE), loaded.proxy_config.as_bytes())?;
     }
     for (path, bytes) in files(record) {
         interrupt::poll()?;
