@@ -2,5 +2,7 @@
 //! what its rules do with packets.
 
 mod cases;
-
+mod clusters;
+mod partial;
+mod restore;
 mod stdin;
