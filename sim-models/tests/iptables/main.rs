@@ -3,6 +3,10 @@
 
 mod cases;
 mod clusters;
+mod large;
+mod matrix;
 mod partial;
 mod restore;
+mod settings;
 mod stdin;
+mod tracer;
