@@ -23,9 +23,6 @@ use std::sync::Arc;
 pub struct ProxyObjects {
     /// Service ports with their endpoints.
     pub ports: Vec<ServicePort>,
-    /// Slices of this family that belong to none of these ports: namespace and name of the Service, and what
-    /// [`ServicePort::revision`] is for others. No rule comes of them, but a change of one makes kube-proxy sync.
-    pub unclaimed_slices: Vec<(Arc<str>, Arc<str>, u64)>,
     /// ServiceCIDRs of this family, where the cluster says them.
     pub service_cidrs: Vec<IpNet>,
     /// Addresses of the node itself, primary first (`status.addresses` of the Node).
@@ -34,6 +31,9 @@ pub struct ProxyObjects {
     pub node_pod_cidrs: Vec<IpNet>,
     /// Zone of the node; a change makes kube-proxy write everything anew.
     pub zone: Option<Arc<str>>,
+    /// Stands for the versions of all slices of the family, also those whose Service is gone: kube-proxy syncs when
+    /// any of them changes. 0 where nothing but the ports counts.
+    pub slices_revision: u64,
 }
 
 /// Where an affinity or a traffic policy applies, and the addresses a Service answers on: one entry of

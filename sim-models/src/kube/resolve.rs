@@ -20,28 +20,26 @@ pub fn resolve(objects: &Objects, family: Family, node: &str) -> ProxyObjects {
     let here = objects.node(node);
     let place = Place { node, zone: here.and_then(|n| n.zone.as_deref()) };
     let mut slices: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
+    let mut slices_revision = 0u64;
     for slice in objects.slices.iter().filter(|slice| slice.family == family) {
         if let Some(service) = &slice.service {
             slices.entry((&slice.namespace, service)).or_default().push(slice);
+            slices_revision = slices_revision.wrapping_add(slice.revision).wrapping_add(1);
         }
     }
     let mut ports = Vec::with_capacity(objects.services.len());
     for service in &objects.services {
         let Some(cluster_ip) = cluster_ip(service, family) else { continue };
-        let slices = slices.remove(&(&*service.namespace, &*service.name)).unwrap_or_default();
+        let slices = slices.get(&(&*service.namespace, &*service.name)).map_or(&[][..], Vec::as_slice);
         for port in &service.ports {
             let mut resolved = service_port(service, port, cluster_ip, family);
-            resolved.revision = revision(&slices);
-            resolved.endpoints = categorize(&resolved, &endpoints_of(&slices, port), place);
+            resolved.revision = slices.iter().fold(0u64, |sum, slice| sum.wrapping_add(slice.revision));
+            resolved.endpoints = categorize(&resolved, &endpoints_of(slices, port), place);
             ports.push(resolved);
         }
     }
-    let unclaimed = |(_, slices): (_, Vec<&EndpointSlice>)| {
-        Some((slices[0].namespace.clone(), slices[0].service.clone()?, revision(&slices)))
-    };
     ProxyObjects {
         ports,
-        unclaimed_slices: slices.into_iter().filter_map(unclaimed).collect(),
         service_cidrs: objects
             .service_cidrs
             .iter()
@@ -50,15 +48,11 @@ pub fn resolve(objects: &Objects, family: Family, node: &str) -> ProxyObjects {
             .collect(),
         node_ips: here.map_or_else(Vec::new, |n| of_family(&n.addresses, family)),
         zone: here.and_then(|n| n.zone.clone()),
+        slices_revision,
         node_pod_cidrs: here.map_or_else(Vec::new, |n| {
             n.pod_cidrs.iter().copied().filter(|cidr| is_of(cidr.addr(), family)).collect()
         }),
     }
-}
-
-/// Stands for the versions of some slices, whatever their order.
-fn revision(slices: &[&EndpointSlice]) -> u64 {
-    slices.iter().fold(0, |sum, slice| sum.wrapping_add(slice.revision))
 }
 
 fn is_of(addr: IpAddr, family: Family) -> bool {

@@ -19,6 +19,7 @@ use crate::kernel::rules::NodeRules;
 use crate::kube::ProxyObjects;
 use input::ToolInput;
 use sim_core::classify::Family;
+use sim_core::units::SimTime;
 use sync::SyncWork;
 
 /// What a proxy mode is.
@@ -47,12 +48,12 @@ pub trait ProxyMode: Sync {
     /// If `form` is none of [`forms`](Self::forms).
     fn print(&self, rules: &NodeRules, form: Form) -> String;
     /// What kube-proxy writes to the stdin of its tools while the objects go through these states, one sync a
-    /// state: the first is the full sync after a start on a node without rules, the others are what the change
-    /// calls for, with what earlier ones left to be cleaned up. Inputs by state; none for a mode that uses no
-    /// such tool.
+    /// state, which begins at its time: the first is the full sync after a start on a node without rules, the others
+    /// are what the change calls for, with what earlier ones left to be cleaned up; a state that is no change for the
+    /// family has no sync. Inputs by state; none for a mode that uses no such tool.
     fn inputs(
         &self,
-        _states: &[ProxyObjects],
+        _states: &[(SimTime, ProxyObjects)],
         _config: &ProxyConfig,
         _family: Family,
     ) -> Option<Vec<Vec<ToolInput>>> {

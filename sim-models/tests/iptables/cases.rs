@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 use sim_core::classify::Family;
+use sim_core::units::{SimSpan, SimTime};
 use sim_models::config::ProxyConfig;
 use sim_models::kube::ProxyObjects;
 use sim_models::kube::import::import;
@@ -63,7 +64,19 @@ pub fn recorded_of(path: &Path, family: Family) -> Vec<ToolInput> {
     recorded(path).into_iter().filter(|run| run.command.starts_with(program)).collect()
 }
 
-/// What iptables mode writes while the objects go through these states.
+/// What iptables mode writes while the objects go through these states, a second apart.
 pub fn inputs(states: &[ProxyObjects], config: &ProxyConfig, family: Family) -> Vec<Vec<ToolInput>> {
-    iptables::mode::Iptables.inputs(states, config, family).expect("iptables mode uses iptables-restore")
+    inputs_apart(SimSpan::from_secs(1), states, config, family)
+}
+
+/// The same with another time between states.
+pub fn inputs_apart(
+    apart: SimSpan,
+    states: &[ProxyObjects],
+    config: &ProxyConfig,
+    family: Family,
+) -> Vec<Vec<ToolInput>> {
+    let times = (0u64..).map(|i| SimTime::ZERO + apart.times(i));
+    let states: Vec<(SimTime, ProxyObjects)> = times.zip(states.iter().cloned()).collect();
+    iptables::mode::Iptables.inputs(&states, config, family).expect("iptables mode uses iptables-restore")
 }

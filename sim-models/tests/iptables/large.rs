@@ -1,11 +1,12 @@
 //! Large clusters: above a thousand endpoints kube-proxy leaves out comments of endpoints and does not look for
 //! unused chains at every sync (`TestSyncProxyRulesLargeClusterMode`).
 
-use crate::cases::inputs;
+use crate::cases::{inputs, inputs_apart};
 use crate::clusters::{State, states};
 use crate::restore::Kernel;
 use proptest::prelude::*;
 use sim_core::classify::Family;
+use sim_core::units::SimSpan;
 use sim_models::config::ProxyConfig;
 use sim_models::kube::{Endpoint, EndpointLists, ProxyObjects, ServicePort};
 use std::net::Ipv4Addr;
@@ -50,6 +51,19 @@ fn crossing_the_threshold_leaves_old_comments_and_unused_chains_until_there_is_r
     assert_eq!(runs[3][0].stdin.matches("-X KUBE-SEP-").count(), 2);
     let rules = kernel.tables["nat"].values().flatten();
     assert_eq!(rules.filter(|rule| rule.contains(" -> 10.")).count(), 1000, "comments of the first sync");
+}
+
+#[test]
+fn a_large_cluster_looks_for_unused_chains_again_after_the_sync_period() {
+    let big = || service("big", 1, 0..1000);
+    let states: Vec<ProxyObjects> =
+        (0..6).map(|i| objects(vec![big(), service("small", 2, i..i + 1)])).collect();
+    for (seconds, deleted) in [(1, [0, 0, 0, 0, 0, 0]), (10, [0, 0, 0, 0, 4, 0]), (31, [0, 1, 1, 1, 1, 1])] {
+        let apart = SimSpan::from_secs(seconds);
+        let runs = inputs_apart(apart, &states, &ProxyConfig::default(), Family::Ipv4);
+        let counts: Vec<usize> = runs.iter().map(|runs| runs[0].stdin.matches("\n-X ").count()).collect();
+        assert_eq!(counts, deleted, "every {seconds} s");
+    }
 }
 
 #[test]

@@ -326,10 +326,6 @@ impl<'r> Checker<'r> {
                 ports.push(SlicePort { name: self.name(name), proto, port: number });
             }
         }
-        // What a proxy watches leaves the slices of headless Services out.
-        if raw.metadata.label("service.kubernetes.io/headless").is_some() {
-            return;
-        }
         let service = raw.metadata.label("kubernetes.io/service-name").filter(|name| !name.is_empty());
         let service = service.map(|service| self.name(service));
         let revision = raw.metadata.revision();

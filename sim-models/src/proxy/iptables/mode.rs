@@ -9,6 +9,7 @@ use crate::proxy::input::ToolInput;
 use crate::proxy::sync::SyncWork;
 use crate::proxy::{Form, ProxyMode};
 use sim_core::classify::Family;
+use sim_core::units::SimTime;
 
 /// kube-proxy's iptables mode.
 pub struct Iptables;
@@ -34,13 +35,13 @@ impl ProxyMode for Iptables {
     }
     fn inputs(
         &self,
-        states: &[ProxyObjects],
+        states: &[(SimTime, ProxyObjects)],
         config: &ProxyConfig,
         family: Family,
     ) -> Option<Vec<Vec<ToolInput>>> {
-        let Some(first) = states.first() else { return Some(Vec::new()) };
+        let Some((_, first)) = states.first() else { return Some(Vec::new()) };
         let mut proxier = Proxier::new(first, config, family);
-        Some(states.iter().map(|objects| proxier.sync(objects).into_iter().collect()).collect())
+        Some(states.iter().map(|(at, objects)| proxier.sync(*at, objects).into_iter().collect()).collect())
     }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         let counts = super::rule_counts(rules);
