@@ -23,9 +23,6 @@ use std::sync::Arc;
 pub struct ProxyObjects {
     /// Service ports with their endpoints.
     pub ports: Vec<ServicePort>,
-    /// Slices of this family that belong to none of these ports: namespace and name of the Service, and what
-    /// [`ServicePort::revision`] is for others. No rule comes of them, but a change of one makes kube-proxy sync.
-    pub unclaimed_slices: Vec<(Arc<str>, Arc<str>, u64)>,
     /// ServiceCIDRs of this family, where the cluster says them.
     pub service_cidrs: Vec<IpNet>,
     /// Addresses of the node itself, primary first (`status.addresses` of the Node).

@@ -30,20 +30,16 @@ pub fn resolve(objects: &Objects, family: Family, node: &str) -> ProxyObjects {
     let mut ports = Vec::with_capacity(objects.services.len());
     for service in &objects.services {
         let Some(cluster_ip) = cluster_ip(service, family) else { continue };
-        let slices = slices.remove(&(&*service.namespace, &*service.name)).unwrap_or_default();
+        let slices = slices.get(&(&*service.namespace, &*service.name)).map_or(&[][..], Vec::as_slice);
         for port in &service.ports {
             let mut resolved = service_port(service, port, cluster_ip, family);
-            resolved.revision = revision(&slices);
-            resolved.endpoints = categorize(&resolved, &endpoints_of(&slices, port), place);
+            resolved.revision = slices.iter().fold(0u64, |sum, slice| sum.wrapping_add(slice.revision));
+            resolved.endpoints = categorize(&resolved, &endpoints_of(slices, port), place);
             ports.push(resolved);
         }
     }
-    let unclaimed = |(_, slices): (_, Vec<&EndpointSlice>)| {
-        Some((slices[0].namespace.clone(), slices[0].service.clone()?, revision(&slices)))
-    };
     ProxyObjects {
         ports,
-        unclaimed_slices: slices.into_iter().filter_map(unclaimed).collect(),
         service_cidrs: objects
             .service_cidrs
             .iter()
@@ -57,11 +53,6 @@ pub fn resolve(objects: &Objects, family: Family, node: &str) -> ProxyObjects {
             n.pod_cidrs.iter().copied().filter(|cidr| is_of(cidr.addr(), family)).collect()
         }),
     }
-}
-
-/// Stands for the versions of some slices, whatever their order.
-fn revision(slices: &[&EndpointSlice]) -> u64 {
-    slices.iter().fold(0, |sum, slice| sum.wrapping_add(slice.revision))
 }
 
 fn is_of(addr: IpAddr, family: Family) -> bool {

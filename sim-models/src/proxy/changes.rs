@@ -51,7 +51,7 @@ impl<'a> Changes<'a> {
                 }
             }
         }
-        if changed.is_empty() && unclaimed(old) == unclaimed(new) {
+        if changed.is_empty() && old.slices_revision == new.slices_revision {
             return Changes::Nothing;
         }
         Changes::Services(changed)
@@ -76,14 +76,6 @@ fn sorted(objects: &ProxyObjects) -> Vec<&ServicePort> {
     let mut ports: Vec<&ServicePort> = objects.ports.iter().collect();
     ports.sort_by(|a, b| key(a).cmp(&key(b)));
     ports
-}
-
-fn unclaimed(objects: &ProxyObjects) -> BTreeSet<(&str, &str, u64)> {
-    objects
-        .unclaimed_slices
-        .iter()
-        .map(|(namespace, name, revision)| (&**namespace, &**name, *revision))
-        .collect()
 }
 
 #[cfg(test)]
@@ -129,7 +121,7 @@ mod tests {
     #[test]
     fn a_slice_without_a_service_causes_a_sync_that_writes_no_service() {
         let (old, mut new) = (objects(&["a"]), objects(&["a"]));
-        new.unclaimed_slices.push(("ns".into(), "b".into(), 1));
+        new.slices_revision = 1;
         assert_eq!(Changes::between(&old, &new), services(&[]));
     }
 

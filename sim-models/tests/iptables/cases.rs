@@ -66,9 +66,17 @@ pub fn recorded_of(path: &Path, family: Family) -> Vec<ToolInput> {
 
 /// What iptables mode writes while the objects go through these states, a second apart.
 pub fn inputs(states: &[ProxyObjects], config: &ProxyConfig, family: Family) -> Vec<Vec<ToolInput>> {
-    let states: Vec<_> = (0u64..)
-        .zip(states)
-        .map(|(n, objects)| (SimTime::ZERO + SimSpan::from_secs(n), objects.clone()))
-        .collect();
+    inputs_apart(SimSpan::from_secs(1), states, config, family)
+}
+
+/// The same with another time between states.
+pub fn inputs_apart(
+    apart: SimSpan,
+    states: &[ProxyObjects],
+    config: &ProxyConfig,
+    family: Family,
+) -> Vec<Vec<ToolInput>> {
+    let times = (0u64..).map(|i| SimTime::ZERO + apart.times(i));
+    let states: Vec<(SimTime, ProxyObjects)> = times.zip(states.iter().cloned()).collect();
     iptables::mode::Iptables.inputs(&states, config, family).expect("iptables mode uses iptables-restore")
 }

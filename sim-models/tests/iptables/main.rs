@@ -2,5 +2,11 @@
 //! what its rules do with packets.
 
 mod cases;
-
+mod clusters;
+mod large;
+mod matrix;
+mod partial;
+mod restore;
+mod settings;
 mod stdin;
+mod tracer;

@@ -3,9 +3,10 @@
 //! Source: `pkg/proxy/iptables/proxier.go:syncProxyRules`. The rules are those of [`fixed`](super::fixed) and
 //! [`service`](super::service), written by [`restore`](super::restore). Every sync writes all of table filter and
 //! the shared chains of nat; chains of a Service only if it changed. Chains that nobody uses any more are found by
-//! listing the table, which a large cluster does once in `syncPeriod` at most.
+//! listing the table, in a large cluster at most once in `syncPeriod`.
 //!
-//! Left out: failed restores; the jumps from built-in chains, which `iptables` itself puts in.
+//! Left out: failed restores, the hourly full sync, and the jumps from built-in chains, which `iptables` itself puts
+//! in.
 
 use super::fixed::{self, FilterChain, NatChain};
 use super::restore::{self, Place, TableInput};
@@ -28,9 +29,9 @@ pub(super) struct Proxier<'a> {
     seen: Option<&'a ProxyObjects>,
     /// Chains of Services in the kernel's table nat.
     installed: BTreeSet<Arc<str>>,
-    /// When the table was last looked through for unused chains.
-    looked: SimTime,
     sync_period: SimSpan,
+    /// When unused chains were last looked for.
+    cleaned: Option<SimTime>,
 }
 
 impl<'a> Proxier<'a> {
@@ -40,32 +41,33 @@ impl<'a> Proxier<'a> {
             cx: SyncContext::new(objects, config, family),
             seen: None,
             installed: BTreeSet::new(),
-            looked: SimTime::ZERO,
             sync_period: config.sync_period,
+            cleaned: None,
         }
     }
 
-    /// The objects have become these at that time: the restore that follows, if any.
-    pub(super) fn sync(&mut self, at: SimTime, objects: &'a ProxyObjects) -> Option<ToolInput> {
+    /// The objects have become these: the restore that follows `now`, if any.
+    pub(super) fn sync(&mut self, now: SimTime, objects: &'a ProxyObjects) -> Option<ToolInput> {
         let changes = self.seen.map_or(Changes::Everything, |seen| Changes::between(seen, objects));
         if changes == Changes::Nothing {
             return None;
         }
         self.cx.large_cluster = is_large(objects);
-        let looks_for_stale =
-            !self.cx.large_cluster || self.seen.is_none() || at.since(self.looked) >= self.sync_period;
+        let rested = self.cleaned.is_none_or(|last| now.since(last) > self.sync_period);
+        let cleans = rested || !self.cx.large_cluster;
         self.seen = Some(objects);
         let program = match self.cx.family {
             Family::Ipv4 => "iptables-restore",
             Family::Ipv6 => "ip6tables-restore",
         };
         let mut input = Input::new(&self.cx);
-        let mut active = BTreeSet::new();
+        let mut active = Vec::new();
         for port in &objects.ports {
             input.port(port, changes.include(port), &mut active);
         }
-        if looks_for_stale {
-            self.looked = at;
+        let mut active = BTreeSet::from_iter(active);
+        if cleans {
+            self.cleaned = Some(now);
             self.installed.difference(&active).for_each(|chain| input.nat.delete(chain));
             self.installed = active;
         } else {
@@ -108,7 +110,7 @@ impl<'c> Input<'c> {
 
     /// One Service port: its rules in the shared chains, and its own chains if it changed. Adds its chains to
     /// `active`.
-    fn port(&mut self, port: &ServicePort, changed: bool, active: &mut BTreeSet<Arc<str>>) {
+    fn port(&mut self, port: &ServicePort, changed: bool, active: &mut Vec<Arc<str>>) {
         let first = ChainId(self.nat_table.chains.len() as u32);
         let writer = Writer::new(port, first, self.cx);
         active.extend(writer.chain_names().cloned());
