@@ -2,6 +2,8 @@
 
 mod goldens;
 mod packets;
+mod properties;
+mod random;
 mod rulesets;
 mod script;
 mod support;
