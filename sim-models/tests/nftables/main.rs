@@ -1,6 +1,10 @@
 //! kube-proxy's nftables mode from outside: what it writes, and what packets do in it.
 
 mod goldens;
+mod kernel;
+#[allow(dead_code, reason = "the tests of iptables use the rest")]
+#[path = "../../../tests/support/lab.rs"]
+mod lab;
 mod packets;
 mod properties;
 mod random;

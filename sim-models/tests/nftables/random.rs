@@ -33,7 +33,7 @@ pub type Cluster = Vec<Option<Spec>>;
 fn spec() -> impl Strategy<Value = Spec> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let affinity = option::weighted(0.3, prop_oneof![Just(60u32), Just(10_800)]);
-    (1..3usize, flags, 0..3usize, 0..3usize, 0..16u8, affinity, 0..32u8).prop_map(
+    (1..3usize, flags, 0..3usize, 0..3usize, 0..32u8, affinity, 0..32u8).prop_map(
         |(
             ports,
             (udp, node_port, internal_local, external_local),
@@ -84,7 +84,9 @@ fn ip(text: String) -> IpAddr {
 
 /// The ports of the Service at a place.
 pub fn ports(place: usize, spec: &Spec) -> Vec<ServicePort> {
-    let ranges = ["198.51.100.0/24", "192.168.0.0/16", "203.0.113.6/32", "203.0.113.7/32"];
+    // Some touch, some lie in others, and one has the node in it.
+    let ranges =
+        ["198.51.100.0/24", "192.168.0.0/16", "203.0.113.6/32", "203.0.113.7/32", "198.51.100.128/25"];
     let port = |n: usize| {
         let (name, port) = [("http", 80u16), ("dns", 53)][n];
         let cluster_ip = ip(format!("10.96.0.{}", place + 1));
