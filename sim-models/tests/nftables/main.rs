@@ -5,7 +5,9 @@ mod kernel;
 #[allow(dead_code, reason = "the tests of iptables use the rest")]
 #[path = "../../../tests/support/lab.rs"]
 mod lab;
+mod matrix;
 mod packets;
+mod policies;
 mod properties;
 mod random;
 mod rulesets;
