@@ -1,7 +1,15 @@
 //! kube-proxy's nftables mode from outside: what it writes, and what packets do in it.
 
 mod goldens;
+mod kernel;
+#[allow(dead_code, reason = "the tests of iptables use the rest")]
+#[path = "../../../tests/support/lab.rs"]
+mod lab;
+mod matrix;
 mod packets;
+mod policies;
+mod properties;
+mod random;
 mod rulesets;
 mod script;
 mod support;
