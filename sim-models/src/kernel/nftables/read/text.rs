@@ -161,7 +161,7 @@ impl<'a> Reader<'a> {
                 self.draft.table.add_set(set);
             }
             None => {
-                self.draft.table.lifetimes.retain(|(set, _), _| *set != id);
+                drop(self.draft.table.lifetimes.split_off(&(id, 0)));
                 let what = format!("{} {name}", if is_map { "map" } else { "set" });
                 let body = self.until_here(head);
                 self.unknown(&what, body);
