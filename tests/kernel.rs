@@ -6,6 +6,9 @@
 
 mod support;
 
+use sim_core::classify::Family;
+use sim_models::kernel::nftables::{Table, read};
+use sim_models::proxy;
 use std::collections::BTreeMap;
 use support::lab::{able, counters, file, in_namespace, loadable, output_of, say};
 use support::{iptables_tables, nft_table, printed, same};
@@ -77,6 +80,72 @@ fn nft_gives_back_the_table_that_was_printed() {
                 same(&what, &nft_table(&text, table), &nft_table(&listed, table));
             }
         }
+    }
+}
+
+/// The tables of a dump, which nothing else is in, without what nft's JSON does not carry.
+fn read_back(dump: &str) -> Vec<Table> {
+    let read = read::ruleset(dump, "kube-proxy").unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(read.skipped, []);
+    let mut tables = read.tables;
+    for table in &mut tables {
+        table.comment = None;
+        table.chains.iter_mut().for_each(|chain| chain.comment = None);
+    }
+    tables
+}
+
+#[test]
+fn what_nft_lists_is_read_back_as_the_table_that_was_loaded() {
+    if !able("nftables", &["nft"]) {
+        return;
+    }
+    let nftables = proxy::mode("nftables").expect("a mode");
+    for (name, cluster) in CLUSTERS {
+        for kubernetes in ["1.35", "1.36"] {
+            let what = format!("{name} {kubernetes}");
+            let cluster = [&cluster[..], &["--kubernetes", kubernetes]].concat();
+            let [v4, v6] = ["ipv4", "ipv6"].map(|family| rules(&cluster, "nftables", family));
+            let file = file(&format!("{name}.{kubernetes}.both.nft"), &format!("{v4}{v6}"));
+            let listed = output_of(
+                "nft -f - < \"$1\"\nnft list ruleset\necho ==\nnft -a list ruleset\necho ==\nnft -j list ruleset",
+                &[&file],
+            );
+            let dumps: Vec<&str> = listed.split("==\n").collect();
+            let [text, with_handles, json] = dumps[..] else { panic!("{what}: {} dumps", dumps.len()) };
+            let tables = read_back(text);
+            assert_eq!(tables.len(), 2, "{what}");
+            assert!(tables == read_back(with_handles), "{what}: with handles");
+            assert!(tables == read_back(json), "{what}: JSON");
+            for (family, wanted) in [(Family::Ipv4, &v4), (Family::Ipv6, &v6)] {
+                let wanted = nftables.read(wanted, family).unwrap_or_else(|e| panic!("{what}: {e}"));
+                for dump in [text, json] {
+                    let found = nftables.read(dump, family).unwrap_or_else(|e| panic!("{what}: {e}"));
+                    assert_eq!(nftables.diff(&wanted, &found), [], "{what} {family:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn clients_with_affinity_are_read_with_the_time_that_they_have_left() {
+    if !able("nftables", &["nft"]) {
+        return;
+    }
+    let set = "table ip kube-proxy {\n\tset affinity {\n\t\ttype ipv4_addr\n\t\tflags dynamic,timeout\n\t\ttimeout 3h\n\t}\n}\n";
+    let file = file("affinity.nft", set);
+    let listed = output_of(
+        "nft -f - < \"$1\"\nnft add element ip kube-proxy affinity '{ 10.244.0.8 timeout 10m, 10.244.0.9 }'\n\
+         nft list ruleset\necho ==\nnft -j list ruleset",
+        &[&file],
+    );
+    for dump in listed.split("==\n") {
+        let tables = read_back(dump);
+        let left: Vec<_> =
+            tables[0].lifetimes.values().map(|l| l.expires.map(|e| e.as_ns() / 60_000_000_000)).collect();
+        assert_eq!(left, [Some(9), Some(179)], "{dump}");
+        assert_eq!(tables[0].sets[0].elements.len(), 2);
     }
 }
 

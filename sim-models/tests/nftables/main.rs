@@ -1,15 +1,19 @@
 //! kube-proxy's nftables mode from outside: what it writes, and what packets do in it.
 
+mod differences;
 mod goldens;
+mod json;
 mod kernel;
 #[allow(dead_code, reason = "the tests of iptables use the rest")]
 #[path = "../../../tests/support/lab.rs"]
 mod lab;
 mod matrix;
+mod mutations;
 mod packets;
 mod policies;
 mod properties;
 mod random;
+mod reading;
 mod rulesets;
 mod script;
 mod support;

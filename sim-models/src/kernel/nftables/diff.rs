@@ -159,6 +159,7 @@ impl Diff<'_> {
                     self.line(&place, attachment(chain), attachment(other));
                     self.rules(&place, chain, other);
                 }
+                None if is_empty(chain) => {}
                 None => self.push(place, Some(whole(wanted, chain)), None),
             }
         }

@@ -253,7 +253,7 @@ impl<'a> Reader<'a> {
                 self.draft.table.add_set(set);
             }
             None => {
-                self.draft.table.lifetimes.retain(|(set, _), _| *set != id);
+                drop(self.draft.table.lifetimes.split_off(&(id, 0)));
                 self.unknown(object);
             }
         }

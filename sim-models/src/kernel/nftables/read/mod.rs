@@ -14,6 +14,7 @@ mod json;
 mod json_rule;
 mod rule;
 mod text;
+mod text_set;
 mod values;
 
 use super::Table;

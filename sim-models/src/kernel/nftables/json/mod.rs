@@ -6,18 +6,22 @@
 //! table from 1. What was read from nft's text and is not understood stands under the key `opaque`, which nft does
 //! not know.
 
+/// Appends formatted text.
+macro_rules! put {
+    ($self:ident, $($arg:tt)*) => {
+        write!($self.out, $($arg)*).expect("a string takes any text")
+    };
+}
+
+mod statement;
+
 use super::opaque::Opaque;
-use super::print::{addr_of, as_prefix, family};
-use super::set::{dynamic, rbtree};
-use super::{
-    Base, Chain, Element, Field, KeyValue, Lifetime, Rule, Set, SetId, Statement, Table, Unknown, Verdict,
-};
+use super::print::family;
+use super::set::dynamic;
+use super::{Base, Chain, Element, KeyValue, Lifetime, Rule, Set, SetId, Table, Unknown};
 use crate::kernel::hook::ChainKind;
-use ipnet::IpNet;
-use sim_core::classify::Family;
 use sim_core::units::SimSpan;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 
 /// The first object of every document.
 const METAINFO: &str =
@@ -45,13 +49,6 @@ struct TableWriter<'a> {
     table: &'a Table,
     handles: u64,
     out: &'a mut String,
-}
-
-/// Appends formatted text.
-macro_rules! put {
-    ($self:ident, $($arg:tt)*) => {
-        write!($self.out, $($arg)*).expect("a string takes any text")
-    };
 }
 
 impl TableWriter<'_> {
@@ -259,192 +256,5 @@ impl TableWriter<'_> {
 
     fn statements(&mut self, rule: &Rule) {
         self.list(&rule.statements, TableWriter::statement);
-    }
-
-    fn verdict(&mut self, verdict: Verdict) {
-        let (word, to) = match verdict {
-            Verdict::Jump(to) => ("jump", Some(to)),
-            Verdict::Goto(to) => ("goto", Some(to)),
-            Verdict::Return => ("return", None),
-            Verdict::Accept => ("accept", None),
-            Verdict::Drop => ("drop", None),
-        };
-        match to {
-            Some(to) => {
-                put!(self, r#"{{"{word}": {{"target": "#);
-                self.string(&self.table.chain(to).name);
-                self.out.push_str("}}");
-            }
-            None => put!(self, r#"{{"{word}": null}}"#),
-        }
-    }
-
-    fn field(&mut self, field: Field) {
-        let ip = family(self.table.family);
-        match field {
-            Field::SrcAddr => put!(self, r#"{{"payload": {{"protocol": "{ip}", "field": "saddr"}}}}"#),
-            Field::DstAddr => put!(self, r#"{{"payload": {{"protocol": "{ip}", "field": "daddr"}}}}"#),
-            Field::L4Proto => self.out.push_str(r#"{"meta": {"key": "l4proto"}}"#),
-            Field::DstPort => self.out.push_str(r#"{"payload": {"protocol": "th", "field": "dport"}}"#),
-        }
-    }
-
-    fn fields(&mut self, fields: &[Field]) {
-        match *fields {
-            [only] => self.field(only),
-            _ => {
-                self.out.push_str(r#"{"concat": "#);
-                self.list(fields, |w, f| w.field(*f));
-                self.out.push('}');
-            }
-        }
-    }
-
-    /// A comparison with the two sides written by `left` and `right`.
-    fn compare(&mut self, op: &str, left: impl FnOnce(&mut Self), right: impl FnOnce(&mut Self)) {
-        put!(self, r#"{{"match": {{"op": "{op}", "left": "#);
-        left(self);
-        self.out.push_str(r#", "right": "#);
-        right(self);
-        self.out.push_str("}}");
-    }
-
-    fn named_set(&mut self, set: SetId) {
-        let name = format!("@{}", self.table.sets[set.0 as usize].name);
-        self.string(&name);
-    }
-
-    fn net(&mut self, net: IpNet) {
-        if net.prefix_len() == net.max_prefix_len() {
-            put!(self, "\"{}\"", net.addr());
-        } else {
-            put!(self, r#"{{"prefix": {{"addr": "{}", "len": {}}}}}"#, net.addr(), net.prefix_len());
-        }
-    }
-
-    fn numgen(&mut self, modulus: usize) {
-        put!(self, r#"{{"numgen": {{"mode": "random", "mod": {modulus}, "offset": 0}}}}"#);
-    }
-
-    fn statement(&mut self, s: &Statement) {
-        let is = |negate: &bool| if *negate { "!=" } else { "==" };
-        match s {
-            Statement::CtStateNew => {
-                self.out
-                    .push_str(r#"{"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "new"}}"#);
-            }
-            Statement::CtStatusDnat => {
-                self.out.push_str(
-                    r#"{"match": {"op": "in", "left": {"ct": {"key": "status"}}, "right": "dnat"}}"#,
-                );
-            }
-            Statement::MarkTest { mask, set } => self.compare(
-                is(set),
-                |w| put!(w, r#"{{"&": [{{"meta": {{"key": "mark"}}}}, {mask}]}}"#),
-                |w| w.out.push('0'),
-            ),
-            Statement::Addr { field, net, negate } => {
-                self.compare(is(negate), |w| w.field(*field), |w| w.net(*net));
-            }
-            Statement::AddrIn { field, nets, negate } => self.compare(
-                is(negate),
-                |w| w.field(*field),
-                |w| {
-                    w.out.push_str(r#"{"set": "#);
-                    w.list(rbtree::merge(nets), TableWriter::range);
-                    w.out.push('}');
-                },
-            ),
-            Statement::InIface { name, prefix, negate } => self.compare(
-                is(negate),
-                |w| w.out.push_str(r#"{"meta": {"key": "iifname"}}"#),
-                |w| w.string(&format!("{name}{}", if *prefix { "*" } else { "" })),
-            ),
-            Statement::InSet { fields, set } => {
-                self.compare("==", |w| w.fields(fields), |w| w.named_set(*set));
-            }
-            Statement::Vmap { fields, map } => {
-                self.out.push_str(r#"{"vmap": {"key": "#);
-                self.fields(fields);
-                self.out.push_str(r#", "data": "#);
-                self.named_set(*map);
-                self.out.push_str("}}");
-            }
-            Statement::L4Proto(p) => {
-                self.compare("==", |w| w.field(Field::L4Proto), |w| put!(w, "\"{p}\""));
-            }
-            Statement::DstPort(p, port) => self.compare(
-                "==",
-                |w| put!(w, r#"{{"payload": {{"protocol": "{p}", "field": "dport"}}}}"#),
-                |w| put!(w, "{port}"),
-            ),
-            Statement::FibLocal { field } => {
-                let flag = if *field == Field::SrcAddr { "saddr" } else { "daddr" };
-                self.compare(
-                    "==",
-                    |w| put!(w, r#"{{"fib": {{"result": "type", "flags": ["{flag}"]}}}}"#),
-                    |w| w.out.push_str("\"local\""),
-                );
-            }
-            Statement::MarkOr(bits) => self.mark('|', *bits),
-            Statement::MarkXor(bits) => self.mark('^', *bits),
-            Statement::NumgenVmap(verdicts) => {
-                self.out.push_str(r#"{"vmap": {"key": "#);
-                self.numgen(verdicts.len());
-                self.out.push_str(r#", "data": {"set": "#);
-                self.list(verdicts.iter().enumerate(), |w, (i, verdict)| {
-                    put!(w, "[{i}, ");
-                    w.verdict(*verdict);
-                    w.out.push(']');
-                });
-                self.out.push_str("}}}");
-            }
-            Statement::Dnat(to) => {
-                put!(self, r#"{{"dnat": {{"addr": "{}", "port": {}}}}}"#, SocketAddr::ip(to), to.port());
-            }
-            Statement::DnatNumgen(to) => {
-                let ip = family(self.table.family);
-                put!(self, r#"{{"dnat": {{"family": "{ip}", "addr": {{"map": {{"key": "#);
-                self.numgen(to.len());
-                self.out.push_str(r#", "data": {"set": "#);
-                self.list(to.iter().enumerate(), |w, (i, to)| {
-                    put!(w, r#"[{i}, {{"concat": ["{}", {}]}}]"#, SocketAddr::ip(to), to.port());
-                });
-                self.out.push_str("}}}}}");
-            }
-            Statement::Masquerade { fully_random: true } => {
-                self.out.push_str(r#"{"masquerade": {"flags": "fully-random"}}"#);
-            }
-            Statement::Masquerade { fully_random: false } => self.out.push_str(r#"{"masquerade": null}"#),
-            Statement::Update { set, field } => {
-                self.out.push_str(r#"{"set": {"op": "update", "elem": "#);
-                self.field(*field);
-                self.out.push_str(r#", "set": "#);
-                self.named_set(*set);
-                self.out.push_str("}}");
-            }
-            Statement::Verdict(verdict) => self.verdict(*verdict),
-            Statement::Reject => {
-                let icmp = if self.table.family == Family::Ipv4 { "icmp" } else { "icmpv6" };
-                put!(self, r#"{{"reject": {{"type": "{icmp}", "expr": "port-unreachable"}}}}"#);
-            }
-            Statement::Opaque(opaque) => self.opaque(opaque),
-        }
-    }
-
-    fn mark(&mut self, op: char, bits: u32) {
-        let mark = r#"{"meta": {"key": "mark"}}"#;
-        put!(self, r#"{{"mangle": {{"key": {mark}, "value": {{"{op}": [{mark}, {bits}]}}}}}}"#);
-    }
-
-    /// One merged range: an address, a prefix if the range is one, or its two ends.
-    fn range(&mut self, (from, to): (u128, u128)) {
-        match as_prefix(self.table.family, from, to) {
-            Some(net) => self.net(net),
-            None => {
-                let [from, to] = [from, to].map(|n| addr_of(self.table.family, n));
-                put!(self, r#"{{"range": ["{from}", "{to}"]}}"#);
-            }
-        }
     }
 }
