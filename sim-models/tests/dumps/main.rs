@@ -2,6 +2,7 @@
 //! modes print for random clusters, and dumps that somebody has changed.
 
 mod changes;
+mod foreign;
 mod hostile;
 mod ipvs;
 mod random;

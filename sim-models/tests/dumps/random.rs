@@ -167,7 +167,7 @@ proptest! {
 }
 
 #[test]
-fn thirty_thousand_services_are_read_and_compared() {
+fn three_thousand_services_are_read_and_compared() {
     let draws: Vec<Draw> =
         (0..3000).map(|_| ((0, 80, 2, 1), (false, false, false, false), (0, 0, 0, true))).collect();
     let objects = objects(Family::Ipv4, &draws);

@@ -156,6 +156,3 @@ fn settings(wanted: &NodeRules, found: &NodeRules, out: &mut Vec<Difference>) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

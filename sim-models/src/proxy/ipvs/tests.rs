@@ -96,6 +96,7 @@ fn rule_text(table: &Table, chain: &str, rule: &Rule) -> String {
         Target::Masquerade { random_fully: true } => write!(out, " -j MASQUERADE --random-fully"),
         Target::Masquerade { random_fully: false } => write!(out, " -j MASQUERADE"),
         Target::Dnat(to) => panic!("no DNAT in this mode: {to}"),
+        Target::Opaque(text) => panic!("built as text: {text}"),
     }
     .unwrap();
     out

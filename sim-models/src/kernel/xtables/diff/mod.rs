@@ -328,6 +328,3 @@ fn service_of(rule: &Rule) -> Option<&str> {
         _ => None,
     })
 }
-
-#[cfg(test)]
-mod tests;
