@@ -148,7 +148,8 @@ fn what_the_tools_of_ipvs_mode_list_reads_to_the_rules_that_were_loaded() {
         say("ipvs: skipped: needs a kernel with ip_set");
         return;
     }
-    let kind = if in_namespace("ip link add probe type dummy", &[]).status.success() { "dummy" } else { "veth" };
+    let kind =
+        if in_namespace("ip link add probe type dummy", &[]).status.success() { "dummy" } else { "veth" };
     let mode = mode("ipvs").expect("it is there");
     for (name, cluster) in CLUSTERS {
         let text = rules(&cluster, "ipvs", "ipv4");

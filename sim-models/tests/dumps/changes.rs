@@ -152,7 +152,9 @@ fn the_order_of_services_means_nothing() {
             let mut rules: Vec<String> = places.iter().map(|&i| lines[i].clone()).collect();
             // Stable: the rules of one Service keep their order.
             rules.sort_by_key(|rule| {
-                std::cmp::Reverse(rule.split("comment \"").nth(1).unwrap().split(' ').next().unwrap().to_owned())
+                std::cmp::Reverse(
+                    rule.split("comment \"").nth(1).unwrap().split(' ').next().unwrap().to_owned(),
+                )
             });
             for (place, rule) in places.into_iter().zip(rules) {
                 lines[place] = rule;
@@ -187,8 +189,10 @@ fn rules_and_chains_of_others_are_not_looked_at() {
         lines.insert(rule, "-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT".into());
         let mark = "-A KUBE-MARK-DROP -j MARK --set-xmark 0x8000/0x8000";
         lines.insert(nat + at(&lines[nat..], &["-A KUBE-MARK-MASQ"]), mark.into());
-        lines.extend(["*raw", ":PREROUTING ACCEPT [5:6]", "-A PREROUTING -p udp -j CT --notrack", "COMMIT"]
-            .map(str::to_owned));
+        lines.extend(
+            ["*raw", ":PREROUTING ACCEPT [5:6]", "-A PREROUTING -p udp -j CT --notrack", "COMMIT"]
+                .map(str::to_owned),
+        );
     });
     nothing(&text);
 }
@@ -200,7 +204,8 @@ fn what_kubelet_does_in_the_shared_chain_is_no_difference() {
         for chain in ["INPUT", "OUTPUT"] {
             let jump = lines.remove(at(lines, &[&format!("-A {chain} -j KUBE-FIREWALL")]));
             let last = lines.iter().rposition(|line| line.starts_with(&format!("-A {chain} -m"))).unwrap();
-            let filter_last = if chain == "OUTPUT" { at(lines, &["-A KUBE-EXTERNAL"]) } else { at(lines, &["-A FORWARD"]) };
+            let filter_last =
+                if chain == "OUTPUT" { at(lines, &["-A KUBE-EXTERNAL"]) } else { at(lines, &["-A FORWARD"]) };
             lines.insert(filter_last.min(last + 1), jump);
         }
         let firewall = at(lines, &["-A KUBE-FIREWALL"]);
@@ -217,7 +222,8 @@ fn what_kubelet_does_in_the_shared_chain_is_no_difference() {
 #[test]
 fn a_large_clusters_rules_may_lack_their_comments() {
     let text = changed(|lines| {
-        for line in lines.iter_mut().filter(|line| line.starts_with("-A KUBE-SEP-") || line.contains(" -> ")) {
+        for line in lines.iter_mut().filter(|line| line.starts_with("-A KUBE-SEP-") || line.contains(" -> "))
+        {
             let comment = line.find(" -m comment").unwrap();
             let end = comment + 1 + line[comment + 1..].find("\" -").unwrap() + 1;
             line.replace_range(comment..end, "");
@@ -244,4 +250,21 @@ fn counters_are_no_difference() {
         }
     });
     nothing(&text);
+}
+
+#[test]
+fn a_node_whose_kernel_has_no_nfacct_has_no_rules_with_it() {
+    let text = changed(|lines| {
+        lines.retain(|line| !line.contains("localhost_nps_accepted_pkts"));
+        for line in lines.iter_mut() {
+            *line = line.replace(" -m nfacct --nfacct-name  ct_state_invalid_dropped_pkts", "");
+        }
+    });
+    nothing(&text);
+    // One of many that is gone is missing all the same.
+    let text = changed(|lines| {
+        let one = at(lines, &["localhost_nps_accepted_pkts"]);
+        lines.remove(one);
+    });
+    assert_eq!(the_only(&text).0, "missing");
 }

@@ -55,11 +55,44 @@ fn only_what_has_no_type_is_kept_as_text() {
         }
     }
     let expected = [
-        "!", "-g", "-p", "-s", "CHECKSUM", "CONNMARK", "CT", "DNAT", "LOG", "MASQUERADE", "NETMAP", "NOTRACK", "REDIRECT",
-        "REJECT", "SNAT", "TCPMSS", "TPROXY", "TTL", "addrtype", "connmark", "conntrack", "hashlimit", "icmp", "iprange",
-        "limit", "multiport", "owner", "physdev", "recent", "sctp", "state", "statistic", "string", "tcp", "u32",
+        "!",
+        "-g",
+        "-p",
+        "-s",
+        "CHECKSUM",
+        "CONNMARK",
+        "CT",
+        "DNAT",
+        "LOG",
+        "MASQUERADE",
+        "NETMAP",
+        "NOTRACK",
+        "REDIRECT",
+        "REJECT",
+        "SNAT",
+        "TCPMSS",
+        "TPROXY",
+        "TTL",
+        "addrtype",
+        "connmark",
+        "conntrack",
+        "hashlimit",
+        "icmp",
+        "iprange",
+        "limit",
+        "multiport",
+        "owner",
+        "physdev",
+        "recent",
+        "sctp",
+        "state",
+        "statistic",
+        "string",
+        "tcp",
+        "u32",
     ];
-    let expected: BTreeSet<String> = expected.into_iter().filter(|name| *name != "!").map(str::to_owned).collect();
+    let expected: BTreeSet<String> =
+        expected.into_iter().filter(|name| *name != "!").map(str::to_owned).collect();
     assert_eq!(names, expected);
 }
 

@@ -12,8 +12,31 @@ fn piece() -> impl Strategy<Value = String> {
         "[ -~]{0,12}",
         "\\PC{0,4}",
         prop::sample::select(vec![
-            "\n", "\"", "\\", "!", " ! ", "-A ", "-m ", "-j ", "-p ", "*nat\n", "COMMIT\n", ":X - [0:0]\n", "[1:", "0x",
-            "/", ":", ",", "-s ::1 ", "--dport 99999", "-m tcp", "\u{0}", "é", "create ", "add ", "-a -t ",
+            "\n",
+            "\"",
+            "\\",
+            "!",
+            " ! ",
+            "-A ",
+            "-m ",
+            "-j ",
+            "-p ",
+            "*nat\n",
+            "COMMIT\n",
+            ":X - [0:0]\n",
+            "[1:",
+            "0x",
+            "/",
+            ":",
+            ",",
+            "-s ::1 ",
+            "--dport 99999",
+            "-m tcp",
+            "\u{0}",
+            "é",
+            "create ",
+            "add ",
+            "-a -t ",
         ])
         .prop_map(str::to_owned),
     ]
@@ -96,10 +119,18 @@ proptest! {
 fn a_line_of_a_megabyte_is_read() {
     let rules = ["\"".to_owned() + &"\\\"".repeat(500_000) + "\"", "a".repeat(1_000_000)];
     for comment in rules {
-        let text = format!("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m comment --comment {comment} -j DROP\nCOMMIT\n");
+        let text = format!(
+            "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m comment --comment {comment} -j DROP\nCOMMIT\n"
+        );
         let read = iptables().read(&text, Family::Ipv4).unwrap();
         assert_eq!(iptables().print(&read, Form::Load), text);
     }
-    let many = format!("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT {}-j DROP\nCOMMIT\n", "-m comment --comment x ".repeat(50_000));
-    assert_eq!(iptables().read(&many, Family::Ipv4).unwrap().xtables[0].chains[0].rules[0].matches.len(), 50_000);
+    let many = format!(
+        "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT {}-j DROP\nCOMMIT\n",
+        "-m comment --comment x ".repeat(50_000)
+    );
+    assert_eq!(
+        iptables().read(&many, Family::Ipv4).unwrap().xtables[0].chains[0].rules[0].matches.len(),
+        50_000
+    );
 }

@@ -50,8 +50,11 @@ fn draw() -> impl Strategy<Value = Vec<Draw>> {
 }
 
 fn port(family: Family, i: u16, draw: &Draw) -> ServicePort {
-    let ((proto, number, endpoints, local), (affinity, internal, external, node_port), (ips, vips, ranges, named)) =
-        *draw;
+    let (
+        (proto, number, endpoints, local),
+        (affinity, internal, external, node_port),
+        (ips, vips, ranges, named),
+    ) = *draw;
     let proto = [Proto::Tcp, Proto::Udp, Proto::Sctp][usize::from(proto)];
     let endpoint = |n: u8| Endpoint {
         addr: SocketAddr::new(addr(family, 244, i * 16 + u16::from(n) + 1), number),

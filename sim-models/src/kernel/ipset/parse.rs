@@ -102,7 +102,11 @@ impl Reader {
         }
     }
 
-    fn create<'a>(&mut self, line: &'a str, mut words: impl Iterator<Item = &'a str>) -> Result<(), Fault<'a>> {
+    fn create<'a>(
+        &mut self,
+        line: &'a str,
+        mut words: impl Iterator<Item = &'a str>,
+    ) -> Result<(), Fault<'a>> {
         let name = words.next().ok_or((&line[line.len()..], "create has no name".to_owned()))?;
         if self.names.contains_key(name) {
             return Err((name, format!("set {name} is there twice")));

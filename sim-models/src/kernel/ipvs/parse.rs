@@ -74,7 +74,9 @@ impl Reader {
     }
 
     fn service<'a>(&mut self, command: &'a str, given: Options<'a>) -> Result<(), Fault<'a>> {
-        let key = given.service.ok_or((command, "a virtual server needs -t, -u, --sctp-service or -f".to_owned()))?;
+        let key = given
+            .service
+            .ok_or((command, "a virtual server needs -t, -u, --sctp-service or -f".to_owned()))?;
         let Some(key) = key else { return Ok(()) };
         if given.real.is_some() || given.forwarding.is_some() || given.weight.is_some() {
             return Err((command, "-r, -m, -g, -i and -w belong to -a".to_owned()));
@@ -102,14 +104,21 @@ impl Reader {
     }
 
     fn real_server<'a>(&mut self, command: &'a str, given: Options<'a>) -> Result<(), Fault<'a>> {
-        let key = given.service.ok_or((command, "a real server needs -t, -u, --sctp-service or -f".to_owned()))?;
+        let key =
+            given.service.ok_or((command, "a real server needs -t, -u, --sctp-service or -f".to_owned()))?;
         let Some(key) = key else { return Ok(()) };
-        if given.scheduler.is_some() || given.flags.is_some() || given.persistence.is_some() || given.mask.is_some()
+        if given.scheduler.is_some()
+            || given.flags.is_some()
+            || given.persistence.is_some()
+            || given.mask.is_some()
         {
             return Err((command, "-s, -b, -p and -M belong to -A".to_owned()));
         }
         let Some(&at) = self.by_key.get(&key) else {
-            return Err((command, format!("virtual server {} port {} was not added above", key.addr, key.port)));
+            return Err((
+                command,
+                format!("virtual server {} port {} was not added above", key.addr, key.port),
+            ));
         };
         let addr = given.real.ok_or((command, "a real server needs -r".to_owned()))?;
         if !self.real.insert((at, addr)) {

@@ -65,7 +65,8 @@ pub(super) fn read(text: &str, family: Family) -> Result<NodeRules, ReadError> {
 
 fn unknown(number: usize, line: &str) -> ReadError {
     let column = line.chars().take_while(|c| c.is_whitespace()).count() + 1;
-    let message = "no line of ipset save, iptables-save, ipvsadm -Sn, ip addr show dev kube-ipvs0, ip -batch or sysctl";
+    let message =
+        "no line of ipset save, iptables-save, ipvsadm -Sn, ip addr show dev kube-ipvs0, ip -batch or sysctl";
     ReadError { line: number, column, message: message.to_owned() }
 }
 

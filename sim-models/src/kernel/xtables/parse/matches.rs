@@ -104,7 +104,9 @@ fn recent(args: &mut Args<'_, '_>, family: Family) -> Result<Option<Match>, Faul
     let name = name.unwrap_or_else(|| "DEFAULT".into());
     Ok(match set {
         // Both or neither: what Recent means by `seconds`, and nothing with --set.
-        Some(set) if seconds.is_some() == reap && !(set && reap) => Some(Match::Recent { name, set, seconds }),
+        Some(set) if seconds.is_some() == reap && !(set && reap) => {
+            Some(Match::Recent { name, set, seconds })
+        }
         _ => None,
     })
 }

@@ -153,9 +153,10 @@ impl Reader {
                 self.open = None;
                 Ok(())
             }
-            _ if in_table => {
-                fault(0, "no line of a table: allowed are :CHAIN POLICY [packets:bytes], -A CHAIN ..., COMMIT, # comments")
-            }
+            _ if in_table => fault(
+                0,
+                "no line of a table: allowed are :CHAIN POLICY [packets:bytes], -A CHAIN ..., COMMIT, # comments",
+            ),
             _ => fault(0, "not inside a table: allowed are *TABLE and # comments"),
         }
     }
@@ -170,7 +171,10 @@ impl Reader {
             return fault(0, format!("no table is called {wanted:?}: allowed are {names}"));
         };
         if self.saved.tables.iter().any(|table| table.name == name) {
-            return fault(0, format!("table {wanted} is there twice: give one family and one backend at a time"));
+            return fault(
+                0,
+                format!("table {wanted} is there twice: give one family and one backend at a time"),
+            );
         }
         self.saved.tables.push(Table { name, family: self.family, chains: Vec::new() });
         let before = std::mem::take(&mut self.before);
@@ -201,7 +205,10 @@ impl Reader {
         let base = match (hook, &*policy.text) {
             (None, "-") => None,
             (None, _) => {
-                return fault(policy.start, format!("{name} is no built-in chain of the table: its policy is -"));
+                return fault(
+                    policy.start,
+                    format!("{name} is no built-in chain of the table: its policy is -"),
+                );
             }
             (Some(hook), "ACCEPT" | "-") => Some((hook, Policy::Accept)),
             (Some(hook), "DROP") => Some((hook, Policy::Drop)),
@@ -240,7 +247,12 @@ impl Reader {
         let at = usize::from(counted);
         match words.get(at) {
             Some(word) if word.is("-A") => {}
-            Some(word) => return fault(word.start, format!("{} is no -A CHAIN: a save has no other command", word.text)),
+            Some(word) => {
+                return fault(
+                    word.start,
+                    format!("{} is no -A CHAIN: a save has no other command", word.text),
+                );
+            }
             None => return fault(line.len(), "no rule after the counters"),
         }
         let Some(chain) = words.get(at + 1) else { return fault(line.len(), "-A has no chain") };
@@ -278,7 +290,10 @@ impl Reader {
                 self.add_chain(name, Some((hook, Policy::Accept)), (0, 0)).expect("it is not known")
             }
             (None, None) => {
-                return fault(at, format!("chain {name} is not declared: a line :{name} - [0:0] comes before"));
+                return fault(
+                    at,
+                    format!("chain {name} is not declared: a line :{name} - [0:0] comes before"),
+                );
             }
         };
         Ok(self.last_chain)

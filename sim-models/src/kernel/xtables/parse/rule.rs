@@ -79,7 +79,10 @@ impl<'a> RuleReader<'_, 'a> {
                     let Some(open) = &mut open else {
                         return fault(
                             word.start,
-                            format!("{} belongs to no match; allowed are -s -d -i -o -p -f -m -j -g", word.text),
+                            format!(
+                                "{} belongs to no match; allowed are -s -d -i -o -p -f -m -j -g",
+                                word.text
+                            ),
                         );
                     };
                     open.words.extend(at..=at + invert);

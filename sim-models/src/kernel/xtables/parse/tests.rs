@@ -67,7 +67,10 @@ fn what_kube_proxy_writes_for_iptables_restore_is_read_too() {
             "-m comment --comment \"ns/a cluster IP\" -m tcp -p tcp -d 10.96.0.1 --dport 80 ! -s 10.244.0.0/16 -j TO",
             "! -s 10.244.0.0/16 -d 10.96.0.1/32 -p tcp -m comment --comment \"ns/a cluster IP\" -m tcp --dport 80 -j TO",
         ),
-        ("-m comment --comment ns/a:b -s 10.0.0.1 -j TO", "-s 10.0.0.1/32 -m comment --comment \"ns/a:b\" -j TO"),
+        (
+            "-m comment --comment ns/a:b -s 10.0.0.1 -j TO",
+            "-s 10.0.0.1/32 -m comment --comment \"ns/a:b\" -j TO",
+        ),
         ("-j MARK --or-mark 0x4000", "-j MARK --set-xmark 0x4000/0x4000"),
         ("-j MARK --xor-mark 0x00004000", "-j MARK --set-xmark 0x4000/0x0"),
         ("-j MARK --and-mark 255", "-j MARK --set-xmark 0x0/0xffffff00"),
