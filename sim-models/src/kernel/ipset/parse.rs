@@ -239,3 +239,61 @@ fn element(text: &str, kind: SetKind, family: Family) -> Option<SetEntry> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_of_every_kind_are_read_and_others_are_kept_as_lines() {
+        let text = "\
+create timed hash:ip family inet hashsize 1024 maxelem 65536 timeout 300
+add timed 1.2.3.4 timeout 99
+create A hash:ip,port family inet hashsize 4096 maxelem 65536 bucketsize 12 initval 0xfb726de9
+add A 10.96.0.1,tcp:80
+add A 10.96.0.1,sctp:53
+create B hash:ip,port,net family inet6 hashsize 1024 maxelem 10
+add B 2001:db8::1,udp:53,fd00::/8
+add B 2001:db8::1,udp:53,fd01::1
+create some bitmap:port range 10-20
+add some 11
+create C bitmap:port range 0-65535
+add C 65535
+create D list:set size 8
+add D A
+";
+        let saved = parse(text).unwrap();
+        let names: Vec<&str> = saved.sets.iter().map(|set| &*set.name).collect();
+        assert_eq!(names, ["A", "B", "C"]);
+        assert_eq!((saved.sets[1].family, saved.sets[1].maxelem), (Family::Ipv6, 10));
+        assert_eq!(saved.sets[2].elements, [SetEntry::Port(65_535)]);
+        assert_eq!(saved.notes.others.len(), 6);
+        assert_eq!(saved.print(), text);
+    }
+
+    #[test]
+    fn errors_say_where_and_what_is_allowed() {
+        let set = "create A hash:ip,port family inet\n";
+        for (text, line, column, part) in [
+            ("flush A", 1, 1, "create, add"),
+            ("create", 1, 7, "no name"),
+            ("create A", 1, 9, "no type"),
+            ("create A hash:ip family inet4", 1, 25, "inet, inet6"),
+            ("create A hash:ip maxelem +5", 1, 26, "number of elements"),
+            ("create A hash:ip maxelem", 1, 18, "no value"),
+            ("add A 1.2.3.4", 1, 5, "not created"),
+            (&format!("{set}{set}"), 2, 8, "twice"),
+            (&format!("{set}add A"), 2, 6, "no element"),
+            (&format!("{set}add A 10.0.0.1"), 2, 7, "ADDRESS,tcp:PORT"),
+            (&format!("{set}add A fd00::1,tcp:80"), 2, 7, "IPv4"),
+            (&format!("{set}add A 10.0.0.1,tcp:080000"), 2, 7, "ADDRESS,tcp:PORT"),
+            (&format!("{set}add A 10.0.0.1,gre:80"), 2, 7, "tcp, udp, sctp"),
+            (&format!("{set}add A 10.0.0.1,tcp:80 timeout 5"), 2, 23, "no options"),
+            ("create P bitmap:port range 0-65535\nadd P 65536", 2, 7, "0 to 65535"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!((error.line, error.column), (line, column), "{text:?}: {error}");
+            assert!(error.message.contains(part), "{text:?}: {error}");
+        }
+    }
+}

