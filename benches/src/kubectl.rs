@@ -21,7 +21,9 @@ pub fn list(services: u32) -> String {
     for service in 0..services {
         slice_item(&mut text, service, service + 1 == services);
     }
-    text.push_str("    ],\n    \"kind\": \"List\",\n    \"metadata\": {\n        \"resourceVersion\": \"\"\n    }\n}\n");
+    text.push_str(
+        "    ],\n    \"kind\": \"List\",\n    \"metadata\": {\n        \"resourceVersion\": \"\"\n    }\n}\n",
+    );
     text
 }
 

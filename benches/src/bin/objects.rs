@@ -59,11 +59,7 @@ fn main() -> ExitCode {
         let (build_s, rules) = best(|| mode.build(&resolved, &config, Family::Ipv4));
         let (print_s, printed) = best(|| mode.print(&rules, Form::Load));
         println!("{:<24} {build_s:>7.3} s", format!("{name}: build"));
-        println!(
-            "{:<24} {print_s:>7.3} s   {:.1} MB",
-            format!("{name}: print"),
-            printed.len() as f64 / 1e6
-        );
+        println!("{:<24} {print_s:>7.3} s   {:.1} MB", format!("{name}: print"), printed.len() as f64 / 1e6);
         let all_s = text_s + import_s + resolve_s + build_s + print_s;
         println!("{:<24} {all_s:>7.3} s", format!("{name}: all"));
         worst = worst.max(all_s);
