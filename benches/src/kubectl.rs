@@ -45,10 +45,10 @@ fn node_item(text: &mut String, node: u32) {
                 "creationTimestamp": "2026-01-01T00:00:00Z",
                 "labels": {{
                     "kubernetes.io/arch": "amd64",
-                    "kubernetes.io/hostname": "node-{node}.example.internal",
+                    "kubernetes.io/hostname": "node-{node}",
                     "topology.kubernetes.io/zone": "zone-{zone}"
                 }},
-                "name": "node-{node}.example.internal",
+                "name": "node-{node}",
                 "resourceVersion": "{node}",
                 "uid": "{uid}"
             }},
@@ -65,7 +65,7 @@ fn node_item(text: &mut String, node: u32) {
                         "type": "InternalIP"
                     }},
                     {{
-                        "address": "node-{node}.example.internal",
+                        "address": "node-{node}",
                         "type": "Hostname"
                     }}
                 ]
@@ -152,10 +152,10 @@ fn slice_item(text: &mut String, service: u32, last: bool) {
                         "serving": true,
                         "terminating": false
                     }},
-                    "nodeName": "node-{node}.example.internal",
+                    "nodeName": "node-{node}",
                     "targetRef": {{
                         "kind": "Pod",
-                        "name": "service-{service}-deployment-{uid}-{endpoint}",
+                        "name": "service-{service}-{uid:.8}-{endpoint}",
                         "namespace": "namespace-{namespace}",
                         "uid": "{uid}"
                     }},
@@ -190,16 +190,6 @@ fn slice_item(text: &mut String, service: u32, last: bool) {
                 }},
                 "name": "service-{service}-x7k2p",
                 "namespace": "namespace-{namespace}",
-                "ownerReferences": [
-                    {{
-                        "apiVersion": "v1",
-                        "blockOwnerDeletion": true,
-                        "controller": true,
-                        "kind": "Service",
-                        "name": "service-{service}",
-                        "uid": "{uid}"
-                    }}
-                ],
                 "resourceVersion": "{service}",
                 "uid": "{uid}"
             }},

@@ -283,7 +283,7 @@ fn what_is_no_json_of_kubectl_is_told_as_what_it_is() {
     );
     assert_eq!(
         errors("{\"kind\": \"X\"}\n{\"kind\": \"a\u{0}\"}"),
-        ["2:11: control character (\\u0000-\\u001F) found while parsing a string"]
+        ["2:12: control character (\\u0000-\\u001F) found while parsing a string"]
     );
 }
 

@@ -12,6 +12,7 @@ use super::{Endpoint, EndpointLists, ProxyObjects, ServicePort};
 use ipnet::IpNet;
 use sim_core::classify::Family;
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 /// What the proxy on node `node` sees of the Services of one family. A node that is not among the objects has no
@@ -118,17 +119,17 @@ struct Seen<'a> {
 /// The endpoints that slices give to a Service port, one per address and port, sorted by the text "IP:port".
 /// The target port is the slice's: what the Service says is for the controller that writes slices.
 fn endpoints_of<'a>(slices: &[&'a EndpointSlice], port: &Port) -> Vec<Seen<'a>> {
-    let mut seen: Vec<(String, Seen<'a>)> = Vec::new();
+    let mut seen: Vec<(AddrText, Seen<'a>)> = Vec::new();
     for slice in slices {
         for slice_port in slice.ports.iter().filter(|p| p.name == port.name && p.proto == port.proto) {
             for endpoint in slice.endpoints.iter().filter(|e| is_of(e.address, slice.family)) {
                 let addr = SocketAddr::new(endpoint.address, slice_port.port);
-                seen.push((addr.to_string(), Seen { addr, endpoint }));
+                seen.push((AddrText::of(addr), Seen { addr, endpoint }));
             }
         }
     }
     // Stable, so that copies of one endpoint stay in the order of the slices.
-    seen.sort_by(|a, b| a.0.cmp(&b.0));
+    seen.sort_by_key(|(text, _)| *text);
     let mut out: Vec<Seen<'a>> = Vec::with_capacity(seen.len());
     for (_, next) in seen {
         match out.last_mut() {
@@ -142,6 +143,23 @@ fn endpoints_of<'a>(slices: &[&'a EndpointSlice], port: &Port) -> Vec<Seen<'a>> 
         }
     }
     out
+}
+
+/// An address and port as text, in place: there are hundreds of thousands to sort. Filled up with NULs, which sort
+/// before every character, so that the order is that of the texts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct AddrText([u8; AddrText::LONGEST]);
+
+impl AddrText {
+    /// "[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535" is not reached: only mapped addresses have dots.
+    const LONGEST: usize = 56;
+
+    fn of(addr: SocketAddr) -> Self {
+        let mut text = [0; Self::LONGEST];
+        let mut free = &mut text[..];
+        write!(free, "{addr}").expect("no address is longer");
+        AddrText(text)
+    }
 }
 
 /// What the hints of all ready endpoints amount to.

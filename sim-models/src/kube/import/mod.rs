@@ -15,6 +15,7 @@
 mod check;
 mod claims;
 mod error;
+mod interner;
 mod mirror;
 mod position;
 mod raw;

@@ -25,6 +25,8 @@ pub(super) trait Item {
     const NAMESPACED: bool;
     /// The name is one DNS label, else a DNS name.
     const NAME_IS_LABEL: bool;
+    /// Its kind and API version, as written.
+    fn kind(&self) -> (Option<&str>, Option<&str>);
     /// Its metadata.
     fn metadata(&self) -> &Metadata<'_>;
     /// Checks the rest and adds the item to the checker's objects.
@@ -36,6 +38,9 @@ macro_rules! item {
         impl Item for $kind<'_> {
             const NAMESPACED: bool = $namespaced;
             const NAME_IS_LABEL: bool = $label;
+            fn kind(&self) -> (Option<&str>, Option<&str>) {
+                (self.kind.as_deref(), self.api_version.as_deref())
+            }
             fn metadata(&self) -> &Metadata<'_> {
                 &self.metadata
             }
@@ -96,7 +101,11 @@ impl Metadata<'_> {
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 pub(super) struct Node<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
+    pub kind: Option<Text<'a>>,
+    #[serde(rename = "apiVersion")]
+    pub api_version: Option<Text<'a>>,
+    #[serde(default)]
     pub metadata: Metadata<'a>,
     pub spec: Option<NodeSpec<'a>>,
     pub status: Option<NodeStatus<'a>>,
@@ -129,7 +138,11 @@ pub(super) struct NodeAddress<'a> {
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 pub(super) struct Service<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
+    pub kind: Option<Text<'a>>,
+    #[serde(rename = "apiVersion")]
+    pub api_version: Option<Text<'a>>,
+    #[serde(default)]
     pub metadata: Metadata<'a>,
     pub spec: Option<ServiceSpec<'a>>,
     pub status: Option<ServiceStatus<'a>>,
@@ -206,7 +219,11 @@ pub(super) struct Ingress<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "an object")]
 pub(super) struct EndpointSlice<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
+    pub kind: Option<Text<'a>>,
+    #[serde(rename = "apiVersion")]
+    pub api_version: Option<Text<'a>>,
+    #[serde(default)]
     pub metadata: Metadata<'a>,
     pub address_type: Option<Text<'a>>,
     pub endpoints: Option<Capped<Endpoint<'a>, MAX_ENDPOINTS>>,
@@ -261,7 +278,11 @@ pub(super) struct EndpointPort<'a> {
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 pub(super) struct Endpoints<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
+    pub kind: Option<Text<'a>>,
+    #[serde(rename = "apiVersion")]
+    pub api_version: Option<Text<'a>>,
+    #[serde(default)]
     pub metadata: Metadata<'a>,
     pub subsets: Option<Capped<Subset<'a>, MAX_SUBSETS>>,
 }
@@ -286,7 +307,11 @@ pub(super) struct EndpointAddress<'a> {
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 pub(super) struct Pod<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
+    pub kind: Option<Text<'a>>,
+    #[serde(rename = "apiVersion")]
+    pub api_version: Option<Text<'a>>,
+    #[serde(default)]
     pub metadata: Metadata<'a>,
     pub spec: Option<PodSpec<'a>>,
     pub status: Option<PodStatus<'a>>,
@@ -319,7 +344,11 @@ pub(super) struct PodIp<'a> {
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 pub(super) struct ServiceCidr<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
+    pub kind: Option<Text<'a>>,
+    #[serde(rename = "apiVersion")]
+    pub api_version: Option<Text<'a>>,
+    #[serde(default)]
     pub metadata: Metadata<'a>,
     pub spec: Option<CidrSpec<'a>>,
 }

@@ -6,7 +6,7 @@ use super::position::{Step, escaped, locate, offset_at, offset_of, path_to};
 use super::shape::Text;
 use super::{Imported, Options, raw};
 use serde::Deserialize;
-use serde::de::{Deserializer as _, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -28,6 +28,107 @@ struct Head<'a> {
     items: Option<&'a RawValue>,
 }
 
+/// The kind of a typed list's items, which do not repeat it. It stands behind them, so it is looked for only if needed.
+struct ListKind<'a> {
+    /// The list, and what follows it.
+    text: &'a str,
+    /// `None` until it was looked for.
+    kind: Option<Option<String>>,
+}
+
+impl ListKind<'_> {
+    fn find(&mut self) -> Option<String> {
+        let look = || {
+            let head = Kinded::deserialize(&mut serde_json::Deserializer::from_str(self.text)).ok()?;
+            let kind = head.kind.as_deref()?.strip_suffix("List")?;
+            (!kind.is_empty()).then(|| kind.to_owned())
+        };
+        self.kind.get_or_insert_with(look).clone()
+    }
+}
+
+/// The kind alone.
+#[derive(Deserialize)]
+struct Kinded<'a> {
+    #[serde(borrow)]
+    kind: Option<Text<'a>>,
+}
+
+/// Reads a document: the items of a list while it is at them, of anything else only what it is.
+struct Document<'r, 'a> {
+    reader: &'r mut Reader<'a>,
+    /// The document, and what follows it.
+    text: &'a str,
+}
+
+/// Kind and API version.
+type What<'a> = (Option<Text<'a>>, Option<Text<'a>>);
+
+impl<'a> DeserializeSeed<'a> for Document<'_, 'a> {
+    type Value = Option<What<'a>>;
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Document<'_, 'a> {
+    type Value = Option<What<'a>>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut kind, mut api_version, mut is_list) = (None, None, false);
+        while let Some(key) = map.next_key::<Text<'a>>()? {
+            match &*key {
+                "kind" => kind = map.next_value::<Option<Text<'a>>>()?,
+                "apiVersion" => api_version = map.next_value::<Option<Text<'a>>>()?,
+                "items" => {
+                    let list = ListKind { text: self.text, kind: None };
+                    is_list |= map.next_value_seed(Each { reader: &mut *self.reader, list, depth: 1 })?;
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok((!is_list).then_some((kind, api_version)))
+    }
+}
+
+/// Reads each item of a list; false if there is `null` instead of it.
+struct Each<'r, 'a> {
+    reader: &'r mut Reader<'a>,
+    list: ListKind<'a>,
+    depth: u32,
+}
+
+impl<'a> DeserializeSeed<'a> for Each<'_, 'a> {
+    type Value = bool;
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Each<'_, 'a> {
+    type Value = bool;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+    fn visit_unit<E: serde::de::Error>(self) -> Result<bool, E> {
+        Ok(false)
+    }
+    fn visit_seq<A: SeqAccess<'a>>(mut self, mut items: A) -> Result<bool, A::Error> {
+        while let Some(item) = items.next_element::<&'a RawValue>()? {
+            self.reader.value(item.get(), &mut self.list, self.depth);
+            if self.reader.errors.len() >= MAX_ERRORS && !self.reader.options.keep_going {
+                self.reader.gave_up = Some(offset_of(self.reader.text, item.get()));
+                break;
+            }
+        }
+        Ok(true)
+    }
+}
+
 /// One import under way.
 pub(super) struct Reader<'a> {
     /// Without a byte order mark.
@@ -43,6 +144,36 @@ pub(super) struct Reader<'a> {
     seen: BTreeSet<String>,
     /// Number of the next item.
     next: usize,
+    /// Kind of the item before: lists have one kind after the other.
+    guess: Option<Kind>,
+}
+
+/// Kinds that are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Node,
+    Service,
+    EndpointSlice,
+    Endpoints,
+    Pod,
+    ServiceCidr,
+}
+
+impl Kind {
+    /// The kind of that name and API version.
+    fn of(kind: &str, api_version: Option<&str>) -> Option<Kind> {
+        let group = api_version.map(|version| version.rsplit_once('/').map_or("", |(group, _)| group));
+        let (found, wanted) = match kind {
+            "Node" => (Kind::Node, ""),
+            "Service" => (Kind::Service, ""),
+            "EndpointSlice" => (Kind::EndpointSlice, "discovery.k8s.io"),
+            "Endpoints" => (Kind::Endpoints, ""),
+            "Pod" => (Kind::Pod, ""),
+            "ServiceCIDR" => (Kind::ServiceCidr, "networking.k8s.io"),
+            _ => return None,
+        };
+        group.is_none_or(|group| group == wanted).then_some(found)
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -56,6 +187,7 @@ impl<'a> Reader<'a> {
             gave_up: None,
             seen: BTreeSet::new(),
             next: 0,
+            guess: None,
         }
     }
 
@@ -94,33 +226,80 @@ impl<'a> Reader<'a> {
             self.push(String::new(), String::new(), message, offset);
             return false;
         }
-        let mut stream = serde_json::Deserializer::from_str(text).into_iter::<&'a RawValue>();
-        // Only where there is more than one document their texts are needed before their heads: of a single one the
-        // head is read at once.
-        if let Ok(head) = serde_json::from_str::<Head<'a>>(text) {
-            self.headed(text.trim(), &head, None, 0);
-            return true;
-        }
+        let mut at = 0;
         while self.gave_up.is_none() {
-            match stream.next() {
-                None => return true,
-                Some(Ok(document)) => self.value(document.get(), None, 0),
-                Some(Err(error)) => {
-                    let (message, within) = told(&error, text);
-                    let message =
-                        if error.is_eof() { format!("{message}: the text is cut off") } else { message };
-                    self.push(String::new(), String::new(), message, within);
+            let rest = text[at..].trim_ascii_start();
+            if rest.is_empty() {
+                return true;
+            }
+            let mut document = serde_json::Deserializer::from_str(rest);
+            let read = Document { reader: self, text: rest }.deserialize(&mut document);
+            let end = document.into_iter::<IgnoredAny>().byte_offset();
+            match read {
+                // A list: its items are read.
+                Ok(None) => {}
+                Ok(Some((kind, api_version))) => {
+                    self.headed(&rest[..end], kind.as_deref(), api_version.as_deref());
+                }
+                Err(_) if self.gave_up.is_some() => return true,
+                // serde_json tells a value of the wrong type apart from a text that is no JSON.
+                Err(error) if error.is_data() => match self.skip_document(rest, &error) {
+                    Some(end) => at = text.len() - rest.len() + end,
+                    None => return false,
+                },
+                Err(error) => {
+                    self.no_document(rest, &error);
                     return false;
                 }
+            }
+            if at <= text.len() - rest.len() {
+                at = text.len() - rest.len() + end;
             }
         }
         true
     }
 
-    /// Reads a document or an item.
-    fn value(&mut self, item: &'a str, list_kind: Option<&str>, depth: u32) {
+    /// A document of which `error` was said is told and passed over: its end, unless it is no JSON.
+    fn skip_document(&mut self, rest: &'a str, error: &serde_json::Error) -> Option<usize> {
+        let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<&'a RawValue>();
+        match stream.next()? {
+            Ok(document) => {
+                let object = format!("item {}", self.next);
+                self.next += 1;
+                self.json_error(object, document.get(), error);
+                Some(stream.byte_offset())
+            }
+            Err(error) => {
+                self.no_document(rest, &error);
+                None
+            }
+        }
+    }
+
+    fn no_document(&mut self, rest: &str, error: &serde_json::Error) {
+        let (mut message, within) = told(error, rest);
+        if error.is_eof() {
+            message.push_str(": the text is cut off");
+        }
+        self.push(String::new(), String::new(), message, offset_of(self.text, rest) + within);
+    }
+
+    /// Reads an item.
+    fn value(&mut self, item: &'a str, list: &mut ListKind<'a>, depth: u32) {
+        if self.guess.is_some_and(|guess| self.guessed(guess, item)) {
+            return;
+        }
         match serde_json::from_str::<Head<'a>>(item) {
-            Ok(head) => self.headed(item, &head, list_kind, depth),
+            Ok(Head { kind, api_version, items }) => {
+                let (mut kind, api_version) = (kind.as_deref(), api_version.as_deref());
+                let known = kind.is_some_and(|kind| Kind::of(kind, api_version).is_some());
+                if let (Some(items), false) = (items, known) {
+                    return self.items(items.get(), item, depth);
+                }
+                let of_list = if kind.is_none() { list.find() } else { None };
+                kind = kind.or(of_list.as_deref());
+                self.headed(item, kind, api_version);
+            }
             Err(error) => {
                 let object = format!("item {}", self.next);
                 self.next += 1;
@@ -129,36 +308,48 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads an item whose head is known.
-    fn headed(&mut self, item: &'a str, head: &Head<'a>, list_kind: Option<&str>, depth: u32) {
-        let kind = head.kind.as_deref();
-        if let Some(items) = head.items {
-            // A typed list does not repeat the kind in its items.
-            let item_kind = kind.and_then(|kind| kind.strip_suffix("List")).filter(|kind| !kind.is_empty());
-            return self.items(items.get(), item_kind, depth);
+    /// Reads an item of this kind in one pass, if it is one.
+    fn guessed(&mut self, kind: Kind, item: &'a str) -> bool {
+        match kind {
+            Kind::Node => self.if_so::<raw::Node<'a>>(kind, item),
+            Kind::Service => self.if_so::<raw::Service<'a>>(kind, item),
+            Kind::EndpointSlice => self.if_so::<raw::EndpointSlice<'a>>(kind, item),
+            Kind::Endpoints => self.if_so::<raw::Endpoints<'a>>(kind, item),
+            Kind::Pod => self.if_so::<raw::Pod<'a>>(kind, item),
+            Kind::ServiceCidr => self.if_so::<raw::ServiceCidr<'a>>(kind, item),
         }
+    }
+
+    fn if_so<T: raw::Item + Deserialize<'a>>(&mut self, guess: Kind, item: &'a str) -> bool {
+        // What is wrong is told once the kind is known.
+        let Ok(raw) = serde_json::from_str::<T>(item) else { return false };
+        let (kind, api_version) = raw.kind();
+        let Some(kind) = kind.filter(|kind| Kind::of(kind, api_version) == Some(guess)) else { return false };
         let i = self.next;
         self.next += 1;
-        let Some(kind) = kind.or(list_kind) else {
+        self.checked(&raw, i, item, kind);
+        true
+    }
+
+    /// Reads an item or a document whose kind is known, if it has one.
+    fn headed(&mut self, item: &'a str, kind: Option<&str>, api_version: Option<&str>) {
+        let i = self.next;
+        self.next += 1;
+        let Some(name) = kind else {
             return self.error(&format!("item {i}"), item, &[], "has no kind".to_owned());
         };
-        let group = head.api_version.as_deref();
-        let group = group.map(|version| version.rsplit_once('/').map_or("", |(group, _)| group));
-        let of_group = |wanted: &str| group.is_none_or(|group| group == wanted);
+        let kind = Kind::of(name, api_version);
+        self.guess = kind;
         match kind {
-            "Node" if of_group("") => self.fields::<raw::Node<'a>>(i, item, kind),
-            "Service" if of_group("") => self.fields::<raw::Service<'a>>(i, item, kind),
-            "Endpoints" if of_group("") => self.fields::<raw::Endpoints<'a>>(i, item, kind),
-            "Pod" if of_group("") => self.fields::<raw::Pod<'a>>(i, item, kind),
-            "EndpointSlice" if of_group("discovery.k8s.io") => {
-                self.fields::<raw::EndpointSlice<'a>>(i, item, kind);
-            }
-            "ServiceCIDR" if of_group("networking.k8s.io") => {
-                self.fields::<raw::ServiceCidr<'a>>(i, item, kind);
-            }
+            Some(Kind::Node) => self.fields::<raw::Node<'a>>(i, item, name),
+            Some(Kind::Service) => self.fields::<raw::Service<'a>>(i, item, name),
+            Some(Kind::EndpointSlice) => self.fields::<raw::EndpointSlice<'a>>(i, item, name),
+            Some(Kind::Endpoints) => self.fields::<raw::Endpoints<'a>>(i, item, name),
+            Some(Kind::Pod) => self.fields::<raw::Pod<'a>>(i, item, name),
+            Some(Kind::ServiceCidr) => self.fields::<raw::ServiceCidr<'a>>(i, item, name),
             // `items: null`, or none: a list of nothing.
-            kind if kind.ends_with("List") => {}
-            kind => self.skip(kind),
+            None if name.ends_with("List") => {}
+            None => self.skip(name),
         }
     }
 
@@ -173,62 +364,45 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the items of a list, one at a time.
-    fn items(&mut self, list: &'a str, item_kind: Option<&str>, depth: u32) {
-        struct Each<'r, 'a, 'k>(&'r mut Reader<'a>, Option<&'k str>, u32);
-        impl<'a> Visitor<'a> for Each<'_, 'a, '_> {
-            type Value = ();
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
-            fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<(), A::Error> {
-                let Each(reader, item_kind, depth) = self;
-                while let Some(item) = list.next_element::<&'a RawValue>()? {
-                    reader.value(item.get(), item_kind, depth);
-                    if reader.errors.len() >= MAX_ERRORS && !reader.options.keep_going {
-                        reader.gave_up = Some(offset_of(reader.text, item.get()));
-                        break;
-                    }
-                }
-                Ok(())
-            }
-        }
+    /// Reads the items of a list within `whole`, one at a time.
+    fn items(&mut self, items: &'a str, whole: &'a str, depth: u32) {
         if depth >= MAX_LISTS {
             return self.error(
                 "",
-                list,
+                items,
                 &[],
                 format!("lists within more than {MAX_LISTS} lists are not read"),
             );
         }
-        let read = serde_json::Deserializer::from_str(list).deserialize_any(Each(self, item_kind, depth + 1));
+        let list = ListKind { text: whole, kind: None };
+        let each = Each { reader: self, list, depth: depth + 1 };
+        let read = each.deserialize(&mut serde_json::Deserializer::from_str(items));
         // The text is known to be JSON: what is left is a wrong shape, or the end of a list that was not waited for.
         if let (Err(error), None) = (read, self.gave_up) {
-            self.json_error("items".to_owned(), list, &error);
+            self.json_error("items".to_owned(), items, &error);
         }
     }
 
     /// Reads an item of a known kind by its raw shape `T` and checks it.
     fn fields<T: raw::Item + Deserialize<'a>>(&mut self, i: usize, item: &'a str, kind: &str) {
-        let named = |name: Option<&str>, namespace: Option<&str>| match (namespace, name) {
-            (Some(namespace), Some(name)) if T::NAMESPACED => {
-                format!("{kind} {}/{}", escaped(namespace), escaped(name))
-            }
-            (_, Some(name)) => format!("{kind} {}", escaped(name)),
-            (_, None) => format!("{kind}, item {i}"),
-        };
         let raw: T = match serde_json::from_str(item) {
             Ok(raw) => raw,
             Err(error) => {
                 // Its name may still be readable.
                 let name = serde_json::from_str::<raw::Named<'a>>(item).ok().and_then(|named| named.metadata);
                 let name = name.unwrap_or_default();
-                let object = named(name.name.as_deref(), name.namespace.as_deref());
+                let (name, namespace) = (name.name.as_deref(), name.namespace.as_deref());
+                let object = object_name::<T>(kind, i, name, namespace);
                 return self.json_error(object, item, &error);
             }
         };
+        self.checked(&raw, i, item, kind);
+    }
+
+    /// Checks an item.
+    fn checked<T: raw::Item>(&mut self, raw: &T, i: usize, item: &str, kind: &str) {
         let metadata = raw.metadata();
-        let object = named(metadata.name.as_deref(), metadata.namespace.as_deref());
+        let object = object_name::<T>(kind, i, metadata.name.as_deref(), metadata.namespace.as_deref());
         let mut checker = Checker::new(&mut self.gathered);
         if metadata.name.is_some() && !self.seen.insert(object.clone()) {
             checker.error(&[Step::Key("metadata"), Step::Key("name")], "is there twice".to_owned());
@@ -265,6 +439,17 @@ impl<'a> Reader<'a> {
 
     fn push(&mut self, object: String, path: String, message: String, offset: usize) {
         self.errors.push(Unplaced { object, path, message, offset });
+    }
+}
+
+/// An object as errors name it.
+fn object_name<T: raw::Item>(kind: &str, i: usize, name: Option<&str>, namespace: Option<&str>) -> String {
+    match (namespace, name) {
+        (Some(namespace), Some(name)) if T::NAMESPACED => {
+            format!("{kind} {}/{}", escaped(namespace), escaped(name))
+        }
+        (_, Some(name)) => format!("{kind} {}", escaped(name)),
+        (_, None) => format!("{kind}, item {i}"),
     }
 }
 

@@ -11,6 +11,7 @@ mod node;
 mod service;
 
 use super::claims::Claims;
+use super::interner::Names;
 use super::mirror::Mirror;
 use super::position::Step::{self, Key};
 use super::position::quoted;
@@ -19,7 +20,6 @@ use super::shape::{Capped, Whole};
 use crate::kube::objects::Objects;
 use names::{is_dns_label, is_dns_name};
 use sim_core::classify::Proto;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Where in an item, and what is wrong there.
@@ -32,8 +32,7 @@ const MAX_ERRORS_PER_OBJECT: usize = 20;
 #[derive(Default)]
 pub(super) struct Gathered {
     pub objects: Objects,
-    /// One copy of every name, so that a node's name is not stored once for each of its pods.
-    names: BTreeSet<Arc<str>>,
+    names: Names,
     /// Addresses and ports that only one Service may have.
     claims: Claims,
     /// Endpoints, and what decides whether they count.
@@ -94,12 +93,7 @@ impl<'r> Checker<'r> {
 
     /// The one copy of a name.
     fn name(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.gathered.names.get(name) {
-            return known.clone();
-        }
-        let new: Arc<str> = name.into();
-        self.gathered.names.insert(new.clone());
-        new
+        self.gathered.names.get(name)
     }
 
     /// Checks what every object has.
