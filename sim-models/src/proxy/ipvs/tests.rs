@@ -95,7 +95,7 @@ fn rule_text(table: &Table, chain: &str, rule: &Rule) -> String {
         Target::Mark { value, .. } => write!(out, " -j MARK --or-mark {value:#x}"),
         Target::Masquerade { random_fully: true } => write!(out, " -j MASQUERADE --random-fully"),
         Target::Masquerade { random_fully: false } => write!(out, " -j MASQUERADE"),
-        Target::Dnat(to) => panic!("no DNAT in this mode: {to}"),
+        other => panic!("not a target of this mode: {other:?}"),
     }
     .unwrap();
     out
