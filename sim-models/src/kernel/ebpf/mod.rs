@@ -157,7 +157,8 @@ impl ServiceMap {
 
     /// Entries of all maps: a frontend counts once for itself and once a slot.
     pub fn entries(&self) -> u64 {
-        let others = [self.backends.len(), self.reverse_nat.len(), self.affinity.len(), self.source_ranges.len()];
+        let others =
+            [self.backends.len(), self.reverse_nat.len(), self.affinity.len(), self.source_ranges.len()];
         (self.service_entries() + others.iter().sum::<usize>()) as u64
     }
 

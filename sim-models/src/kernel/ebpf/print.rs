@@ -4,7 +4,7 @@
 //! in order of creation. A row that would pass 100 columns goes on in the next line.
 
 use super::{Frontend, Scope, ServiceMap};
-use sim_core::classify::Family;
+use sim_core::classify::{Family, Proto};
 use std::fmt::Write as _;
 
 /// Columns that a line may have.
@@ -25,7 +25,7 @@ pub fn table(map: &ServiceMap) -> String {
         let slots: Vec<String> = f.slots.iter().map(|id| id.0.to_string()).collect();
         let slots = if slots.is_empty() { "-".to_owned() } else { slots.join(" ") };
         vec![
-            format!("{}/{}", f.addr, f.proto),
+            format!("{}/{}", f.addr, protocol(f.proto)),
             scope.to_owned(),
             f.reverse_nat.0.to_string(),
             f.slots.len().to_string(),
@@ -36,15 +36,39 @@ pub fn table(map: &ServiceMap) -> String {
     let heads = ["FRONTEND", "SCOPE", "REVNAT", "COUNT", "FLAGS", "BACKENDS BY SLOT"];
     let entries = map.service_entries();
     section(&mut out, &format!("cilium_lb{digit}_services_v2"), entries, &heads, frontends.collect());
-    let backends = map.backends.iter().map(|b| vec![b.id.0.to_string(), format!("{}/{}", b.addr, b.proto)]);
-    section(&mut out, &format!("cilium_lb{digit}_backends_v3"), backends.len(), &["ID", "BACKEND"], backends.collect());
+    let backends =
+        map.backends.iter().map(|b| vec![b.id.0.to_string(), format!("{}/{}", b.addr, protocol(b.proto))]);
+    section(
+        &mut out,
+        &format!("cilium_lb{digit}_backends_v3"),
+        backends.len(),
+        &["ID", "BACKEND"],
+        backends.collect(),
+    );
     let reverse = map.reverse_nat.iter().map(|r| vec![r.id.0.to_string(), r.addr.to_string()]);
-    section(&mut out, &format!("cilium_lb{digit}_reverse_nat"), reverse.len(), &["REVNAT", "FRONTEND"], reverse.collect());
+    section(
+        &mut out,
+        &format!("cilium_lb{digit}_reverse_nat"),
+        reverse.len(),
+        &["REVNAT", "FRONTEND"],
+        reverse.collect(),
+    );
     let affinity = map.affinity.iter().map(|a| vec![a.frontend.0.to_string(), a.backend.0.to_string()]);
     section(&mut out, "cilium_lb_affinity_match", affinity.len(), &["REVNAT", "BACKEND"], affinity.collect());
     let ranges = map.source_ranges.iter().map(|r| vec![r.frontend.0.to_string(), r.net.to_string()]);
-    section(&mut out, &format!("cilium_lb{digit}_source_range"), ranges.len(), &["REVNAT", "SOURCE"], ranges.collect());
+    section(
+        &mut out,
+        &format!("cilium_lb{digit}_source_range"),
+        ranges.len(),
+        &["REVNAT", "SOURCE"],
+        ranges.collect(),
+    );
     out
+}
+
+/// A protocol as Cilium writes it.
+fn protocol(proto: Proto) -> String {
+    proto.name().to_uppercase()
 }
 
 /// Flags as Cilium names them, with commas.

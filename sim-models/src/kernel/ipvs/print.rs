@@ -169,7 +169,8 @@ TCP  192.168.1.129:443 rr
             real: vec![real(63), real(61), real(62)],
             ..server("rr", "192.168.1.129", None)
         };
-        let active = |_: &ServiceKey, addr: SocketAddr| (if addr.to_string().contains(".62:") { 2 } else { 1 }, 0);
+        let active =
+            |_: &ServiceKey, addr: SocketAddr| (if addr.to_string().contains(".62:") { 2 } else { 1 }, 0);
         let text = listing(&[api], 4096, &active);
         let trimmed: String = text.lines().map(|line| format!("{}\n", line.trim_end())).collect();
         assert_eq!(trimmed, seed);

@@ -18,11 +18,8 @@ fn web() -> ServicePort {
 }
 
 fn map_of(ports: Vec<ServicePort>) -> ServiceMap {
-    let objects = ProxyObjects {
-        ports,
-        node_ips: vec!["192.168.0.2".parse().unwrap()],
-        ..ProxyObjects::default()
-    };
+    let objects =
+        ProxyObjects { ports, node_ips: vec!["192.168.0.2".parse().unwrap()], ..ProxyObjects::default() };
     build(&objects, &ProxyConfig::default(), Family::Ipv4).service_map.unwrap()
 }
 
@@ -91,7 +88,8 @@ fn affinity_binds_every_backend_and_source_ranges_guard_load_balancers_only() {
     let map = map_of(vec![port]);
     let pairs: Vec<(u32, u32)> = map.affinity.iter().map(|a| (a.frontend.0, a.backend.0)).collect();
     assert_eq!(pairs, [(1, 1), (1, 2), (2, 1), (2, 2)]);
-    let ranges: Vec<String> = map.source_ranges.iter().map(|r| format!("{} {}", r.frontend.0, r.net)).collect();
+    let ranges: Vec<String> =
+        map.source_ranges.iter().map(|r| format!("{} {}", r.frontend.0, r.net)).collect();
     assert_eq!(ranges, ["2 203.0.113.0/25"]);
     let checks: Vec<bool> = map.frontends.iter().map(|f| f.checks_source).collect();
     assert_eq!(checks, [false, true]);
@@ -117,12 +115,12 @@ fn the_tables_are_aligned_and_narrow() {
     let golden = "\
 # cilium_lb4_services_v2: 3 entries
 FRONTEND           SCOPE  REVNAT  COUNT  FLAGS                   BACKENDS BY SLOT
-10.96.0.10:80/tcp  ext    1       2      ClusterIP,non-routable  1 2
+10.96.0.10:80/TCP  ext    1       2      ClusterIP,non-routable  1 2
 
 # cilium_lb4_backends_v3: 2 entries
 ID  BACKEND
-1   10.244.1.1:8080/tcp
-2   10.244.1.2:8080/tcp
+1   10.244.1.1:8080/TCP
+2   10.244.1.2:8080/TCP
 
 # cilium_lb4_reverse_nat: 1 entry
 REVNAT  FRONTEND

@@ -262,7 +262,8 @@ fn node_ports_answer_on_the_addresses_of_the_configured_networks_and_never_on_lo
             lines(&set, "add KUBE-NODE-PORT-SCTP-HASH").len(),
         )
     };
-    let cidrs = |list: &[&str]| NodePortAddresses::Cidrs(list.iter().map(|text| text.parse().unwrap()).collect());
+    let cidrs =
+        |list: &[&str]| NodePortAddresses::Cidrs(list.iter().map(|text| text.parse().unwrap()).collect());
     let both = vec!["192.168.0.2".to_owned(), "10.9.9.9".to_owned()];
     assert_eq!(servers(NodePortAddresses::Unset), (both.clone(), 2));
     assert_eq!(servers(NodePortAddresses::Primary), (both[..1].to_vec(), 1));
@@ -303,7 +304,10 @@ fn pods_are_told_by_device_where_the_configuration_says_so() {
     let rule = |detect_local, masquerade_all| {
         let config = ProxyConfig { detect_local, masquerade_all, ..config("rr", None) };
         let rules = build(&objects(vec![service(0)]), &config, Family::Ipv4);
-        lines(&crate::kernel::xtables::print::iptables_save(&rules), "KUBE-CLUSTER-IP dst,dst -j KUBE-MARK-MASQ")
+        lines(
+            &crate::kernel::xtables::print::iptables_save(&rules),
+            "KUBE-CLUSTER-IP dst,dst -j KUBE-MARK-MASQ",
+        )
     };
     let expected = |device: &str| {
         vec![format!(
@@ -388,7 +392,8 @@ fn ipv6_has_names_of_its_own_and_one_loopback_address() {
 fn settings_are_printed_with_the_timeouts_and_strict_arp_where_asked_for() {
     let mode = crate::proxy::mode("ipvs").unwrap();
     let text = |strict_arp, seconds: [u64; 3]| {
-        let ipvs = IpvsConfig { strict_arp, timeouts: seconds.map(SimSpan::from_secs), ..IpvsConfig::default() };
+        let ipvs =
+            IpvsConfig { strict_arp, timeouts: seconds.map(SimSpan::from_secs), ..IpvsConfig::default() };
         let config = ProxyConfig { ipvs, ..config("rr", None) };
         mode.print(&mode.build(&objects(vec![]), &config, Family::Ipv4), crate::proxy::Form::Load)
     };

@@ -94,8 +94,7 @@ fn fixed(family: Family) -> (Table, Table) {
     filter.chains[0].rules.push(jump(&[flow], NON_LOCAL));
     let hooks = [Hook::Prerouting, Hook::Input, Hook::Output, Hook::Postrouting];
     let mut nat = table(TableName::Nat, &NAT, &hooks);
-    let portals =
-        Match::Comment("handle ClusterIPs; NOTE: this must be before the NodePort rules".into());
+    let portals = Match::Comment("handle ClusterIPs; NOTE: this must be before the NodePort rules".into());
     let last =
         Match::Comment("handle service NodePorts; NOTE: this must be the last rule in the chain".into());
     let local = Match::AddrtypeLocal { src: false, invert: false };

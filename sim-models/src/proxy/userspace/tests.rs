@@ -4,8 +4,8 @@ use super::*;
 use crate::kernel::ipset::IpSets;
 use crate::kernel::xtables::{CompileError, Compiled, print::iptables_save};
 use crate::kube::EndpointLists;
-use crate::proxy::sync::SyncWork;
 use crate::proxy::mode;
+use crate::proxy::sync::SyncWork;
 use std::collections::BTreeSet;
 
 fn api() -> ServicePort {
@@ -79,28 +79,26 @@ fn a_node_port_is_let_in_to_the_proxy_port_and_external_addresses_have_three_rul
         format!("-A KUBE-NODEPORT-CONTAINER {all} 30443 {redirect}"),
         format!("-A KUBE-NODEPORT-HOST {all} 30443 {dnat}"),
         format!("-A KUBE-PORTALS-CONTAINER -d 10.96.0.1/32 {all} 443 {redirect}"),
-        format!("-A KUBE-PORTALS-CONTAINER -d 203.0.113.9/32 {all} 443 -m physdev ! --physdev-is-in {redirect}"),
-        format!("-A KUBE-PORTALS-CONTAINER -d 203.0.113.9/32 {all} 443 -m addrtype --dst-type LOCAL {redirect}"),
+        format!(
+            "-A KUBE-PORTALS-CONTAINER -d 203.0.113.9/32 {all} 443 -m physdev ! --physdev-is-in {redirect}"
+        ),
+        format!(
+            "-A KUBE-PORTALS-CONTAINER -d 203.0.113.9/32 {all} 443 -m addrtype --dst-type LOCAL {redirect}"
+        ),
         format!("-A KUBE-PORTALS-CONTAINER -d 1.2.3.4/32 {all} 443 {redirect}"),
         format!("-A KUBE-PORTALS-HOST -d 10.96.0.1/32 {all} 443 {dnat}"),
         format!("-A KUBE-PORTALS-HOST -d 203.0.113.9/32 {all} 443 -m addrtype --dst-type LOCAL {dnat}"),
         format!("-A KUBE-PORTALS-HOST -d 1.2.3.4/32 {all} 443 {dnat}"),
     ];
-    let rules: Vec<&str> = text
-        .lines()
-        .filter(|line| line.starts_with("-A KUBE-"))
-        .collect();
+    let rules: Vec<&str> = text.lines().filter(|line| line.starts_with("-A KUBE-")).collect();
     assert_eq!(rules, expected);
 }
 
 #[test]
 fn endpoints_and_affinity_change_no_rule() {
     let endpoint = crate::kube::Endpoint { addr: "10.244.0.5:6443".parse().unwrap(), is_local: true };
-    let with = ServicePort {
-        endpoints: EndpointLists::ready(vec![endpoint]),
-        affinity_seconds: Some(60),
-        ..api()
-    };
+    let with =
+        ServicePort { endpoints: EndpointLists::ready(vec![endpoint]), affinity_seconds: Some(60), ..api() };
     assert_eq!(text(with), text(api()));
 }
 
@@ -108,7 +106,8 @@ fn endpoints_and_affinity_change_no_rule() {
 fn a_service_keeps_its_proxy_port_when_others_come_and_sctp_gets_none() {
     let udp = ServicePort { proto: Proto::Udp, name: "dns".into(), ..api() };
     let sctp = ServicePort { proto: Proto::Sctp, name: "sctp".into(), ..api() };
-    let ports = |list: &[&ServicePort]| ports::allocate(&objects(list.iter().map(|p| (*p).clone()).collect()), 25);
+    let ports =
+        |list: &[&ServicePort]| ports::allocate(&objects(list.iter().map(|p| (*p).clone()).collect()), 25);
     let api = api();
     let all = ports(&[&udp, &sctp, &api]);
     assert_eq!(ports(&[&api]), [all[2]]);

@@ -96,7 +96,11 @@ impl Model {
 }
 
 fn config() -> ProxyConfig {
-    ProxyConfig { mode: "ipvs".into(), min_sync_period: sim_core::units::SimSpan::ZERO, ..ProxyConfig::default() }
+    ProxyConfig {
+        mode: "ipvs".into(),
+        min_sync_period: sim_core::units::SimSpan::ZERO,
+        ..ProxyConfig::default()
+    }
 }
 
 fn objects(ports: Vec<ServicePort>) -> ProxyObjects {
@@ -159,7 +163,8 @@ fn a_server_that_returns_while_it_waits_is_deleted_and_added_anew() {
 
 #[test]
 fn a_service_that_goes_takes_its_server_entries_and_address_unless_its_network_is_excluded() {
-    let states = [objects(vec![service(1, endpoints(1, 2)), service(2, vec![])]), objects(vec![service(2, vec![])])];
+    let states =
+        [objects(vec![service(1, endpoints(1, 2)), service(2, vec![])]), objects(vec![service(2, vec![])])];
     let all = inputs(&states, &config(), Family::Ipv4);
     assert_eq!(stdin(&all[1], "ipvsadm -R"), ["-D -t 10.96.0.1:80\n"]);
     assert_eq!(stdin(&all[1], "ip -batch -"), ["addr del 10.96.0.1/32 dev kube-ipvs0\n"]);
@@ -192,7 +197,8 @@ fn the_first_sync_makes_settings_chains_jumps_device_and_sets() {
     let count = |part: &str| commands.iter().filter(|c| c.contains(part)).count();
     assert_eq!((count(" -N "), count(" -I ")), (11, 9));
     // Prepended: what stands first in INPUT is made last.
-    let to = |name: &str| commands.iter().position(|c| c.contains(" -I INPUT ") && c.ends_with(name)).unwrap();
+    let to =
+        |name: &str| commands.iter().position(|c| c.contains(" -I INPUT ") && c.ends_with(name)).unwrap();
     assert!(to("KUBE-NODE-PORT") < to("KUBE-PROXY-FIREWALL"));
     assert!(to("KUBE-PROXY-FIREWALL") < to("KUBE-IPVS-FILTER"));
     assert_eq!(stdin(&all[0], "ip -batch -"), ["link add kube-ipvs0 type dummy\n"]);
