@@ -157,6 +157,7 @@ fn ipvs_mode_prints_a_section_for_each_tool_that_loads_it() {
     assert_eq!(
         headings,
         [
+            "# ---- sysctls; load with: sysctl -p -",
             "# ---- ipset save; load with: ipset restore",
             "# ---- iptables-save; load with: iptables-restore",
             "# ---- kube-ipvs0 and its addresses; load with: ip -batch -",

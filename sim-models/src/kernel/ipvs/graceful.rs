@@ -4,7 +4,8 @@
 //! server that still has connections, open or expiring, gets weight 0 and is looked at every minute until it
 //! has none; one of UDP or SCTP, or without connections, is deleted at once. One that is wanted again while
 //! it waits is deleted and added anew, which moves it to the head of the kernel's list and gives it back its
-//! connections. What is to be done is decided here and done by others: to a running node's services, or as
+//! connections. One whose service is deleted and made again while it waits stays on the list: the next look deletes it,
+//! and the sync after that adds it again (so the source reads; not seen on a node). What is to be done is decided here and done by others: to a running node's services, or as
 //! commands (`proxy/ipvs/inputs.rs`).
 
 use super::{IpvsState, RealServer, ServiceError, ServiceKey, Services};

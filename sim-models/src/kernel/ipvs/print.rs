@@ -2,7 +2,8 @@
 //!
 //! Source: `ipvsadm.c:print_service_entry`, `print_title` and `list_all` of ipvsadm 1.31, and its `libipvs.c:
 //! ipvs_cmp_services`, `ipvs_cmp_dests`, by which it sorts. Departure: the saved form is not sorted; there services and
-//! real servers stand in creation order, which is what the kernel's lists depend on.
+//! real servers stand in creation order, which is what the kernel's lists depend on. The mask of persistence is always
+//! the whole address, which `ipvsadm` does not print.
 
 use super::{IpvsState, SchedulerFlags, ServiceKey, Services, VirtualServer};
 use sim_core::classify::Proto;

@@ -176,6 +176,43 @@ fn a_service_that_goes_takes_its_server_entries_and_address_unless_its_network_i
 }
 
 #[test]
+fn a_server_whose_service_comes_back_while_it_waits_is_lost_until_the_next_sync() {
+    let with = |from, to| objects(vec![service(1, endpoints(from, to))]);
+    let states = [with(1, 3), with(2, 3), objects(vec![]), with(1, 3), with(1, 3)];
+    let (busy, idle): (&Connections<'_>, &Connections<'_>) = (&|_, _| (1, 0), &|_, _| (0, 0));
+    let at_check = |n| if n < 3 { busy } else { idle };
+    let all = inputs_with(&states, &config(), Family::Ipv4, |_| busy, at_check);
+    assert_eq!(all[3].last().unwrap().stdin, "-d -t 10.96.0.1:80 -r 10.244.0.1:8080\n");
+    assert_eq!(stdin(&all[4], "ipvsadm -R"), ["-a -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 1\n"]);
+}
+
+#[test]
+fn an_address_stays_bound_as_long_as_one_port_of_its_service_is_there() {
+    let second = ServicePort { port: 443, port_name: "https".into(), ..service(1, vec![]) };
+    let states = [objects(vec![service(1, vec![]), second.clone()]), objects(vec![second]), objects(vec![])];
+    let all = inputs(&states, &config(), Family::Ipv4);
+    assert_eq!(stdin(&all[0], "ip -batch -")[1], "addr add 10.96.0.1/32 dev kube-ipvs0\n");
+    assert_eq!(stdin(&all[1], "ipvsadm -R"), ["-D -t 10.96.0.1:80\n"]);
+    assert!(stdin(&all[1], "ip -batch -").is_empty());
+    assert_eq!(stdin(&all[2], "ip -batch -"), ["addr del 10.96.0.1/32 dev kube-ipvs0\n"]);
+}
+
+#[test]
+fn ipv6_has_its_own_programs_sets_and_prefixes() {
+    let port = ServicePort { cluster_ip: "fd00:96::1".parse().unwrap(), ..service(1, vec![]) };
+    let node_ips = vec!["fd00::2".parse().unwrap()];
+    let state = ProxyObjects { ports: vec![port], node_ips, ..ProxyObjects::default() };
+    let all = inputs(&[state], &config(), Family::Ipv6);
+    assert_eq!(stdin(&all[0], "ip -batch -")[1], "addr add fd00:96::1/128 dev kube-ipvs0\n");
+    assert_eq!(stdin(&all[0], "ipvsadm -R"), ["-A -t [fd00:96::1]:80 -s rr\n"]);
+    let entries = "add KUBE-6-CLUSTER-IP fd00:96::1,tcp:80\nadd KUBE-6-IPVS-IPS fd00:96::1\n";
+    assert_eq!(stdin(&all[0], "ipset restore")[1], entries);
+    let rules = stdin(&all[0], "ip6tables-restore -w 5 --noflush --counters")[0];
+    assert!(rules.contains("-A KUBE-SERVICES -s ::1/128 -j RETURN\n"), "{rules}");
+    assert!(all[0].iter().any(|input| input.command.starts_with("ip6tables -w 5 -N KUBE-SERVICES -t nat")));
+}
+
+#[test]
 fn affinity_edits_the_virtual_server_and_leaves_its_servers() {
     let sticky = ServicePort { affinity_seconds: Some(600), ..service(1, endpoints(1, 3)) };
     let states = [objects(vec![service(1, endpoints(1, 3))]), objects(vec![sticky])];
