@@ -84,8 +84,8 @@ fn build_shape(objects: &ProxyObjects, config: &ProxyConfig, family: Family, sha
     }
 }
 
-/// Addresses with a virtual server for each NodePort: never loopback, which kube-ipvs0's neighbour it would be, and
-/// where `nodePortAddresses` is not set no link-local IPv6 either (`netlink_linux.go:isValidForSet`).
+/// Addresses with a virtual server for each NodePort: never loopback, and where `nodePortAddresses` is not set no
+/// link-local IPv6 either (`netlink_linux.go:isValidForSet`).
 fn node_port_ips(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> Vec<IpAddr> {
     let is_link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
     match NodePortIps::of(objects, config, family, NodePortAddresses::Unset) {

@@ -101,7 +101,8 @@ fn fixed(family: Family) -> (Table, Table) {
     for (from, portal, node_port) in
         [(0, PORTALS_CONTAINER, NODEPORT_CONTAINER), (2, PORTALS_HOST, NODEPORT_HOST)]
     {
-        let rules = [jump(&[portals.clone()], portal), jump(&[local.clone(), last.clone()], node_port)];
+        let node_ports = [local.clone(), last.clone()];
+        let rules = [jump(std::slice::from_ref(&portals), portal), jump(&node_ports, node_port)];
         nat.chains[from].rules.extend(rules);
     }
     (filter, nat)
@@ -124,20 +125,20 @@ fn service_rules(
     let not_bridged = Match::PhysdevIsIn { invert: true };
     let local = Match::AddrtypeLocal { src: false, invert: false };
     w.container(PORTALS_CONTAINER, Some(port.cluster_ip), port.port, &[]);
-    w.from_host(PORTALS_HOST, Some(port.cluster_ip), port.port, &[]);
+    w.on_node(PORTALS_HOST, Some(port.cluster_ip), port.port, &[]);
     for &addr in &port.external_ips {
         // From outside, or to an address that this machine has; not from a pod to somewhere else.
         w.container(PORTALS_CONTAINER, Some(addr), port.port, std::slice::from_ref(&not_bridged));
         w.container(PORTALS_CONTAINER, Some(addr), port.port, std::slice::from_ref(&local));
-        w.from_host(PORTALS_HOST, Some(addr), port.port, std::slice::from_ref(&local));
+        w.on_node(PORTALS_HOST, Some(addr), port.port, std::slice::from_ref(&local));
     }
     for &addr in &port.load_balancer_vips {
         w.container(PORTALS_CONTAINER, Some(addr), port.port, &[]);
-        w.from_host(PORTALS_HOST, Some(addr), port.port, &[]);
+        w.on_node(PORTALS_HOST, Some(addr), port.port, &[]);
     }
     if port.node_port != 0 {
         w.container(NODEPORT_CONTAINER, None, port.node_port, &[]);
-        w.from_host(NODEPORT_HOST, None, port.node_port, &[]);
+        w.on_node(NODEPORT_HOST, None, port.node_port, &[]);
         let new = Match::State(CtStates { new: true, ..CtStates::default() });
         let rule = w.rule(None, proxy_port, &[new], Target::Accept);
         w.push(TableName::Filter, NON_LOCAL, rule);
@@ -172,7 +173,7 @@ impl Writer {
         let rule = self.rule(dst, dport, more, Target::Redirect { port: self.proxy_port });
         self.push(TableName::Nat, chain, rule);
     }
-    fn from_host(&mut self, chain: usize, dst: Option<IpAddr>, dport: u16, more: &[Match]) {
+    fn on_node(&mut self, chain: usize, dst: Option<IpAddr>, dport: u16, more: &[Match]) {
         let Some(host) = self.host else { return };
         let rule = self.rule(dst, dport, more, Target::Dnat(host));
         self.push(TableName::Nat, chain, rule);
