@@ -5,7 +5,7 @@
 //! the number of its backends, slots 1..n name one backend each), `cilium_lb4_backends_v3`, `cilium_lb4_reverse_nat`,
 //! `cilium_lb_affinity_match` and `cilium_lb4_source_range`. They are data only: no packet goes through them here.
 //!
-//! Left out: Maglev tables, weights, zones, L7 proxies, host ports, maps that packets fill (connection tracking,
+//! Left out: terminating backends in slots beyond the count, Maglev tables, weights, zones, L7 proxies, host ports, maps that packets fill (connection tracking,
 //! affinity of clients), and the sizes of the maps.
 
 mod print;
@@ -25,7 +25,7 @@ pub struct ServiceMap {
     pub frontends: Vec<Frontend>,
     /// Backends, each once however many frontends send to it; ids from 1 in this order.
     pub backends: Vec<Backend>,
-    /// What replies are translated back to; one a frontend, the two scopes of one address sharing it.
+    /// What replies are translated back to; one a frontend.
     pub reverse_nat: Vec<ReverseNat>,
     /// Which backend may be remembered for which frontend: one entry per backend of a frontend with affinity.
     pub affinity: Vec<AffinityMatch>,

@@ -71,19 +71,24 @@ fn protocol(proto: Proto) -> String {
     proto.name().to_uppercase()
 }
 
-/// Flags as Cilium names them, with commas.
+/// Flags as Cilium names them (`pkg/loadbalancer/loadbalancer.go:ServiceFlags.String`), with commas; then affinity's
+/// timeout.
 fn flags(f: &Frontend) -> String {
     let mut flags = vec![f.kind.name().to_owned()];
     let optional = [
-        (f.external_local, "ExternalLocal"),
+        (f.external_local, "Local"),
         (f.internal_local, "InternalLocal"),
         (f.two_scopes, "two-scopes"),
-        (f.checks_source, "source-range"),
+        (f.affinity_seconds.is_some(), "sessionAffinity"),
         (!f.routable, "non-routable"),
+        (f.checks_source, "check source-range"),
     ];
     flags.extend(optional.iter().filter(|(set, _)| *set).map(|(_, name)| (*name).to_owned()));
-    flags.extend(f.affinity_seconds.map(|seconds| format!("affinity={seconds}s")));
-    flags.join(",")
+    let mut text = flags.join(",");
+    if let Some(seconds) = f.affinity_seconds {
+        text.push_str(&format!(" {seconds}s"));
+    }
+    text
 }
 
 /// One map: its name, the number of its entries, column heads, rows.

@@ -1,14 +1,15 @@
 //! The ebpf mode: Services as the maps of a Cilium-like load balancer, so that they can be laid beside kube-proxy's.
 //!
 //! kube-proxy has no such mode; clusters run it instead of kube-proxy. Source: Cilium's kube-proxy replacement
-//! (`pkg/loadbalancer/reconciler/bpf_reconciler.go`, `pkg/loadbalancer/maps`, `bpf/lib/lb.h:lb4_lookup_service`):
+//! (`pkg/loadbalancer/reconciler/bpf_reconciler.go:updateFrontend`, `loadbalancer.go:NewSvcFlag`, `bpf/lib/lb.h`):
 //! a frontend for every address a Service answers on, backends shared by all frontends, an id for the way back. An
 //! address whose outside and inside traffic policies differ has a frontend for each of the two scopes. A Local policy
 //! without local endpoints has no backends: unlike ipvs mode it does not fall back to the cluster's.
 //!
 //! Numbers are given in order of the objects, so equal objects have equal numbers; Cilium gives them as Services
-//! come and reuses what is free. Source ranges are checked on load balancers' addresses only, Cilium's default
-//! (`bpf-lb-source-range-all-types=false`). Of kube-proxy's configuration only `nodePortAddresses` counts.
+//! come and reuses what is free. Source ranges are in the map for every frontend of a Service, but checked on load
+//! balancers' addresses only, Cilium's default (`bpf-lb-source-range-all-types=false`). Of kube-proxy's configuration
+//! only `nodePortAddresses` counts.
 
 pub mod mode;
 
@@ -64,53 +65,40 @@ impl Writer {
     fn frontend(&mut self, port: &ServicePort, addr: IpAddr, kind: FrontendKind) {
         let number = if kind == FrontendKind::NodePort { port.node_port } else { port.port };
         let addr = SocketAddr::new(addr, number);
-        let next = u32::try_from(self.map.reverse_nat.len() + 1).expect("fewer than 2^32 frontends");
-        let id = ReverseNatId(next);
         if !self.taken.insert((addr, port.proto)) {
             return;
         }
-        self.map.reverse_nat.push(ReverseNat { id, addr });
-
         let lists = &port.endpoints;
-        let chosen = |local: bool| if local { &lists.local } else { &lists.cluster };
-        let (external, internal) = match kind {
-            // Whoever uses it, its policy is the internal one.
-            FrontendKind::ClusterIp => (port.internal_local, port.internal_local),
-            _ => (port.external_local, port.internal_local),
-        };
-        let checks_source = kind == FrontendKind::LoadBalancer && !port.source_ranges.is_empty();
-        let two_scopes = external != internal;
-        let scopes = [(Scope::External, external), (Scope::Internal, internal)];
-        let mut bound: Vec<BackendId> = Vec::new();
-        for (scope, local) in scopes.into_iter().take(if two_scopes { 2 } else { 1 }) {
-            let slots = self.slots(chosen(local), port.proto);
-            for id in &slots {
-                if !bound.contains(id) {
-                    bound.push(*id);
-                }
+        let (external, internal) = (port.external_local, port.internal_local);
+        // Whoever uses the cluster IP, its policy is the internal one.
+        let of_external_scope = if kind == FrontendKind::ClusterIp { internal } else { external };
+        let two_scopes = kind != FrontendKind::ClusterIp && external != internal;
+        let scopes = [(Scope::External, of_external_scope), (Scope::Internal, internal)];
+        for (scope, only_local) in scopes.into_iter().take(if two_scopes { 2 } else { 1 }) {
+            let next = u32::try_from(self.map.reverse_nat.len() + 1).expect("fewer than 2^32 frontends");
+            let id = ReverseNatId(next);
+            self.map.reverse_nat.push(ReverseNat { id, addr });
+            let slots = self.slots(if only_local { &lists.local } else { &lists.cluster }, port.proto);
+            if port.affinity_seconds.is_some() {
+                let matches = slots.iter().map(|&backend| AffinityMatch { frontend: id, backend });
+                self.map.affinity.extend(matches);
             }
+            let ranges = port.source_ranges.iter().map(|net| SourceRange { frontend: id, net: net.trunc() });
+            self.map.source_ranges.extend(ranges);
             self.map.frontends.push(Frontend {
                 addr,
                 proto: port.proto,
                 scope,
                 kind,
-                external_local: kind != FrontendKind::ClusterIp && external,
+                external_local: external,
                 internal_local: internal,
                 two_scopes,
                 affinity_seconds: port.affinity_seconds,
-                checks_source,
+                checks_source: kind == FrontendKind::LoadBalancer && !port.source_ranges.is_empty(),
                 routable: kind != FrontendKind::ClusterIp && !addr.ip().is_unspecified(),
                 reverse_nat: id,
                 slots,
             });
-        }
-        if port.affinity_seconds.is_some() {
-            let matches = bound.iter().map(|&backend| AffinityMatch { frontend: id, backend });
-            self.map.affinity.extend(matches);
-        }
-        if checks_source {
-            let ranges = port.source_ranges.iter().map(|net| SourceRange { frontend: id, net: net.trunc() });
-            self.map.source_ranges.extend(ranges);
         }
     }
 

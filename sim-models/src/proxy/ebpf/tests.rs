@@ -58,14 +58,15 @@ fn every_address_of_a_service_is_a_frontend_and_they_share_backends() {
 }
 
 #[test]
-fn policies_that_differ_make_a_frontend_a_scope_and_one_way_back() {
+fn policies_that_differ_make_a_frontend_a_scope() {
     let port =
         ServicePort { load_balancer_vips: vec!["1.2.3.4".parse().unwrap()], external_local: true, ..web() };
     let map = map_of(vec![port]);
     let vip = |scope, slots| ("1.2.3.4:80".to_owned(), scope, FrontendKind::LoadBalancer, slots);
     assert_eq!(rows(&map)[1..], [vip(Scope::External, vec![1]), vip(Scope::Internal, vec![1, 2])]);
-    assert!(map.frontends[1..].iter().all(|f| f.two_scopes && f.reverse_nat == ReverseNatId(2)));
-    assert_eq!(map.reverse_nat.len(), 2);
+    assert!(map.frontends[1..].iter().all(|f| f.two_scopes && f.external_local));
+    let ways_back: Vec<String> = map.reverse_nat.iter().map(|r| format!("{} {}", r.id.0, r.addr)).collect();
+    assert_eq!(ways_back, ["1 10.96.0.10:80", "2 1.2.3.4:80", "3 1.2.3.4:80"]);
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn affinity_binds_every_backend_and_source_ranges_guard_load_balancers_only() {
     assert_eq!(pairs, [(1, 1), (1, 2), (2, 1), (2, 2)]);
     let ranges: Vec<String> =
         map.source_ranges.iter().map(|r| format!("{} {}", r.frontend.0, r.net)).collect();
-    assert_eq!(ranges, ["2 203.0.113.0/25"]);
+    assert_eq!(ranges, ["1 203.0.113.0/25", "2 203.0.113.0/25"]);
     let checks: Vec<bool> = map.frontends.iter().map(|f| f.checks_source).collect();
     assert_eq!(checks, [false, true]);
 }
