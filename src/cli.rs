@@ -108,12 +108,12 @@ Examples:
   kubectl get services,endpointslices,nodes -A -o json | windtunnel rules --from - --mode ipvs
   windtunnel rules --scenario scenarios/4k-services.toml --mode nftables
 
-What is printed is what the mode's tools read back: iptables-restore, nft -f -, and for ipvs four
-sections, each headed by the command that loads it. Lines that begin with # are comments.
+What is printed is what the mode's tools read back: iptables-restore, nft -f -, and for ipvs several
+sections, each headed by the command that loads it; for ebpf, tables. Lines that begin with # are comments.
 
 Of versions before 1.36 this is modelled: in iptables mode the names of unnamed ports (before 1.19)
 and the masquerade rules in KUBE-SERVICES (before 1.21), in nftables mode a chain per endpoint (before
-1.36). All else is as in 1.36, and a note on stderr says so.")]
+1.36), userspace mode as in 1.25. All else is as in 1.36, and a note on stderr says so.")]
 pub struct RulesArgs {
     /// What `kubectl get services,endpointslices,nodes,pods -A -o json` prints; `-` is stdin.
     #[arg(long, value_name = "FILE")]
@@ -133,7 +133,7 @@ pub struct RulesArgs {
     /// Address family.
     #[arg(long, value_enum, default_value_t = FamilyArg::Ipv4)]
     pub family: FamilyArg,
-    /// Version of kube-proxy. Default: 1.36, or the scenario's.
+    /// Version of kube-proxy. Default: 1.36, or the scenario's, or the last that has the mode.
     #[arg(long, value_name = "VERSION")]
     pub kubernetes: Option<String>,
     /// Network of all pods, kube-proxy's clusterCIDR: traffic from outside of it is masqueraded. One a family,

@@ -3,17 +3,18 @@
 use scenarios::known::{Known, ModeHistory, Named};
 use sim_models::kernel::cost::PROFILES;
 use sim_models::kernel::ipvs::scheduler::SCHEDULERS;
-use sim_models::proxy::MODES;
+use sim_models::proxy::{MODES, ProxyMode, simulated};
 
-/// First and last minor version of Kubernetes that is modelled. The first has ipvs mode; what older versions are
-/// modelled by is said in `proxy/iptables` and `proxy/nftables`.
-pub const KUBERNETES_MINORS: (u32, u32) = (8, 36);
+/// First and last minor version of Kubernetes that is modelled: from the only one with nothing but userspace mode. What
+/// older versions are modelled by is said in `proxy/iptables`, `proxy/nftables` and `proxy/userspace`.
+pub const KUBERNETES_MINORS: (u32, u32) = (0, 36);
 
 /// Every mode, scheduler, profile and metric there is.
 pub fn known() -> Known {
     let named = |name: &str, doc: &str| Named { name: name.to_owned(), doc: doc.to_owned() };
     Known {
-        modes: MODES.iter().map(|m| named(m.name(), m.describe())).collect(),
+        modes: simulated().map(|m| named(m.name(), m.describe())).collect(),
+        rules_only: rules_only().map(|m| named(m.name(), m.describe())).collect(),
         schedulers: SCHEDULERS.iter().map(|(name, doc, _)| named(name, doc)).collect(),
         profiles: PROFILES.iter().map(|(name, _)| named(name, &profile_line(name))).collect(),
         metrics: reports::metrics::KNOWN.iter().map(|m| named(m.name, m.description)).collect(),
@@ -27,6 +28,10 @@ pub fn known() -> Known {
             })
             .collect(),
     }
+}
+
+fn rules_only() -> impl Iterator<Item = &'static dyn ProxyMode> {
+    MODES.iter().copied().filter(|mode| !mode.is_simulated())
 }
 
 fn profile_line(name: &str) -> String {

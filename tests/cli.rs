@@ -108,7 +108,7 @@ fn help_and_version_are_results() {
 #[test]
 fn lists_are_aligned_and_complete() {
     for (what, names) in [
-        ("modes", &["iptables", "ipvs", "nftables"][..]),
+        ("modes", &["iptables", "ipvs", "nftables", "userspace", "ebpf"][..]),
         ("schedulers", &["rr", "lc", "sh"]),
         ("profiles", &["linux-6.18"]),
         ("metrics", &["first_packet_mean", "first_packet_p99"]),

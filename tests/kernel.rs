@@ -49,6 +49,24 @@ fn iptables_gives_back_the_rules_that_were_printed() {
 }
 
 #[test]
+fn iptables_gives_back_the_rules_of_userspace_mode() {
+    let tools =
+        ["iptables-legacy", "iptables-legacy-restore", "iptables-legacy-save", "ip6tables-legacy-save"];
+    if !able("userspace", &tools) {
+        return;
+    }
+    for (name, cluster) in CLUSTERS {
+        for (family, tool) in [("ipv4", "iptables"), ("ipv6", "ip6tables")] {
+            let what = format!("{name} {family}");
+            let text = loadable(&what, &rules(&cluster, "userspace", family));
+            let file = file(&format!("{name}.userspace.{tool}"), &text);
+            let script = format!("{tool}-legacy-restore < \"$1\"\n{tool}-legacy-save");
+            same(&what, &iptables_tables(&text), &iptables_tables(&output_of(&script, &[&file])));
+        }
+    }
+}
+
+#[test]
 fn the_nftables_variant_of_iptables_restore_takes_the_rules_too() {
     if !able("iptables-nft", &["iptables-nft-restore", "iptables-legacy"]) {
         return;

@@ -143,7 +143,7 @@ fn rules_are_those_that_kube_proxy_wrote_for_the_same_objects() {
 fn a_dash_reads_stdin() {
     let text =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(SEED_CLUSTER)).expect("the fixture");
-    for mode in ["iptables", "ipvs", "nftables"] {
+    for mode in ["iptables", "ipvs", "nftables", "userspace", "ebpf"] {
         let piped = windtunnel_with(&["rules", "--from", "-", "--mode", mode], &text);
         assert_eq!(piped.status.code(), Some(0));
         let piped = String::from_utf8(piped.stdout).expect("rules are UTF-8");
@@ -159,6 +159,7 @@ fn ipvs_mode_prints_a_section_for_each_tool_that_loads_it() {
     assert_eq!(
         headings,
         [
+            "# ---- sysctls; load with: sysctl -p -",
             "# ---- ipset save; load with: ipset restore",
             "# ---- iptables-save; load with: iptables-restore",
             "# ---- kube-ipvs0 and its addresses; load with: ip -batch -",
@@ -245,7 +246,8 @@ fn a_mode_is_refused_for_versions_that_do_not_have_it() {
         ],
     );
     refused(&of("ipvs", "1.7"), &["Kubernetes 1.7 has no ipvs mode", "alpha in 1.8"]);
-    refused(&of("iptables", "1.7"), &["Kubernetes 1.7 is not modelled", "1.8 to 1.36"]);
+    refused(&of("iptables", "1.0"), &["Kubernetes 1.0 has no iptables mode", "alpha in 1.1", "1.1 to 1.36"]);
+    refused(&of("userspace", "1.26"), &["no userspace mode", "removed in 1.26", "1.0 to 1.25"]);
     refused(&of("iptables", "1.37"), &["Kubernetes 1.37 is not modelled"]);
     refused(&of("iptables", "thirty"), &["`thirty` is not a version"]);
     let scenario = "scenarios/4k-services.toml";
@@ -253,6 +255,47 @@ fn a_mode_is_refused_for_versions_that_do_not_have_it() {
         &["rules", "--scenario", scenario, "--mode", "iptables", "--set", "proxy.kubernetes=\"1.20\""],
         &["Kubernetes 1.20 has no nftables mode"],
     );
+}
+
+#[test]
+fn userspace_mode_brings_the_seed_services_to_kube_proxys_own_ports() {
+    let of = |more: &[&str]| {
+        printed(&[&["rules", "--from", SEED_CLUSTER, "--mode", "userspace"][..], more].concat())
+    };
+    let text = of(&[]);
+    assert_eq!(text, of(&["--kubernetes", "1.25"]), "as it was last");
+    assert_eq!(
+        text.lines().next(),
+        Some("# kube-proxy 1.25 in userspace mode on worker-1, IPv4, by windtunnel")
+    );
+    let portal = "-A KUBE-PORTALS-CONTAINER -d 10.96.0.1/32 -p tcp -m comment --comment \"default/kubernetes:https\" \
+                  -m tcp --dport 443 -j REDIRECT --to-ports ";
+    let to = text.lines().find_map(|line| line.strip_prefix(portal)).expect("a portal");
+    let host = portal.replace("CONTAINER", "HOST").replace("REDIRECT --to-ports ", "DNAT --to-destination ");
+    has_lines(&text, &[&format!("{host}192.168.1.71:{to}")]);
+    // In 1.18 the name of an unnamed port still ended in a colon.
+    assert!(of(&["--kubernetes", "1.18"]).contains("--comment \"default/hostnames:\""));
+}
+
+#[test]
+fn ebpf_mode_prints_the_seed_services_as_tables() {
+    let text = printed(&["rules", "--from", SEED_CLUSTER, "--mode", "ebpf"]);
+    let expected = "\
+# an eBPF service map in place of kube-proxy on worker-1, IPv4, by windtunnel
+# cilium_lb4_services_v2: 7 entries
+FRONTEND           SCOPE  REVNAT  COUNT  FLAGS                   BACKENDS BY SLOT
+10.96.0.1:443/TCP  ext    1       2      ClusterIP,non-routable  1 2
+10.0.1.175:80/TCP  ext    2       3      ClusterIP,non-routable  3 4 5
+
+# cilium_lb4_backends_v3: 5 entries
+ID  BACKEND
+1   10.106.175.128:6443/TCP
+2   192.168.1.161:6443/TCP
+3   10.244.1.7:9376/TCP
+4   10.244.2.3:9376/TCP
+5   10.244.3.6:9376/TCP
+";
+    assert!(text.starts_with(expected), "{text}");
 }
 
 #[test]

@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_node_translates_first_packets_and_knows_the_later_ones() {
-        for mode in proxy::MODES {
+        for mode in proxy::simulated() {
             let mut node = Node::new(mode.name(), 50);
             let evals = node.first_packet(49)[Unit::RuleEvals];
             let packet = node.open(7);

@@ -14,8 +14,10 @@ pub struct Named {
 /// Every name there is.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// Proxy modes.
+    /// Proxy modes that can be simulated.
     pub modes: Vec<Named>,
+    /// Proxy modes that only have rules to print.
+    pub rules_only: Vec<Named>,
     /// IPVS schedulers.
     pub schedulers: Vec<Named>,
     /// Cost profiles.

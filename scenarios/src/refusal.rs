@@ -131,13 +131,19 @@ pub fn known_name(text: &str, family: Family, known: &Known) -> Result<(), Refus
     if names.iter().any(|n| n.name == text) {
         return Ok(());
     }
+    let all = || names.iter().map(|n| n.name.as_str());
+    if family == Family::Mode && known.rules_only.iter().any(|n| n.name == text) {
+        let refusal = Refusal::new(format!("{text} mode has rules but no simulation yet"));
+        let refusal = refusal.help(format!("`windtunnel rules --mode {text}` prints its rules"));
+        return Err(refusal.help(format!("allowed: {}", all().collect::<Vec<_>>().join(", "))));
+    }
     let what = match family {
         Family::Mode => "proxy mode",
         Family::Scheduler => "IPVS scheduler",
         Family::Profile => "cost profile",
         Family::Metric => "metric",
     };
-    Err(unknown_name(text, &format!("there is no {what} `{text}`"), names.iter().map(|n| n.name.as_str())))
+    Err(unknown_name(text, &format!("there is no {what} `{text}`"), all()))
 }
 
 fn unknown_name<'a>(text: &str, message: &str, words: impl Iterator<Item = &'a str> + Clone) -> Refusal {

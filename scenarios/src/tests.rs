@@ -14,6 +14,7 @@ pub fn known() -> Known {
         |names: &[&str]| names.iter().map(|n| Named { name: (*n).to_owned(), doc: String::new() }).collect();
     Known {
         modes: list(&["iptables", "ipvs", "nftables"]),
+        rules_only: list(&["userspace", "ebpf"]),
         schedulers: list(&["rr", "wrr", "lc", "wlc", "sh", "dh", "sed", "nq"]),
         profiles: list(&["linux-6.18", "linux-6.1-instructions"]),
         metrics: list(&["first_packet_mean", "first_packet_p50", "first_packet_p99", "sync_full_mean"]),

@@ -13,6 +13,7 @@ fn known() -> Known {
     let list = |names: &[&str]| Named::list(&names.iter().map(|n| (*n, "")).collect::<Vec<_>>());
     Known {
         modes: list(&["iptables", "ipvs", "nftables"]),
+        rules_only: list(&["userspace", "ebpf"]),
         schedulers: list(&["rr", "wrr", "lc", "wlc", "sed", "nq", "sh", "dh"]),
         profiles: list(&["linux-6.18", "linux-6.1-instructions"]),
         metrics: list(&["first_packet_mean", "first_packet_p50", "first_packet_p99"]),

@@ -11,6 +11,7 @@ fn known() -> Known {
     let list = |names: &[&str]| Named::list(&names.iter().map(|n| (*n, "")).collect::<Vec<_>>());
     Known {
         modes: list(&["iptables", "ipvs", "nftables"]),
+        rules_only: list(&["userspace", "ebpf"]),
         schedulers: list(&["rr"]),
         profiles: list(&["linux-6.18"]),
         metrics: list(&["first_packet_mean", "first_packet_p50", "first_packet_p99", "rules_evaluated_mean"]),

@@ -202,6 +202,16 @@ fn an_ipv6_cluster_is_generated_too() {
     assert_eq!(show(&resolved.ports[1].endpoints.reachable), "fd00:244::102");
 }
 
+#[test]
+fn endpoints_of_this_node_that_no_rule_sends_to_are_known_apart() {
+    let slice = "10.244.0.1 rs a\n10.244.0.2 - a\n10.244.0.3 st a\n10.244.0.4 - b";
+    let resolved = resolve(&web("", &[slice]), Family::Ipv4, "a");
+    let lists = &resolved.ports[0].endpoints;
+    assert_eq!(show(&lists.reachable), "10.244.0.1");
+    let idle: Vec<String> = lists.idle_local.iter().map(|addr| addr.ip().to_string()).collect();
+    assert_eq!(idle, ["10.244.0.2", "10.244.0.3"]);
+}
+
 /// Objects with endpoint `address` in place of another, in the slice that had that one.
 fn with_replaced(objects: &Objects, old: std::net::IpAddr, new: std::net::IpAddr, node: &str) -> Objects {
     let mut objects = objects.clone();

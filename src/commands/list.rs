@@ -4,12 +4,17 @@ use crate::cli::ListWhat;
 use crate::exit::{Exit, Failure};
 use crate::known::known;
 use crate::terminal;
+use scenarios::known::Named;
 
 /// Prints one family of names, aligned, each with its line.
 pub fn list(what: ListWhat) -> Result<Exit, Failure> {
     let known = known();
     let names = match what {
-        ListWhat::Modes => known.modes,
+        ListWhat::Modes => {
+            let rules_only = known.rules_only.into_iter();
+            let marked = rules_only.map(|n| Named { doc: format!("{} (rules only)", n.doc), ..n });
+            known.modes.into_iter().chain(marked).collect()
+        }
         ListWhat::Schedulers => known.schedulers,
         ListWhat::Profiles => known.profiles,
         ListWhat::Metrics => known.metrics,

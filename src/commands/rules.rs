@@ -101,9 +101,11 @@ fn scheduler(mode: &dyn ProxyMode, name: &str) -> Result<String, Failure> {
 /// The minor version, if the mode was there and it is modelled.
 fn version(mode: &dyn ProxyMode, written: Option<&str>, default: u32) -> Result<u32, Failure> {
     let (first, last) = KUBERNETES_MINORS;
-    let allowed = format!("  = allowed: 1.{} to 1.{last}\n", first.max(mode.versions().0));
+    let newest = last.min(mode.versions().1);
+    let allowed = format!("  = allowed: 1.{} to 1.{newest}\n", first.max(mode.versions().0));
     let minor = match written {
-        None => default,
+        // A mode that was removed is shown as it was last.
+        None => default.min(newest),
         Some(text) => kubernetes_minor(text).ok_or_else(|| {
             Failure::Input(format!("error: `{text}` is not a version of Kubernetes\n{allowed}"))
         })?,
@@ -229,8 +231,9 @@ fn what_is_missing(objects: &Objects, node: &str, family: Family, notes: &mut Ve
 
 /// What of an older version is not modelled.
 fn not_modelled(mode: &dyn ProxyMode, minor: u32, notes: &mut Vec<String>) {
-    let (_, newest) = KUBERNETES_MINORS;
-    if minor < newest {
+    let newest = KUBERNETES_MINORS.1.min(mode.versions().1);
+    // ebpf mode is no kube-proxy's.
+    if minor < newest && mode.name() != "ebpf" {
         notes.push(format!(
             "of kube-proxy 1.{minor} in {} mode only what `windtunnel rules --help` lists is modelled; all else is as in \
              1.{newest}",
@@ -250,12 +253,15 @@ fn family_name(family: Family) -> &'static str {
 fn head(mode: &dyn ProxyMode, config: &ProxyConfig, family: Family, node: &str, rules: &NodeRules) -> String {
     let (minor, name) = (config.kubernetes_minor, mode.name());
     let node = if node.is_empty() { "a node without a name" } else { node };
-    let mut text =
-        format!("# kube-proxy 1.{minor} in {name} mode on {node}, {}, by windtunnel\n", family_name(family));
+    let who = match name {
+        "ebpf" => "an eBPF service map in place of kube-proxy".to_owned(),
+        _ => format!("kube-proxy 1.{minor} in {name} mode"),
+    };
+    let mut text = format!("# {who} on {node}, {}, by windtunnel\n", family_name(family));
     match (name, family) {
         ("nftables", _) => text.push_str("# load with: nft -f -\n"),
-        ("iptables", Family::Ipv4) => text.push_str("# load with: iptables-restore\n"),
-        ("iptables", Family::Ipv6) => text.push_str("# load with: ip6tables-restore\n"),
+        ("iptables" | "userspace", Family::Ipv4) => text.push_str("# load with: iptables-restore\n"),
+        ("iptables" | "userspace", Family::Ipv6) => text.push_str("# load with: ip6tables-restore\n"),
         // Modes of several tools head each section themselves.
         _ => {}
     }

@@ -3,6 +3,7 @@
 pub mod conntrack;
 pub mod cost;
 pub mod dump;
+pub mod ebpf;
 pub mod hook;
 pub mod ipset;
 pub mod ipvs;

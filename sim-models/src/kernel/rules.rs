@@ -3,7 +3,7 @@
 //! A mode builds it, each mechanism prints its part in the real tool's text, and the packet path compiles it.
 
 use super::xtables::{Match, TableName};
-use super::{ipset::IpSet, ipvs::VirtualServer, nftables, xtables};
+use super::{ebpf::ServiceMap, ipset::IpSet, ipvs::VirtualServer, nftables, xtables};
 use std::net::IpAddr;
 
 /// Rules, sets, virtual servers and addresses of one node, one family.
@@ -23,6 +23,10 @@ pub struct NodeRules {
     pub dummy_addrs: Vec<IpAddr>,
     /// Kernel settings that the proxy makes, as `sysctl` writes them: (`net.ipv4.vs.conntrack`, `1`).
     pub sysctls: Vec<(String, String)>,
+    /// `ipvsadm --set`: seconds for idle TCP connections, after FIN, and UDP; zero leaves the kernel's.
+    pub ipvs_timeouts: Option<[u64; 3]>,
+    /// Maps of an eBPF load balancer.
+    pub service_map: Option<ServiceMap>,
 }
 
 impl NodeRules {

@@ -86,6 +86,9 @@ pub struct EndpointLists {
     pub reachable: Vec<Endpoint>,
     /// Whether any endpoint exists anywhere.
     pub has_any: bool,
+    /// Endpoints on this node that no rule sends to: not ready, or left out by topology. ipvs mode lists them for
+    /// hairpins all the same.
+    pub idle_local: Vec<SocketAddr>,
     /// Endpoints of the port whatever their condition: what kube-proxy's large-cluster mode counts.
     pub total: u32,
 }
@@ -104,6 +107,7 @@ impl EndpointLists {
     pub fn ready(endpoints: Vec<Endpoint>) -> Self {
         EndpointLists {
             local: Vec::new(),
+            idle_local: Vec::new(),
             has_any: !endpoints.is_empty(),
             total: u32::try_from(endpoints.len()).expect("fewer than 2^32 endpoints of one port"),
             reachable: endpoints.clone(),

@@ -199,6 +199,18 @@ fn hinted(endpoint: &SliceEndpoint, topology: Topology, place: Place<'_>) -> boo
 
 /// Sorts endpoints into the lists that rules are written from.
 fn categorize(port: &ServicePort, endpoints: &[Seen<'_>], place: Place<'_>) -> EndpointLists {
+    let mut lists = categorize_used(port, endpoints, place);
+    let used = |addr| {
+        [&lists.cluster, &lists.local, &lists.reachable].into_iter().flatten().any(|ep| ep.addr == addr)
+    };
+    let here = endpoints.iter().filter(|seen| seen.endpoint.node.as_deref() == Some(place.node));
+    let idle = here.map(|seen| seen.addr).filter(|&addr| !used(addr)).collect();
+    lists.idle_local = idle;
+    lists
+}
+
+/// The lists that rules send to.
+fn categorize_used(port: &ServicePort, endpoints: &[Seen<'_>], place: Place<'_>) -> EndpointLists {
     let is_local = |seen: &Seen<'_>| seen.endpoint.node.as_deref() == Some(place.node);
     let ready = |seen: &Seen<'_>| seen.endpoint.ready;
     let draining = |seen: &Seen<'_>| seen.endpoint.serving && seen.endpoint.terminating;

@@ -4,6 +4,7 @@
 //! one is a folder and a line.
 
 pub mod changes;
+pub mod ebpf;
 pub mod input;
 pub mod iptables;
 pub mod ipvs;
@@ -12,6 +13,7 @@ pub mod names;
 pub mod nftables;
 pub mod node_ports;
 pub mod sync;
+pub mod userspace;
 
 use crate::config::ProxyConfig;
 use crate::kernel::dump::{Difference, ReadError};
@@ -97,8 +99,18 @@ impl Form {
 }
 
 /// Every mode, in the order in which tables show them.
-pub static MODES: &[&dyn ProxyMode] =
-    &[&iptables::mode::Iptables, &ipvs::mode::Ipvs, &nftables::mode::Nftables];
+pub static MODES: &[&dyn ProxyMode] = &[
+    &iptables::mode::Iptables,
+    &ipvs::mode::Ipvs,
+    &nftables::mode::Nftables,
+    &userspace::mode::Userspace,
+    &ebpf::mode::Ebpf,
+];
+
+/// The modes that clusters can be simulated under.
+pub fn simulated() -> impl Iterator<Item = &'static dyn ProxyMode> {
+    MODES.iter().copied().filter(|mode| mode.is_simulated())
+}
 
 /// The mode of that name.
 pub fn mode(name: &str) -> Option<&'static dyn ProxyMode> {

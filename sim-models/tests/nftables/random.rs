@@ -132,6 +132,7 @@ fn lists(port: &ServicePort, place: usize, bits: u8) -> EndpointLists {
         reachable: if cluster { all.clone() } else { local.clone() },
         cluster: if cluster { all } else { Vec::new() },
         local: if locals { local } else { Vec::new() },
+        ..EndpointLists::default()
     }
 }
 

@@ -21,7 +21,7 @@ mod services;
 mod state;
 pub mod tcp_state;
 
-pub use graceful::GracefulTermination;
+pub use graceful::{GracefulTermination, Step};
 pub use server::{Forwarding, RealServer, SchedulerFlags, ServiceKey, VirtualServer};
 pub use services::{Service, ServiceError, Services};
 pub use state::{IpvsConfig, IpvsState, IpvsVerdict};

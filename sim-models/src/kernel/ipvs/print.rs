@@ -1,9 +1,10 @@
-//! `ipvsadm -Sn` (which `ipvsadm -R` reads back) and `ipvsadm -Ln`.
+//! `ipvsadm -Sn` (which `ipvsadm -R` reads back), `ipvsadm -Ln`, and single commands of `ipvsadm`.
 //!
-//! Departure: `ipvsadm` sorts by address; here services and real servers stand in creation order, which is
-//! what the kernel's lists depend on.
+//! Source: `ipvsadm.c:print_service_entry`, `print_title` and `list_all` of ipvsadm 1.31, and its `libipvs.c:
+//! ipvs_cmp_services`, `ipvs_cmp_dests`, by which it sorts. Departure: the saved form is not sorted; there services and
+//! real servers stand in creation order, which is what the kernel's lists depend on.
 
-use super::{Forwarding, IpvsState, RealServer, SchedulerFlags, Services, VirtualServer};
+use super::{Forwarding, IpvsState, RealServer, SchedulerFlags, ServiceKey, Services, VirtualServer};
 use sim_core::classify::Proto;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,73 +20,119 @@ fn flag_names(server: &VirtualServer) -> Vec<String> {
     all.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect()
 }
 
-/// The restorable form: `-A -t 10.96.0.1:80 -s rr` and `-a -t 10.96.0.1:80 -r 10.244.0.5:8080 -m -w 1`.
-pub fn save(servers: &[VirtualServer]) -> String {
-    let mut out = String::new();
-    for server in servers {
-        out.push_str(&virtual_server(server));
-        out.push('\n');
-        for real in &server.real {
-            out.push_str(&real_server(server, real));
-            out.push('\n');
-        }
-    }
-    out
-}
-
 /// `-t 10.96.0.1:80`.
-fn service_name(server: &VirtualServer) -> String {
-    let kind = match server.proto {
+fn service_name(proto: Proto, addr: IpAddr, port: u16) -> String {
+    let option = match proto {
         Proto::Udp => "-u",
         Proto::Sctp => "--sctp-service",
         _ => "-t",
     };
-    format!("{kind} {}", SocketAddr::new(server.addr, server.port))
+    format!("{option} {}", SocketAddr::new(addr, port))
 }
 
-/// The line that adds a virtual server, without a line end.
-pub(super) fn virtual_server(server: &VirtualServer) -> String {
-    let mut out = format!("-A {} -s {}", service_name(server), server.scheduler);
+/// One command on a virtual server, `-A`, `-E` or `-D`, as a line for `ipvsadm -R`.
+pub fn service_command(command: &str, server: &VirtualServer, out: &mut String) {
+    write!(out, "{command} {}", service_name(server.proto, server.addr, server.port))
+        .expect("a string takes all");
+    if command != "-D" {
+        write_options(server, out).expect("a string takes all");
+    }
+    out.push('\n');
+}
+
+/// Scheduler, flags and persistence of a virtual server.
+fn write_options(server: &VirtualServer, out: &mut String) -> std::fmt::Result {
+    write!(out, " -s {}", server.scheduler)?;
     let flags = flag_names(server);
     if !flags.is_empty() {
-        write!(out, " -b {}", flags.join(",")).expect("a string takes all");
+        write!(out, " -b {}", flags.join(","))?;
     }
     if let Some(seconds) = server.persistence_seconds {
-        write!(out, " -p {seconds}").expect("a string takes all");
+        write!(out, " -p {seconds}")?;
     }
-    if let Some(prefix) = server.persistence_prefix {
-        match server.addr {
-            // ipvsadm writes the mask of an IPv4 service in full.
-            IpAddr::V4(_) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-                write!(out, " -M {}", Ipv4Addr::from(mask)).expect("a string takes all");
-            }
-            IpAddr::V6(_) => write!(out, " -M {prefix}").expect("a string takes all"),
+    match (server.persistence_prefix, server.addr) {
+        (None, _) => Ok(()),
+        // ipvsadm writes the mask of an IPv4 service in full.
+        (Some(prefix), IpAddr::V4(_)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+            write!(out, " -M {}", Ipv4Addr::from(mask))
+        }
+        (Some(prefix), IpAddr::V6(_)) => write!(out, " -M {prefix}"),
+    }
+}
+
+/// One command on a real server that is reached by masquerading, `-a`, `-e` or `-d`, as a line for `ipvsadm -R`; `-d`
+/// needs only the address.
+pub fn real_server_command(command: &str, key: &ServiceKey, addr: SocketAddr, weight: u32, out: &mut String) {
+    let real = RealServer { addr, weight, forwarding: Forwarding::Masq };
+    write_real_server(command, key, &real, out).expect("a string takes all");
+}
+
+fn write_real_server(
+    command: &str,
+    key: &ServiceKey,
+    real: &RealServer,
+    out: &mut String,
+) -> std::fmt::Result {
+    write!(out, "{command} {} -r {}", service_name(key.proto, key.addr, key.port), real.addr)?;
+    if command != "-d" {
+        let forwarding = match real.forwarding {
+            Forwarding::Masq => "-m",
+            Forwarding::Route => "-g",
+            Forwarding::Tunnel => "-i",
+        };
+        write!(out, " {forwarding} -w {}", real.weight)?;
+    }
+    out.write_char('\n')
+}
+
+/// The restorable form: `-A -t 10.96.0.1:80 -s rr` and `-a -t 10.96.0.1:80 -r 10.244.0.5:8080 -m -w 1`.
+pub fn save(servers: &[VirtualServer]) -> String {
+    let mut out = String::new();
+    for server in servers {
+        service_command("-A", server, &mut out);
+        for real in &server.real {
+            write_real_server("-a", &server.key(), real, &mut out).expect("a string takes all");
         }
     }
     out
 }
 
-/// The line that adds a real server, without a line end.
-pub(super) fn real_server(server: &VirtualServer, real: &RealServer) -> String {
-    let forwarding = match real.forwarding {
-        Forwarding::Masq => "-m",
-        Forwarding::Route => "-g",
-        Forwarding::Tunnel => "-i",
-    };
-    format!("-a {} -r {} {forwarding} -w {}", service_name(server), real.addr, real.weight)
+/// The line that adds a virtual server, without a line end.
+pub(super) fn virtual_server(server: &VirtualServer) -> String {
+    let mut line = String::new();
+    service_command("-A", server, &mut line);
+    line.trim_end().to_owned()
 }
 
-/// The listing, with the connection counts of `state`.
+/// The line that adds a real server, without a line end.
+pub(super) fn real_server(server: &VirtualServer, real: &RealServer) -> String {
+    let mut line = String::new();
+    write_real_server("-a", &server.key(), real, &mut line).expect("a string takes all");
+    line.trim_end().to_owned()
+}
+
+/// The listing of a running node, with the connection counts of `state`.
 pub fn list(services: &Services, state: &IpvsState) -> String {
-    let mut out = format!("IP Virtual Server version 1.2.1 (size={})\n", state.buckets());
+    listing(&services.virtual_servers(), state.buckets(), &|key, addr| state.connections(key, addr))
+}
+
+/// The listing, `ipvsadm -Ln`: `buckets` of the connection table, open and expiring connections of each real server.
+pub fn listing(
+    servers: &[VirtualServer],
+    buckets: usize,
+    connections: &dyn Fn(&ServiceKey, SocketAddr) -> (u32, u32),
+) -> String {
+    let mut out = format!("IP Virtual Server version 1.2.1 (size={buckets})\n");
     out.push_str("Prot LocalAddress:Port Scheduler Flags\n");
     out.push_str("  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n");
-    for server in services.virtual_servers() {
+    let mut sorted: Vec<&VirtualServer> = servers.iter().collect();
+    sorted.sort_by_key(|server| (server.addr.is_ipv6(), server.proto.number(), server.addr, server.port));
+    for server in sorted {
         let at = SocketAddr::new(server.addr, server.port);
         let proto = server.proto.name().to_uppercase();
         write!(out, "{proto:<4} {at} {}", server.scheduler).expect("a string takes all");
-        let flags = flag_names(&server);
+        let flags = flag_names(server);
         if !flags.is_empty() {
             write!(out, " ({})", flags.join(",")).expect("a string takes all");
         }
@@ -93,8 +140,10 @@ pub fn list(services: &Services, state: &IpvsState) -> String {
             write!(out, " persistent {seconds}").expect("a string takes all");
         }
         out.push('\n');
-        for real in &server.real {
-            let (active, inactive) = state.connections(&server.key(), real.addr);
+        let mut reals: Vec<_> = server.real.iter().collect();
+        reals.sort_by_key(|real| real.addr);
+        for real in reals {
+            let (active, inactive) = connections(&server.key(), real.addr);
             let addr = real.addr.to_string();
             writeln!(out, "  -> {addr:<28} {:<7} {:<6} {active:<10} {inactive:<10}", "Masq", real.weight)
                 .expect("a string takes all");
@@ -145,5 +194,68 @@ TCP  172.20.0.1:80 rr persistent 10800
   -> 10.80.1.0:8080               Masq    1      0          0         
 ";
         assert_eq!(list(&services, &state), expected);
+    }
+
+    #[test]
+    fn the_listing_of_the_seed_documents_comes_out_to_the_column() {
+        // Their listing of the `kubernetes` Service, whose trailing blanks the document lost.
+        let seed = "\
+IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+TCP  192.168.1.129:443 rr
+  -> 192.168.1.61:6443            Masq    1      1          0
+  -> 192.168.1.62:6443            Masq    1      2          0
+  -> 192.168.1.63:6443            Masq    1      1          0
+";
+        let real = |n: u8| RealServer::new(SocketAddr::from(([192, 168, 1, n], 6443)));
+        let api = VirtualServer {
+            port: 443,
+            real: vec![real(63), real(61), real(62)],
+            ..server("rr", "192.168.1.129", None)
+        };
+        let active =
+            |_: &ServiceKey, addr: SocketAddr| (if addr.to_string().contains(".62:") { 2 } else { 1 }, 0);
+        let text = listing(&[api], 4096, &active);
+        let trimmed: String = text.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        assert_eq!(trimmed, seed);
+    }
+
+    #[test]
+    fn the_listing_is_sorted_by_protocol_and_address_and_brackets_ipv6() {
+        let at = |proto, addr: &str| VirtualServer { proto, real: vec![], ..server("mh", addr, None) };
+        let rows = [
+            at(Proto::Sctp, "10.0.0.1"),
+            at(Proto::Udp, "10.0.0.1"),
+            at(Proto::Tcp, "10.0.0.10"),
+            at(Proto::Tcp, "fd00::1"),
+            at(Proto::Tcp, "10.0.0.9"),
+        ];
+        let text = listing(&rows, 4096, &|_, _| (0, 0));
+        let expected = [
+            "TCP  10.0.0.9:80 mh (mh-port)",
+            "TCP  10.0.0.10:80 mh (mh-port)",
+            "UDP  10.0.0.1:80 mh (mh-port)",
+            "SCTP 10.0.0.1:80 mh (mh-port)",
+            "TCP  [fd00::1]:80 mh (mh-port)",
+        ];
+        assert_eq!(text.lines().skip(3).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn commands_on_servers_are_lines_for_ipvsadm() {
+        let server = server("mh", "172.20.0.1", Some(60));
+        let mut text = String::new();
+        service_command("-E", &server, &mut text);
+        real_server_command("-e", &server.key(), server.real[0].addr, 0, &mut text);
+        real_server_command("-d", &server.key(), server.real[0].addr, 0, &mut text);
+        service_command("-D", &server, &mut text);
+        let expected = "\
+-E -t 172.20.0.1:80 -s mh -b mh-port -p 60
+-e -t 172.20.0.1:80 -r 10.80.1.0:8080 -m -w 0
+-d -t 172.20.0.1:80 -r 10.80.1.0:8080
+-D -t 172.20.0.1:80
+";
+        assert_eq!(text, expected);
     }
 }

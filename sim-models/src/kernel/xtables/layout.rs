@@ -32,7 +32,8 @@ pub fn match_bytes(m: &Match, family: Family) -> u64 {
         Match::Ports { .. } => 48,
         Match::Statistic { .. } => 56,
         Match::Mark { .. } => 48,
-        Match::Conntrack { .. } => 200,
+        // `state` is an alias: the kernel gets a conntrack match.
+        Match::Conntrack { .. } | Match::State(_) => 200,
         Match::AddrtypeLocal { .. } => 40,
         // Revision 1 is used once a mask is given; iptables 1.8 always gives one.
         Match::Recent { .. } => 32 + 232,
@@ -48,8 +49,13 @@ pub fn match_bytes(m: &Match, family: Family) -> u64 {
 }
 
 /// Bytes of a target.
-pub fn target_bytes(target: Option<&Target>) -> u64 {
+pub fn target_bytes(target: Option<&Target>, family: Family) -> u64 {
     match target {
+        // `struct nf_nat_ipv4_multi_range_compat` and `struct nf_nat_range`.
+        Some(Target::Redirect { .. }) => match family {
+            Family::Ipv4 => 56,
+            Family::Ipv6 => 72,
+        },
         None | Some(Target::Jump(_) | Target::Return | Target::Accept | Target::Drop) => STANDARD_TARGET,
         Some(Target::Reject | Target::Mark { .. }) => 40,
         Some(Target::Dnat(_)) => 80,
@@ -63,7 +69,7 @@ pub fn target_bytes(target: Option<&Target>) -> u64 {
 pub fn rule_bytes(rule: &Rule, family: Family) -> u64 {
     entry_bytes(family)
         + rule.matches.iter().map(|m| match_bytes(m, family)).sum::<u64>()
-        + target_bytes(rule.target.as_ref())
+        + target_bytes(rule.target.as_ref(), family)
 }
 
 /// Bytes of a user chain's head.
@@ -133,7 +139,7 @@ pub fn lines_of_body(offset: u64, rule: &Rule, family: Family) -> u32 {
         touch(at, at + read);
         at += bytes;
     }
-    touch(at, at + target_bytes(rule.target.as_ref()));
+    touch(at, at + target_bytes(rule.target.as_ref(), family));
     new
 }
 

@@ -152,6 +152,8 @@ pub enum Match {
         /// Negated.
         invert: bool,
     },
+    /// `-m state --state`: the older name of the conntrack match, which `iptables-save` keeps.
+    State(CtStates),
     /// `-m addrtype --src-type|--dst-type LOCAL`.
     AddrtypeLocal {
         /// Look at the source instead of the destination.
@@ -244,6 +246,13 @@ pub enum Target {
     },
     /// Set the connection's destination.
     Dnat(SocketAddr),
+    /// Set the connection's destination to this machine: to the primary address of the device that the packet came
+    /// in through, and to loopback in OUTPUT (`net/netfilter/nf_nat_redirect.c`). It prints, but no packet goes
+    /// through it: devices have no addresses here.
+    Redirect {
+        /// `--to-ports`.
+        port: u16,
+    },
     /// Set the connection's source to the outgoing device's address.
     Masquerade {
         /// `--random-fully`.

@@ -148,6 +148,10 @@ fn write_match(m: &Match, family: Family, out: &mut impl Write) -> fmt::Result {
             write!(out, " -m conntrack{} --ctstate ", negation(*invert))?;
             write_states(*states, out)
         }
+        Match::State(states) => {
+            out.write_str(" -m state --state ")?;
+            write_states(*states, out)
+        }
         Match::AddrtypeLocal { src, invert } => {
             let side = if *src { "src" } else { "dst" };
             write!(out, " -m addrtype{} --{side}-type LOCAL", negation(*invert))
@@ -197,6 +201,7 @@ fn write_target(target: &Target, table: &Table, out: &mut impl Write) -> fmt::Re
         }),
         Target::Mark { value, mask } => write!(out, " -j MARK --set-xmark {value:#x}/{mask:#x}"),
         Target::Dnat(to) => write!(out, " -j DNAT --to-destination {to}"),
+        Target::Redirect { port } => write!(out, " -j REDIRECT --to-ports {port}"),
         Target::Masquerade { random_fully } => {
             out.write_str(" -j MASQUERADE")?;
             out.write_str(if *random_fully { " --random-fully" } else { "" })
@@ -280,6 +285,18 @@ mod tests {
              -m comment --comment \"it\\'s \\\"two\\\"\" -m tcp ! --sport 1:9 --dport 80 -m mark --mark 0x1 \
              -m set ! --match-set S dst,src -j TO"
         );
+    }
+
+    #[test]
+    fn a_redirection_and_the_old_state_match_print_as_they_were_written() {
+        let new = CtStates { new: true, ..CtStates::default() };
+        let rule = Rule {
+            proto: Some(Test { invert: false, value: Proto::Tcp }),
+            matches: smallvec![Match::State(new)],
+            target: Some(Target::Redirect { port: 3999 }),
+            ..Rule::default()
+        };
+        assert_eq!(print(&rule), "-A FROM -p tcp -m state --state NEW -j REDIRECT --to-ports 3999");
     }
 
     #[test]

@@ -101,6 +101,7 @@ impl CompiledTable {
                     cx.nat.dnat = Some(*to);
                     break HookVerdict::Accept;
                 }
+                Some(Target::Redirect { .. }) => unreachable!("refused when the table was compiled"),
                 Some(Target::Masquerade { random_fully }) => {
                     cx.work[Unit::TargetCalls] += 1;
                     cx.nat.masquerade = Some(*random_fully);

@@ -167,12 +167,8 @@ fn write_match(m: &Match, place: Place, out: &mut String) -> fmt::Result {
             seconds.map_or(Ok(()), |seconds| write!(out, " --seconds {seconds} --reap"))
         }
         Match::Nfacct(name) => write!(out, " -m nfacct --nfacct-name {name}"),
-        Match::Ports { .. }
-        | Match::Set { .. }
-        | Match::PhysdevIsIn { .. }
-        | Match::IpvsVirtual { .. }
-        | Match::Opaque(_) => {
-            panic!("{m:?} is no match that stands alone in kube-proxy's iptables mode")
+        other => {
+            panic!("{other:?} is no match that stands alone in kube-proxy's iptables mode")
         }
     }
 }
@@ -203,6 +199,6 @@ fn write_target(target: &Target, out: &mut String) -> fmt::Result {
         Target::Dnat(to) => write!(out, " -j DNAT --to-destination {to}"),
         Target::Masquerade { random_fully: true } => out.write_str(" -j MASQUERADE --random-fully"),
         Target::Masquerade { random_fully: false } => out.write_str(" -j MASQUERADE"),
-        Target::Opaque(text) => panic!("{text} is no target of kube-proxy's iptables mode"),
+        other => panic!("{other:?} is no target of kube-proxy's iptables mode"),
     }
 }

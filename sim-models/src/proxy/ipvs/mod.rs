@@ -3,21 +3,27 @@
 //! Source: Kubernetes 1.36 `pkg/proxy/ipvs/proxier.go:syncProxyRules` and `syncEndpoint`. Every sync writes
 //! everything. A Service whose Local policy finds no local endpoint falls back to the cluster's.
 //!
-//! Left out: `nodePortAddresses` (all addresses of the node are used), `excludeCIDRs`, addresses of the node
-//! that its Node object does not list. Where two Services share an address and port the later one's real
-//! servers stay, as in kube-proxy, where "later" is random. Order is that of the objects.
+//! `excludeCIDRs` protects virtual servers that a later sync would delete; it is [`inputs`]' business. IPv6 differs by
+//! the sets' names, loopback and address forms only, and each family's proxier makes the same settings.
+//!
+//! Left out: addresses of the node that its Node object does not list. Where two Services share an address and port
+//! the later one's real servers stay, as in kube-proxy, where "later" is random. Order is that of the objects.
 
+pub mod inputs;
 pub mod mode;
 mod read;
+mod restore;
 mod sets;
+mod settings;
 mod tables;
 
-use crate::config::ProxyConfig;
+use crate::config::{NodePortAddresses, ProxyConfig};
 use crate::kernel::ipset::SetEntry;
 use crate::kernel::ipvs::{RealServer, SchedulerFlags, VirtualServer};
 use crate::kernel::rules::NodeRules;
 use crate::kube::{ProxyObjects, ServicePort};
 use crate::proxy::local::LocalDetector;
+use crate::proxy::node_ports::NodePortIps;
 use ipnet::IpNet;
 use sets::{Set, Sets};
 use sim_core::classify::{Family, Proto};
@@ -48,6 +54,7 @@ fn build_shape(objects: &ProxyObjects, config: &ProxyConfig, family: Family, sha
     let mut builder = Builder {
         config,
         node_ips: &objects.node_ips,
+        node_port_ips: node_port_ips(objects, config, family),
         sets: Sets::new(family),
         servers: Vec::new(),
         by_key: BTreeMap::new(),
@@ -69,13 +76,32 @@ fn build_shape(objects: &ProxyObjects, config: &ProxyConfig, family: Family, sha
             Shape::Measured => sets.into_measured(),
         },
         dummy_addrs: bound,
+        sysctls: match shape {
+            Shape::KubeProxy => settings::sysctls(config),
+            Shape::Measured => Vec::new(),
+        },
+        ipvs_timeouts: settings::timeouts(config),
         ..NodeRules::default()
+    }
+}
+
+/// Addresses with a virtual server for each NodePort: never loopback, and where `nodePortAddresses` is not set no
+/// link-local IPv6 either (`netlink_linux.go:isValidForSet`).
+fn node_port_ips(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> Vec<IpAddr> {
+    let is_link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    match NodePortIps::of(objects, config, family, NodePortAddresses::Unset) {
+        NodePortIps::All => {
+            let all = objects.node_ips.iter().copied();
+            all.filter(|ip| !ip.is_loopback() && !is_link_local(ip)).collect()
+        }
+        NodePortIps::Only(ips) => ips.into_iter().filter(|ip| !ip.is_loopback()).collect(),
     }
 }
 
 struct Builder<'a> {
     config: &'a ProxyConfig,
     node_ips: &'a [IpAddr],
+    node_port_ips: Vec<IpAddr>,
     sets: Sets,
     servers: Vec<VirtualServer>,
     by_key: BTreeMap<(IpAddr, u16, Proto), usize>,
@@ -87,8 +113,10 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn service_port(&mut self, svc: &ServicePort) {
         let lists = [&svc.endpoints.reachable, &svc.endpoints.cluster, &svc.endpoints.local];
-        for local in lists.into_iter().flatten().filter(|ep| ep.is_local) {
-            let (ip, port) = (local.addr.ip(), local.addr.port());
+        let listed = lists.into_iter().flatten().filter(|ep| ep.is_local).map(|ep| ep.addr);
+        // Whatever their condition: what a pod opened while it was ready may still be open.
+        for local in listed.chain(svc.endpoints.idle_local.iter().copied()) {
+            let (ip, port) = (local.ip(), local.port());
             self.sets.insert(Set::LoopBack, SetEntry::IpPortIp(ip, svc.proto, port, ip));
         }
         self.sets.insert(Set::ClusterIp, SetEntry::IpPort(svc.cluster_ip, svc.proto, svc.port));
@@ -107,6 +135,10 @@ impl Builder<'_> {
             self.bind_unless_node(addr);
         }
         if svc.node_port != 0 {
+            if self.node_port_ips.is_empty() {
+                // kube-proxy goes on to the next Service here, health check or not.
+                return;
+            }
             self.node_port(svc);
         }
         if svc.health_check_node_port != 0 {
@@ -139,13 +171,11 @@ impl Builder<'_> {
     }
 
     fn node_port(&mut self, svc: &ServicePort) {
-        if self.node_ips.is_empty() {
-            return;
-        }
         let (all, local) = Set::node_ports(svc.proto);
         let entries: Vec<SetEntry> = match svc.proto {
             Proto::Sctp => {
-                self.node_ips.iter().map(|&ip| SetEntry::IpPort(ip, svc.proto, svc.node_port)).collect()
+                let entry = |&ip| SetEntry::IpPort(ip, svc.proto, svc.node_port);
+                self.node_port_ips.iter().map(entry).collect()
             }
             _ => vec![SetEntry::Port(svc.node_port)],
         };
@@ -155,8 +185,8 @@ impl Builder<'_> {
                 self.sets.insert(local, entry);
             }
         }
-        for &ip in self.node_ips {
-            self.server(svc, ip, svc.node_port, svc.external_local);
+        for at in 0..self.node_port_ips.len() {
+            self.server(svc, self.node_port_ips[at], svc.node_port, svc.external_local);
         }
     }
 

@@ -5,9 +5,16 @@ use crate::kernel::dump::{Difference, ReadError};
 use crate::kernel::rules::NodeRules;
 use crate::kernel::{ipset, ipvs as kernel_ipvs, xtables};
 use crate::kube::ProxyObjects;
+use crate::proxy::input::ToolInput;
 use crate::proxy::sync::SyncWork;
 use crate::proxy::{Form, ProxyMode};
 use sim_core::classify::Family;
+use sim_core::units::SimTime;
+
+use super::settings;
+
+/// Buckets of the kernel's connection table where nothing else is asked for (`CONFIG_IP_VS_TAB_BITS` 12).
+const CONN_TAB_SIZE: usize = 4096;
 
 /// kube-proxy's ipvs mode.
 pub struct Ipvs;
@@ -28,11 +35,24 @@ impl ProxyMode for Ipvs {
     fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
         super::build(objects, config, family)
     }
-    fn print(&self, rules: &NodeRules, _form: Form) -> String {
+    fn forms(&self) -> &'static [Form] {
+        &[Form::Load, Form::Listing]
+    }
+    fn print(&self, rules: &NodeRules, form: Form) -> String {
+        match form {
+            Form::Load => {}
+            Form::Listing => return kernel_ipvs::print::listing(&rules.ipvs, CONN_TAB_SIZE, &|_, _| (0, 0)),
+            Form::Json => panic!("ipvs mode has no JSON form"),
+        }
         // Each section is what its tool reads back, in an order in which nothing is missing: iptables rules name
         // ipsets. A heading is a comment to ipset restore, iptables-restore and ip -batch.
         let v6 = rules.xtables.iter().any(|table| table.family == Family::Ipv6);
-        let mut text = section("ipset save", "ipset restore");
+        let mut text = section("sysctls", "sysctl -p -");
+        text.push_str(settings::CONN_REUSE_MODE);
+        for (name, value) in &rules.sysctls {
+            text.push_str(&format!("{name} = {value}\n"));
+        }
+        text.push_str(&section("ipset save", "ipset restore"));
         text.push_str(&ipset::save(&rules.ipsets));
         let (save, restore) =
             if v6 { ("ip6tables-save", "ip6tables-restore") } else { ("iptables-save", "iptables-restore") };
@@ -46,6 +66,10 @@ impl ProxyMode for Ipvs {
         }
         text.push_str(&section("ipvsadm -Sn", "ipvsadm -R"));
         text.push_str(&kernel_ipvs::print::save(&rules.ipvs));
+        if let Some([tcp, tcp_fin, udp]) = rules.ipvs_timeouts {
+            text.push_str(&section("timeouts", "sh"));
+            text.push_str(&format!("ipvsadm --set {tcp} {tcp_fin} {udp}\n"));
+        }
         text
     }
     fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
@@ -53,6 +77,15 @@ impl ProxyMode for Ipvs {
     }
     fn diff(&self, wanted: &NodeRules, found: &NodeRules) -> Vec<Difference> {
         super::read::diff(wanted, found)
+    }
+    fn inputs(
+        &self,
+        states: &[(SimTime, ProxyObjects)],
+        config: &ProxyConfig,
+        family: Family,
+    ) -> Option<Vec<Vec<ToolInput>>> {
+        let states: Vec<ProxyObjects> = states.iter().map(|(_, objects)| objects.clone()).collect();
+        Some(super::inputs::inputs(&states, config, family))
     }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         let real: usize = rules.ipvs.iter().map(|v| 1 + v.real.len()).sum();

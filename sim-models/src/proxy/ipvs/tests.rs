@@ -1,5 +1,7 @@
 //! The built rules against the recorded ones, and what each kind of Service adds.
 
+mod options;
+
 use super::*;
 use crate::config::IpvsConfig;
 use crate::kernel::ipset;

@@ -2,7 +2,7 @@
 //! [`MATCHES`]; what has no line, or uses options that its reader does not know, stays text.
 
 use super::args::{self, Args};
-use super::words::{Fault, fault};
+use super::words::{Fault, Word, fault};
 use crate::kernel::xtables::{CtStates, Match, Test};
 use sim_core::classify::{Family, Proto};
 
@@ -20,6 +20,7 @@ pub(super) const MATCHES: &[(&str, ReadMatch)] = &[
     ("addrtype", addrtype),
     ("mark", mark),
     ("conntrack", conntrack),
+    ("state", state),
     ("set", set),
     ("nfacct", nfacct),
     ("physdev", physdev),
@@ -137,6 +138,21 @@ fn conntrack(args: &mut Args<'_, '_>, _: Family) -> Result<Option<Match>, Fault>
         Some((invert, word)) if word.is("--ctstate") => (invert, args.value()?),
         _ => return Ok(None),
     };
+    let states = states(list)?;
+    Ok(args.all(()).and(states).map(|states| Match::Conntrack { states, invert }))
+}
+
+fn state(args: &mut Args<'_, '_>, _: Family) -> Result<Option<Match>, Fault> {
+    let list = match args.option() {
+        Some((false, word)) if word.is("--state") => args.value()?,
+        _ => return Ok(None),
+    };
+    let states = states(list)?;
+    Ok(args.all(()).and(states).map(Match::State))
+}
+
+/// The states of a list; `None` if one of them is not typed.
+fn states(list: &Word<'_>) -> Result<Option<CtStates>, Fault> {
     let mut states = CtStates::default();
     let mut typed = true;
     for name in list.text.split(',') {
@@ -157,7 +173,7 @@ fn conntrack(args: &mut Args<'_, '_>, _: Family) -> Result<Option<Match>, Fault>
             }
         }
     }
-    Ok(args.all(Match::Conntrack { states, invert }).filter(|_| typed))
+    Ok(typed.then_some(states))
 }
 
 fn set(args: &mut Args<'_, '_>, _: Family) -> Result<Option<Match>, Fault> {

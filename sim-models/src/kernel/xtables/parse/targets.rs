@@ -18,8 +18,19 @@ pub(super) const TARGETS: &[(&str, ReadTarget)] = &[
     ("DNAT", dnat),
     ("MARK", mark),
     ("MASQUERADE", masquerade),
+    ("REDIRECT", redirect),
     ("REJECT", reject),
 ];
+
+/// One port; a range or random ports stay text.
+fn redirect(args: &mut Args<'_, '_>, _: Family) -> Result<Option<Target>, Fault> {
+    match args.option() {
+        Some((false, word)) if word.is("--to-ports") => {}
+        _ => return Ok(None),
+    }
+    let port = args.value()?.text.parse();
+    Ok(args.all(()).and(port.ok()).map(|port| Target::Redirect { port }))
+}
 
 fn reject(args: &mut Args<'_, '_>, family: Family) -> Result<Option<Target>, Fault> {
     match args.option() {
