@@ -27,8 +27,8 @@ What differs between a node and what its objects call for (exit 3 if anything do
 A dump of nft as its JSON:
   nft list ruleset | windtunnel rules --read - --mode nftables --format json
 
-What is printed is what the mode's tools read back: iptables-restore, nft -f -, and for ipvs four
-sections, each headed by the command that loads it. Lines that begin with # are comments. With
+What is printed is what the mode's tools read back: iptables-restore, nft -f -, and for ipvs several
+sections, each headed by the command that loads it; for ebpf, tables. Lines that begin with # are comments. With
 --family both, IPv4 comes first; sections of iptables name the command that loads them.
 
 Flags win over --proxy-config. Without either, mode is iptables and everything else kube-proxy's default.
@@ -38,7 +38,7 @@ look at stderr.
 
 Of versions before 1.36 this is modelled: in iptables mode the names of unnamed ports (before 1.19)
 and the masquerade rules in KUBE-SERVICES (before 1.21), in nftables mode a chain per endpoint (before
-1.36). All else is as in 1.36, and a note on stderr says so.")]
+1.36), userspace mode as in 1.25. All else is as in 1.36, and a note on stderr says so.")]
 pub struct RulesArgs {
     /// What `kubectl get services,endpointslices,nodes,pods -A -o json` prints; `-` is stdin.
     #[arg(long, value_name = "FILE")]
@@ -69,7 +69,7 @@ pub struct RulesArgs {
     /// What stands behind the node's iptables command. Default: legacy, or the scenario's.
     #[arg(long, value_enum)]
     pub backend: Option<BackendArg>,
-    /// Version of kube-proxy. Default: 1.36, or the scenario's.
+    /// Version of kube-proxy. Default: 1.36, or the scenario's, or the last that has the mode.
     #[arg(long, value_name = "VERSION")]
     pub kubernetes: Option<String>,
     /// Network of all pods, kube-proxy's clusterCIDR: traffic from outside of it is masqueraded. One a family,
@@ -85,7 +85,8 @@ pub struct RulesArgs {
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = FormatArg::Load)]
     pub format: FormatArg,
     /// Print what kube-proxy writes to its tools' stdin to get from this earlier state of the cluster to --from:
-    /// Services arrive first, then their slices. Repeated, oldest first, it is the history before.
+    /// Services arrive first, then their slices. Repeated, oldest first, it is the history before, a minute between
+    /// two states.
     #[arg(long, value_name = "OLD.json", requires = "from", conflicts_with_all = ["format", "diff", "read"])]
     pub sync_from: Vec<PathBuf>,
     /// Print how a node's dump differs from its rules; `-` is stdin. Exit 3 if it does.

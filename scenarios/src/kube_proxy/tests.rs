@@ -203,7 +203,10 @@ fn unknown_keys_and_wrong_kinds_are_told_with_their_place() {
 
 #[test]
 fn values_are_judged_as_kube_proxy_judges_them() {
-    told("mode: ipsv\n", &["no proxy mode `ipsv`", "did you mean `ipvs`?", "iptables, ipvs, nftables"]);
+    told(
+        "mode: ipsv\n",
+        &["no proxy mode `ipsv`", "did you mean `ipvs`?", "iptables, ipvs, nftables, userspace"],
+    );
     told("mode: kernelspace\n", &["that is the mode of Windows"]);
     told("clusterCIDR: 10.0.0.0/8,10.9.0.0/16\n", &["of one family"]);
     told("clusterCIDR: 10.0.0.0/8,fd00::/8,fd01::/16\n", &["has 3 networks"]);

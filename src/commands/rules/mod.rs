@@ -23,10 +23,10 @@ pub fn rules(args: &RulesArgs) -> Result<Exit, Failure> {
     if let Some(dump) = &args.read {
         return diff::read_back(args, dump);
     }
-    let setup = Setup::new(args)?;
+    let mut setup = Setup::new(args)?;
     match &args.diff {
         Some(dump) => diff::diff(args, &setup, dump),
-        None if !args.sync_from.is_empty() => sync::transition(args, &setup),
+        None if !args.sync_from.is_empty() => sync::transition(args, &mut setup),
         None => print::print(args, &setup),
     }
 }

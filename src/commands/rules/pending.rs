@@ -1,9 +1,15 @@
-//! Two functions of the models that this command calls, until they are there: `kube::import::import_with` and
-//! `kube::arrival::arrivals`. Whoever has them puts their paths into the two lines that use this module (`objects.rs`,
-//! `sync.rs`) and deletes it.
+//! Functions of the models that this command calls, until they are there: `kube::import::import_with`,
+//! `kube::arrival::arrivals`, and `ProxyMode::inputs` of states with their times. Whoever has them calls them where
+//! this module is used (`objects.rs`, `print.rs`, `sync.rs`) and deletes it.
 
+use sim_core::classify::Family;
+use sim_core::units::SimTime;
+use sim_models::config::ProxyConfig;
+use sim_models::kube::ProxyObjects;
 use sim_models::kube::import::{ImportError, import};
 use sim_models::kube::objects::Objects;
+use sim_models::proxy::ProxyMode;
+use sim_models::proxy::input::ToolInput;
 
 /// How an import goes about faults.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,4 +45,15 @@ pub fn arrivals(old: &Objects, new: &Objects) -> Vec<Objects> {
         states.push(new.clone());
     }
     states
+}
+
+/// What kube-proxy writes at syncs that begin at these times; the times are what is not there yet.
+pub fn inputs(
+    mode: &dyn ProxyMode,
+    states: &[(SimTime, ProxyObjects)],
+    config: &ProxyConfig,
+    family: Family,
+) -> Option<Vec<Vec<ToolInput>>> {
+    let states: Vec<ProxyObjects> = states.iter().map(|(_, objects)| objects.clone()).collect();
+    mode.inputs(&states, config, family)
 }

@@ -1,15 +1,16 @@
 //! The rules themselves, in one of the forms that tools read or people look at.
 
-use super::family_name;
 use super::setup::Setup;
 use super::sync;
+use super::{family_name, pending};
 use crate::cli::{FormatArg, RulesArgs};
 use crate::exit::{Exit, Failure};
 use crate::terminal;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use sim_core::classify::Family;
-use sim_models::config::XtablesBackend;
+use sim_core::units::SimTime;
+use sim_models::config::{ProxyConfig, XtablesBackend};
 use sim_models::kernel::rules::NodeRules;
 use sim_models::kernel::xtables::Match;
 use sim_models::kube::ProxyObjects;
@@ -39,11 +40,7 @@ pub fn print(args: &RulesArgs, setup: &Setup) -> Result<Exit, Failure> {
 }
 
 /// The form that was asked for, if the mode has it; `None` is what kube-proxy writes to its tools.
-pub fn form(
-    format: FormatArg,
-    mode: &dyn ProxyMode,
-    config: &sim_models::config::ProxyConfig,
-) -> Result<Option<Form>, Failure> {
+pub fn form(format: FormatArg, mode: &dyn ProxyMode, config: &ProxyConfig) -> Result<Option<Form>, Failure> {
     let wanted = match format {
         FormatArg::Load => Form::Load,
         FormatArg::Json => Form::Json,
@@ -58,8 +55,8 @@ pub fn form(
 }
 
 /// Whether the mode has tools that read rules from stdin.
-pub fn has_inputs(mode: &dyn ProxyMode, config: &sim_models::config::ProxyConfig) -> bool {
-    mode.inputs(&[ProxyObjects::default()], config, Family::Ipv4).is_some()
+pub fn has_inputs(mode: &dyn ProxyMode, config: &ProxyConfig) -> bool {
+    pending::inputs(mode, &[(SimTime::ZERO, ProxyObjects::default())], config, Family::Ipv4).is_some()
 }
 
 fn name(form: Form) -> &'static str {
@@ -70,7 +67,7 @@ fn name(form: Form) -> &'static str {
         .expect("every form is listed")
 }
 
-fn no_form(mode: &dyn ProxyMode, wanted: &str, config: &sim_models::config::ProxyConfig) -> Failure {
+fn no_form(mode: &dyn ProxyMode, wanted: &str, config: &ProxyConfig) -> Failure {
     let mut allowed: Vec<&str> = mode.forms().iter().map(|form| name(*form)).collect();
     if has_inputs(mode, config) {
         allowed.push("stdin");
@@ -81,7 +78,7 @@ fn no_form(mode: &dyn ProxyMode, wanted: &str, config: &sim_models::config::Prox
 }
 
 /// What `nft -j` prints.
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize)]
 struct NftJson {
     nftables: Vec<Box<RawValue>>,
 }
@@ -89,24 +86,27 @@ struct NftJson {
 /// Several documents of `nft -j` as one, as nft prints the tables of both families.
 pub fn merged(texts: &[String]) -> Result<String, Failure> {
     let ours = |error: serde_json::Error| Failure::Ours(format!("our JSON is none: {error}"));
-    let mut all = NftJson { nftables: Vec::new() };
+    let mut all: Vec<Box<RawValue>> = Vec::new();
     for text in texts {
         let one: NftJson = serde_json::from_str(text).map_err(ours)?;
-        let is_head = |object: &RawValue| object.get().starts_with("{\"metainfo\"");
-        let again = !all.nftables.is_empty();
-        all.nftables.extend(one.nftables.into_iter().filter(|object| !(again && is_head(object))));
+        let is_head = |object: &RawValue| object.get()[1..].trim_start().starts_with("\"metainfo\"");
+        let again = !all.is_empty();
+        all.extend(one.nftables.into_iter().filter(|object| !(again && is_head(object))));
     }
-    let mut text = serde_json::to_string(&all).map_err(ours)?;
-    text.push('\n');
-    Ok(text)
+    let objects: Vec<&str> = all.iter().map(|object| object.get()).collect();
+    // With the blanks that nft puts there.
+    Ok(format!("{{\"nftables\": [{}]}}\n", objects.join(", ")))
 }
 
 /// Comment lines: what this is, and how it is loaded.
 pub fn head(setup: &Setup, family: Family, rules: &NodeRules) -> String {
     let (minor, name) = (setup.config.kubernetes_minor, setup.mode.name());
     let node = if setup.node.is_empty() { "a node without a name" } else { &setup.node };
-    let mut text =
-        format!("# kube-proxy 1.{minor} in {name} mode on {node}, {}, by windtunnel\n", family_name(family));
+    let who = match name {
+        "ebpf" => "an eBPF service map in place of kube-proxy".to_owned(),
+        _ => format!("kube-proxy 1.{minor} in {name} mode"),
+    };
+    let mut text = format!("# {who} on {node}, {}, by windtunnel\n", family_name(family));
     let restore = match (family, setup.config.backend) {
         (Family::Ipv4, XtablesBackend::Legacy) => "iptables-restore",
         (Family::Ipv6, XtablesBackend::Legacy) => "ip6tables-restore",
@@ -115,7 +115,7 @@ pub fn head(setup: &Setup, family: Family, rules: &NodeRules) -> String {
     };
     match name {
         "nftables" => text.push_str("# load with: nft -f -\n"),
-        "iptables" => text.push_str(&format!("# load with: {restore}\n")),
+        "iptables" | "userspace" => text.push_str(&format!("# load with: {restore}\n")),
         // Modes of several tools head each section themselves.
         _ => {}
     }

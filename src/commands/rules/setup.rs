@@ -231,9 +231,11 @@ fn scheduler(mode: &dyn ProxyMode, name: &str) -> Result<String, Failure> {
 fn version(mode: &dyn ProxyMode, written: Option<&str>, default: u32) -> Result<u32, Failure> {
     let (first, last) = KUBERNETES_MINORS;
     let (since, until) = mode.versions();
-    let allowed = format!("  = allowed: 1.{} to 1.{}\n", first.max(since), last.min(until));
+    let newest = last.min(until);
+    let allowed = format!("  = allowed: 1.{} to 1.{newest}\n", first.max(since));
     let minor = match written {
-        None => default,
+        // A mode that was removed is shown as it was last.
+        None => default.min(newest),
         Some(text) => kubernetes_minor(text).ok_or_else(|| {
             Failure::Input(format!("error: `{text}` is not a version of Kubernetes\n{allowed}"))
         })?,
