@@ -47,11 +47,11 @@ pub struct RulesArgs {
     #[arg(long, value_name = "SCENARIO.toml")]
     pub scenario: Option<PathBuf>,
     /// Set a key over the scenario's value. May be repeated.
-    #[arg(long, value_name = "KEY=VALUE", requires = "scenario")]
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with_all = ["from", "read"])]
     pub set: Vec<String>,
     /// kube-proxy's configuration: KubeProxyConfiguration v1alpha1, YAML or JSON, or the ConfigMap that holds it.
     /// Gives the mode and, by hostnameOverride, the node.
-    #[arg(long, value_name = "FILE", requires = "from")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scenario", "read"])]
     pub proxy_config: Option<PathBuf>,
     /// Proxy mode; `windtunnel list modes` has them. Default: that of --proxy-config, the scenario's first, or
     /// iptables.
@@ -87,7 +87,7 @@ pub struct RulesArgs {
     /// Print what kube-proxy writes to its tools' stdin to get from this earlier state of the cluster to --from:
     /// Services arrive first, then their slices. Repeated, oldest first, it is the history before, a minute between
     /// two states.
-    #[arg(long, value_name = "OLD.json", requires = "from", conflicts_with_all = ["format", "diff", "read"])]
+    #[arg(long, value_name = "OLD.json", conflicts_with_all = ["scenario", "format", "diff", "read"])]
     pub sync_from: Vec<PathBuf>,
     /// Print how a node's dump differs from its rules; `-` is stdin. Exit 3 if it does.
     #[arg(long, value_name = "DUMP", conflicts_with_all = ["format", "read"])]
@@ -96,10 +96,10 @@ pub struct RulesArgs {
     #[arg(long, requires = "diff")]
     pub all: bool,
     /// Read a dump and print it again, in any --format of the --mode; `-` is stdin.
-    #[arg(long, value_name = "DUMP", requires = "mode")]
+    #[arg(long, value_name = "DUMP", requires = "mode", conflicts_with_all = ["node", "node_address", "cluster_cidr"])]
     pub read: Option<PathBuf>,
     /// Tell broken objects, leave them out and go on.
-    #[arg(long, requires = "from")]
+    #[arg(long, conflicts_with_all = ["scenario", "read"])]
     pub keep_going: bool,
 }
 
