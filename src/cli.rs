@@ -1,6 +1,9 @@
 //! What can be typed.
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+mod rules;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+pub use rules::{BackendArg, FamilyArg, FormatArg, RulesArgs};
 use std::path::PathBuf;
 
 /// A wind tunnel for Kubernetes Service networking.
@@ -23,7 +26,7 @@ Examples:
   windtunnel validate --profile linux-6.18 grid.csv           measured against predicted
   windtunnel list metrics
 
-Exit codes: 0 fine, 1 our fault, 2 usage or input, 3 a gate failed, 4 regression, 5 outside the
+Exit codes: 0 fine, 1 our fault, 2 usage or input, 3 a gate failed or rules differ, 4 regression, 5 outside the
 calibrated range with --strict, 130 interrupted."
 )]
 pub struct Cli {
@@ -40,8 +43,8 @@ pub struct Cli {
 pub enum Command {
     /// Run scenarios: simulate, write out/<scenario>/<run>/, print the result.
     Run(RunArgs),
-    /// Print the rules that kube-proxy would write, as the real tool prints them.
-    Rules(RulesArgs),
+    /// Print the rules that kube-proxy would write, or how a node's own differ from them.
+    Rules(Box<RulesArgs>),
     /// Hold a cost profile against measurements, cell by cell.
     Validate(ValidateArgs),
     /// List what scenarios can name.
@@ -97,55 +100,6 @@ pub struct RunArgs {
     pub strict: bool,
 }
 
-/// `windtunnel rules`
-#[derive(Debug, Args)]
-#[command(group(ArgGroup::new("cluster").required(true).args(["from", "scenario"])))]
-#[command(after_help = "\
-Examples:
-  kubectl get services,endpointslices,nodes,pods -A -o json > cluster.json
-  windtunnel rules --from cluster.json --mode iptables --node worker-1
-  windtunnel rules --from cluster.json --mode iptables --kubernetes 1.18 --cluster-cidr 10.244.0.0/16
-  kubectl get services,endpointslices,nodes -A -o json | windtunnel rules --from - --mode ipvs
-  windtunnel rules --scenario scenarios/4k-services.toml --mode nftables
-
-What is printed is what the mode's tools read back: iptables-restore, nft -f -, and for ipvs several
-sections, each headed by the command that loads it; for ebpf, tables. Lines that begin with # are comments.
-
-Of versions before 1.36 this is modelled: in iptables mode the names of unnamed ports (before 1.19)
-and the masquerade rules in KUBE-SERVICES (before 1.21), in nftables mode a chain per endpoint (before
-1.36), userspace mode as in 1.25. All else is as in 1.36, and a note on stderr says so.")]
-pub struct RulesArgs {
-    /// What `kubectl get services,endpointslices,nodes,pods -A -o json` prints; `-` is stdin.
-    #[arg(long, value_name = "FILE")]
-    pub from: Option<PathBuf>,
-    /// The cluster of a scenario instead, with its [proxy] settings; of a sweep, the first point.
-    #[arg(long, value_name = "SCENARIO.toml")]
-    pub scenario: Option<PathBuf>,
-    /// Set a key over the scenario's value. May be repeated.
-    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "from")]
-    pub set: Vec<String>,
-    /// Proxy mode; `windtunnel list modes` has them.
-    #[arg(long)]
-    pub mode: String,
-    /// Node whose rules are printed; default: the first.
-    #[arg(long, value_name = "NAME")]
-    pub node: Option<String>,
-    /// Address family.
-    #[arg(long, value_enum, default_value_t = FamilyArg::Ipv4)]
-    pub family: FamilyArg,
-    /// Version of kube-proxy. Default: 1.36, or the scenario's, or the last that has the mode.
-    #[arg(long, value_name = "VERSION")]
-    pub kubernetes: Option<String>,
-    /// Network of all pods, kube-proxy's clusterCIDR: traffic from outside of it is masqueraded. One a family,
-    /// after a comma. Default: the scenario's, or the smallest network that holds the pod CIDRs of all nodes
-    /// (a guess, told on stderr); if the nodes have none, nothing tells local traffic from other traffic.
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
-    pub cluster_cidr: Vec<ipnet::IpNet>,
-    /// IPVS scheduler; `windtunnel list schedulers` has them. Default: rr, or the scenario's.
-    #[arg(long, value_name = "NAME")]
-    pub scheduler: Option<String>,
-}
-
 /// `windtunnel validate`
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -194,15 +148,6 @@ pub enum ListWhat {
     Profiles,
     /// Figures of a run, for gates and charts.
     Metrics,
-}
-
-/// Address families.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FamilyArg {
-    /// IPv4.
-    Ipv4,
-    /// IPv6.
-    Ipv6,
 }
 
 fn parse_share(text: &str) -> Result<f64, String> {

@@ -11,7 +11,7 @@ pub enum Exit {
     Ours = 1,
     /// Wrong usage or input.
     Input = 2,
-    /// A gate of the scenario, or a limit of `validate`, did not hold.
+    /// A gate of the scenario or a limit of `validate` did not hold, or `rules --diff` found a difference.
     GateFailed = 3,
     /// A figure of the scenario is extrapolated beyond the calibrated range, and `--strict` forbids it.
     OutsideRange = 5,

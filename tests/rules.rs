@@ -82,23 +82,18 @@ fn nftables_mode_had_a_chain_an_endpoint_before_1_36() {
     assert_eq!((chains("1.35"), chains("1.36")), (5, 0));
 }
 
-/// (case, its objects, its clusterCIDR) of every recorded run of kube-proxy.
-fn recorded() -> Vec<(PathBuf, String, String)> {
+/// Folder and objects of every recorded run of kube-proxy.
+fn recorded() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("sim-models/tests/kube-proxy");
     let mut cases = Vec::new();
     for entry in fs::read_dir(root).expect("the recorded cases") {
         let folder = entry.expect("readable").path();
-        if !folder.is_dir()
-            || folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("seq-"))
-        {
+        if !folder.join("nft.txt").exists() {
             continue;
         }
         let own = folder.join("input.json");
         let input = if own.exists() { own } else { "scenarios/clusters/rand-100.json".into() };
-        let config = fs::read_to_string(folder.join("kube-proxy.yaml")).expect("its configuration");
-        let config: serde_json::Value = serde_json::from_str(&config).expect("JSON is YAML");
-        let cidr = config["clusterCIDR"].as_str().expect("a clusterCIDR").to_owned();
-        cases.push((folder, input.display().to_string(), cidr));
+        cases.push((folder, input.display().to_string()));
     }
     assert!(cases.len() >= 13, "recorded cases are missing: {cases:?}");
     cases
@@ -111,32 +106,131 @@ fn sorted(mut tables: BTreeMap<String, Vec<String>>) -> BTreeMap<String, Vec<Str
 }
 
 #[test]
-fn rules_are_those_that_kube_proxy_wrote_for_the_same_objects() {
-    for (folder, input, cidr) in recorded() {
+fn rules_are_those_that_kube_proxy_wrote_for_the_same_objects_and_configuration() {
+    for (folder, input) in recorded() {
         let read = |file: &str| fs::read_to_string(folder.join(file)).expect("a recorded file");
+        let config = |file: &str| folder.join(file).display().to_string();
+        let (iptables, nftables) = (config("kube-proxy.yaml"), config("kube-proxy.nftables.yaml"));
         let nft = read("nft.txt");
+        let ours = printed(&["rules", "--from", &input, "--proxy-config", &nftables, "--family", "both"]);
         for (family, file, table) in [
             ("ipv4", "iptables-save.legacy.txt", "table ip kube-proxy {"),
             ("ipv6", "ip6tables-save.legacy.txt", "table ip6 kube-proxy {"),
         ] {
             let what = format!("{} {family}", folder.display());
-            let ours = |mode| {
-                printed(&[
-                    "rules",
-                    "--from",
-                    &input,
-                    "--mode",
-                    mode,
-                    "--family",
-                    family,
-                    "--cluster-cidr",
-                    &cidr,
-                ])
-            };
-            same(&what, &sorted(iptables_tables(&ours("iptables"))), &sorted(iptables_tables(&read(file))));
-            same(&what, &sorted(nft_table(&ours("nftables"), table)), &sorted(nft_table(&nft, table)));
+            same(&what, &sorted(nft_table(&ours, table)), &sorted(nft_table(&nft, table)));
+            let ours = printed(&["rules", "--from", &input, "--proxy-config", &iptables, "--family", family]);
+            same(&what, &sorted(iptables_tables(&ours)), &sorted(iptables_tables(&read(file))));
         }
     }
+}
+
+/// A file of this test's own.
+fn written(name: &str, text: &str) -> String {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, text).expect("writable");
+    path.display().to_string()
+}
+
+const CONFIG: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+
+#[test]
+fn the_configuration_of_kube_proxy_gives_mode_node_and_settings_and_flags_win_over_it() {
+    let file = written(
+        "all.yaml",
+        &format!(
+            "{CONFIG}mode: ipvs\nhostnameOverride: worker-1\nclusterCIDR: 10.244.0.0/16\nipvs: {{scheduler: wlc}}\n\
+             iptables: {{masqueradeBit: 15}}\nnftables: {{masqueradeBit: 3}}\n"
+        ),
+    );
+    let of = |rest: &[&str]| {
+        printed(&[&["rules", "--from", SEED_CLUSTER, "--proxy-config", &file][..], rest].concat())
+    };
+    let ipvs = of(&[]);
+    has_lines(&ipvs, &["# kube-proxy 1.36 in ipvs mode on worker-1, IPv4, by windtunnel"]);
+    has_lines(&ipvs, &["-A -t 10.0.1.175:80 -s wlc", "-A KUBE-MARK-MASQ -j MARK --set-xmark 0x8000/0x8000"]);
+    has_lines(&of(&["--scheduler", "sh"]), &["-A -t 10.0.1.175:80 -s sh"]);
+    let iptables = of(&["--mode", "iptables", "--cluster-cidr", "10.9.0.0/16"]);
+    assert!(iptables.contains("! -s 10.9.0.0/16 -d 10.0.1.175/32") && iptables.contains("0x8000/0x8000"));
+    assert!(of(&["--mode", "nftables"]).contains("0x00000008"), "nftables has a section of its own");
+    let piped = windtunnel_with(
+        &["rules", "--from", SEED_CLUSTER, "--proxy-config", "-"],
+        &format!("kind: ConfigMap\ndata:\n  config.conf: |\n    {}", CONFIG.replace('\n', "\n    ")),
+    );
+    let piped = String::from_utf8(piped.stdout).expect("rules are UTF-8");
+    has_lines(&piped, &["# kube-proxy 1.36 in iptables mode on worker-1, IPv4, by windtunnel"]);
+}
+
+#[test]
+fn mistakes_of_a_configuration_are_told_with_their_place() {
+    let file = written("wrong.yaml", &format!("{CONFIG}mode: ipsv\niptables:\n  masqueradebit: 3\n"));
+    refused(
+        &["rules", "--from", SEED_CLUSTER, "--proxy-config", &file],
+        &["wrong.yaml:3:7", "did you mean `ipvs`?", "wrong.yaml:5:3", "masqueradeBit", "2 errors"],
+    );
+    let file = written("other-node.yaml", &format!("{CONFIG}hostnameOverride: worker-9\n"));
+    refused(
+        &["rules", "--from", SEED_CLUSTER, "--proxy-config", &file],
+        &["no node `worker-9`", "hostnameOverride", "--node says otherwise"],
+    );
+    printed(&["rules", "--from", SEED_CLUSTER, "--proxy-config", &file, "--node", "worker-1"]);
+    refused(&["rules", "--from", SEED_CLUSTER, "--proxy-config", "no.yaml"], &["there is no such file"]);
+    refused(&["rules", "--from", "-", "--proxy-config", "-"], &["only one of the files can be `-`"]);
+    refused(
+        &["rules", "--scenario", "scenarios/4k-services.toml", "--proxy-config", &file],
+        &["--proxy-config", "cannot be used with"],
+    );
+}
+
+#[test]
+fn without_a_mode_it_is_iptables_as_for_kube_proxy() {
+    let rules = |rest: &[&str]| printed(&[&["rules", "--from", SEED_CLUSTER][..], rest].concat());
+    assert_eq!(rules(&[]), rules(&["--mode", "iptables"]));
+    let scenario = ["rules", "--scenario", "scenarios/4k-services.toml", "--set", "cluster.services=3"];
+    let modes = [&scenario[..], &["--set", "proxy.modes=[\"ipvs\"]", "--set", "gates=[]"]].concat();
+    assert!(printed(&modes).contains("in ipvs mode"));
+}
+
+#[test]
+fn both_families_come_one_after_the_other_each_with_its_loader() {
+    let rules = |rest: &[&str]| printed(&[&["rules", "--from", SEED_CLUSTER][..], rest].concat());
+    for mode in ["iptables", "ipvs", "nftables"] {
+        let [v4, v6, both] =
+            ["ipv4", "ipv6", "both"].map(|family| rules(&["--mode", mode, "--family", family]));
+        assert_eq!(both, v4 + &v6, "{mode}");
+    }
+    let loaders = |backend| {
+        let text = rules(&["--family", "both", "--backend", backend]);
+        let heads: Vec<String> =
+            text.lines().filter(|line| line.starts_with("# load with")).map(str::to_owned).collect();
+        heads
+    };
+    assert_eq!(loaders("legacy"), ["# load with: iptables-restore", "# load with: ip6tables-restore"]);
+    assert_eq!(loaders("nft"), ["# load with: iptables-nft-restore", "# load with: ip6tables-nft-restore"]);
+}
+
+#[test]
+fn what_a_mode_cannot_do_is_refused_with_what_it_can() {
+    let args = |rest: &[&'static str]| [&["rules", "--from", SEED_CLUSTER][..], rest].concat();
+    refused(
+        &args(&["--mode", "ipvs", "--format", "json"]),
+        &["ipvs mode has no format json", "allowed: load"],
+    );
+    refused(&args(&["--mode", "iptables", "--format", "listing"]), &["iptables mode has no format listing"]);
+    refused(&args(&["--mode", "nftables", "--backend", "nft"]), &["--backend is of the iptables command"]);
+    refused(&args(&["--family", "ipv5"]), &["invalid value 'ipv5'", "ipv4, ipv6, both"]);
+    refused(&args(&["--diff", "-", "--family", "both"]), &["a dump of iptables mode has one family"]);
+    refused(&args(&["--diff", "-", "--format", "json"]), &["cannot be used with"]);
+    refused(&args(&["--sync-from", "a.json", "--format", "load"]), &["cannot be used with"]);
+    refused(&args(&["--all"]), &["--diff"]);
+    refused(&args(&["--read", "-"]), &["cannot be used with"]);
+    refused(&args(&["--node-address", "10.0.0.300"]), &["invalid value '10.0.0.300'"]);
+    refused(&["rules", "--read", "-"], &["--mode"]);
+    refused(&["rules", "--read", "-", "--mode", "iptables", "--format", "stdin"], &["--format load"]);
+    for flag in ["--keep-going", "--proxy-config=x", "--sync-from=x"] {
+        refused(&["rules", flag, "--scenario", "scenarios/4k-services.toml"], &["cannot be used with"]);
+    }
+    refused(&args(&["--set", "seed=1"]), &["cannot be used with"]);
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Plan {
             "{}: proxy.config was not handed over",
             scenario.name
         );
-        proxy::put_under(&mut base, file.as_ref());
+        proxy::put_under(cx, &mut base, file.as_ref());
         let import = scenario.objects.as_ref();
         let promised = base.cluster.import.as_ref().is_some_and(|spot| spot.ok);
         assert!(
@@ -95,7 +95,7 @@ impl Plan {
         for combination in &combinations {
             let tree = point_tree(cx, &scenario.root, &axes, combination);
             let mut settings = Settings::read(cx, &tree);
-            proxy::put_under(&mut settings, file.as_ref());
+            proxy::put_under(cx, &mut settings, file.as_ref());
             if !axes.is_empty() {
                 checks::check(cx, &settings, import.map(Arc::as_ref));
             }

@@ -1,6 +1,7 @@
 //! `[proxy]`: kube-proxy's settings as a scenario writes them, over its configuration file if it names one.
 
 use crate::diagnostic::Diagnostic;
+use crate::keys::Family;
 use crate::kube_proxy::{INTERFACE_ALLOWED, KubeProxyConfiguration, interface_name};
 use crate::reader::{Context, Reader, Spot};
 use crate::settings::{Cluster, Settings};
@@ -207,10 +208,17 @@ fn put<T, S>(to: &mut T, spot: &Spot<S>, value: T) {
 }
 
 /// What of the file reaches beyond `[proxy]`: the mode, and the network that generated pods have their addresses from.
-pub fn put_under(s: &mut Settings, file: Option<&KubeProxyConfiguration>) {
+pub fn put_under(cx: &mut Context<'_>, s: &mut Settings, file: Option<&KubeProxyConfiguration>) {
     let Some(file) = file else { return };
     if !s.proxy.modes.written {
-        s.proxy.modes.value = vec![file.mode.clone()];
+        let known = cx.known.names(Family::Mode);
+        if known.iter().any(|mode| mode.name == file.mode) {
+            s.proxy.modes.value = vec![file.mode.clone()];
+        } else if let Some(spot) = &s.proxy.file {
+            let names: Vec<&str> = known.iter().map(|mode| mode.name.as_str()).collect();
+            let d = spot.wrong(format!("its mode, {}, is not simulated", file.mode));
+            cx.out.push(d.help(format!("proxy.modes says otherwise: {}", names.join(", "))));
+        }
     }
     if !s.cluster.cluster_cidr.written {
         let ipv4 = s.cluster.service_cidr.value.addr().is_ipv4();

@@ -180,7 +180,7 @@ pub(crate) const KUBECTL: &str = "the output of `kubectl get services,endpointsl
 const IMPORT_ERRORS_TOLD: usize = 20;
 
 /// The place of a line and a column, both from 1, the column in characters.
-fn place(source: usize, text: &str, line: usize, column: usize) -> At {
+pub fn place(source: usize, text: &str, line: usize, column: usize) -> At {
     let line_start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     let rest = &text[line_start..];
     let start = line_start + rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(i, _)| i);

@@ -273,6 +273,15 @@ fn a_scenario_over_a_configuration_file_plans_to_itself_with_the_file() {
 }
 
 #[test]
+fn a_mode_that_is_not_simulated_is_refused_where_only_the_file_says_it() {
+    let config = CONFIG.replace("mode: nftables", "mode: userspace");
+    let text = refused(plan_over(&config, "[proxy]\nconfig = \"kube-proxy.yaml\"\n"));
+    assert!(text.contains("its mode, userspace, is not simulated") && text.ends_with("1 error\n"), "{text}");
+    let written = "[proxy]\nconfig = \"kube-proxy.yaml\"\nmodes = [\"iptables\"]\n";
+    assert_eq!(planned_over(&config, written).points[0].config.proxy.masquerade_bit, 5);
+}
+
+#[test]
 fn mistakes_of_the_file_and_of_the_scenario_are_told_together() {
     let text = refused(plan_over("mode: ipvs\n", "duration = 30\n[proxy]\nconfig = \"kube-proxy.yaml\"\n"));
     assert!(text.contains("test.toml:1:12") && text.contains("kube-proxy.yaml:1:1"), "{text}");

@@ -1,3 +1,5 @@
+//! KubeProxyConfiguration as people and kubeadm write it, as kube-proxy was run with it here, wrong, and hostile.
+
 use super::*;
 use crate::diagnostic::Style;
 use crate::tests::known;
@@ -139,7 +141,11 @@ fn zero_in_conntrack_leaves_the_kernel_alone() {
 fn the_recorded_configurations_are_read() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sim-models/tests/kube-proxy");
     let mut count = 0;
-    for case in fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+    for case in fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("nft.txt").exists())
+    {
         for (file, mode) in [("kube-proxy.yaml", "iptables"), ("kube-proxy.nftables.yaml", "nftables")] {
             let config = read(&fs::read_to_string(case.join(file)).unwrap());
             assert_eq!((config.mode.as_str(), config.node.as_deref()), (mode, Some("node-a")));
@@ -203,7 +209,10 @@ fn unknown_keys_and_wrong_kinds_are_told_with_their_place() {
 
 #[test]
 fn values_are_judged_as_kube_proxy_judges_them() {
-    told("mode: ipsv\n", &["no proxy mode `ipsv`", "did you mean `ipvs`?", "iptables, ipvs, nftables"]);
+    told(
+        "mode: ipsv\n",
+        &["no proxy mode `ipsv`", "did you mean `ipvs`?", "iptables, ipvs, nftables, userspace"],
+    );
     told("mode: kernelspace\n", &["that is the mode of Windows"]);
     told("clusterCIDR: 10.0.0.0/8,10.9.0.0/16\n", &["of one family"]);
     told("clusterCIDR: 10.0.0.0/8,fd00::/8,fd01::/16\n", &["has 3 networks"]);

@@ -11,7 +11,7 @@ use sim_core::units::SimSpan;
 use sim_models::config::{ConntrackConfig, DetectLocal, IpvsConfig, NodePortAddresses, ProxyConfig};
 use std::net::IpAddr;
 
-/// Modes of kube-proxy on Linux.
+/// Modes of kube-proxy on Linux, the one that went in 1.26 among them.
 const MODES: [&str; 4] = ["iptables", "ipvs", "nftables", "userspace"];
 /// Values of `detectLocalMode`.
 const DETECTORS: [&str; 4] = ["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"];
@@ -22,7 +22,7 @@ const INTERFACE_MAX: usize = 15;
 pub(super) fn read(out: &mut Diagnostics, root: &Yaml, known: &Known) -> KubeProxyConfiguration {
     check(out, CONFIGURATION, root, "");
     let mut values = Values { root, out };
-    let mode = values.mode(known);
+    let mode = values.mode();
     let read = KubeProxyConfiguration {
         node: values.text("hostnameOverride").map(|(name, _)| name.trim().to_lowercase()),
         primary_address: values.primary_address(),
@@ -192,11 +192,9 @@ impl<'a> Values<'a> {
         None
     }
 
-    fn mode(&mut self, known: &Known) -> String {
-        let modes: Vec<&str> =
-            MODES.into_iter().filter(|mode| known.modes.iter().any(|known| known.name == *mode)).collect();
+    fn mode(&mut self) -> String {
         let hint = |word: &str| (word == "kernelspace").then_some("that is the mode of Windows");
-        self.word("mode", "proxy mode", &modes, hint).unwrap_or("iptables").to_owned()
+        self.word("mode", "proxy mode", &MODES, hint).unwrap_or("iptables").to_owned()
     }
 
     fn primary_address(&mut self) -> Option<IpAddr> {
