@@ -30,9 +30,9 @@ pub fn write_table(table: &Table, out: &mut impl Write) -> fmt::Result {
     writeln!(out, "*{name}")?;
     let mut chains: Vec<&Chain> = table.chains.iter().collect();
     // Stable, so that built-in chains keep their order.
-    chains.sort_by_key(|chain| match chain.base {
-        Some(_) => (false, ""),
-        None => (true, &*chain.name),
+    chains.sort_by_cached_key(|&chain| match chain.base {
+        Some(_) => (false, [0; 3], ""),
+        None => (true, leading(&chain.name), &*chain.name),
     });
     for chain in &chains {
         let policy = match chain.base {
@@ -49,6 +49,15 @@ pub fn write_table(table: &Table, out: &mut impl Write) -> fmt::Result {
         }
     }
     out.write_str("COMMIT\n")
+}
+
+/// The first 24 bytes of a name as numbers that sort as it does: hashed names differ within them.
+fn leading(name: &str) -> [u64; 3] {
+    let mut bytes = [0; 24];
+    let length = name.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    let [a, b, c] = [0, 8, 16].map(|at| bytes[at..at + 8].try_into().expect("eight bytes"));
+    [a, b, c].map(u64::from_be_bytes)
 }
 
 /// One rule of a chain, `-A chain ...`, without a line end. `table` gives the names of the chains it jumps to.
