@@ -62,7 +62,8 @@ fn leading(name: &str) -> [u64; 3] {
 
 /// One rule of a chain, `-A chain ...`, without a line end. `table` gives the names of the chains it jumps to.
 pub fn write_rule(table: &Table, chain: &str, rule: &Rule, out: &mut impl Write) -> fmt::Result {
-    write!(out, "-A {chain}")?;
+    out.write_str("-A ")?;
+    out.write_str(chain)?;
     for (name, net) in [("-s", rule.src), ("-d", rule.dst)] {
         option(out, name, net.map(|test| Test { value: test.value.trunc(), ..test }).as_ref())?;
     }
@@ -152,7 +153,8 @@ fn write_target(target: &Target, table: &Table, out: &mut impl Write) -> fmt::Re
         Target::Jump(id) => {
             let to = table.chains.get(id.0 as usize);
             let to = to.unwrap_or_else(|| panic!("a jump to chain {} of {}", id.0, table.chains.len()));
-            write!(out, " -j {}", to.name)
+            out.write_str(" -j ")?;
+            out.write_str(&to.name)
         }
         Target::Return => out.write_str(" -j RETURN"),
         Target::Accept => out.write_str(" -j ACCEPT"),
@@ -189,17 +191,21 @@ fn write_states(states: CtStates, out: &mut impl Write) -> fmt::Result {
 
 /// A string argument, as `libxtables:xtables_save_string` prints it: in quotes unless it is one plain word.
 fn write_quoted(text: &str, out: &mut impl Write) -> fmt::Result {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !text.is_empty() && text.chars().all(plain) {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    if !text.is_empty() && text.bytes().all(plain) {
         return out.write_str(text);
     }
     out.write_char('"')?;
-    for c in text.chars() {
-        if matches!(c, '"' | '\\' | '\'') {
-            out.write_char('\\')?;
-        }
-        out.write_char(c)?;
+    // What is escaped is ASCII, so that the pieces between are whole characters.
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|b| matches!(b, b'"' | b'\\' | b'\'')) {
+        let (piece, escaped) = rest.split_at(at);
+        out.write_str(piece)?;
+        out.write_char('\\')?;
+        out.write_str(&escaped[..1])?;
+        rest = &escaped[1..];
     }
+    out.write_str(rest)?;
     out.write_char('"')
 }
 
