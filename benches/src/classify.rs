@@ -2,6 +2,7 @@
 //!
 //! * [`Node`]: one node of a cluster in one mode, with connections tracked, as the simulator runs it.
 //! * [`Walk`]: the NAT table's walk alone, as [`Compiled::run`] does it for the first packet of a connection.
+//! * [`Syncs`]: what kube-proxy gives to its tools, on a start and after a change.
 //! * [`Scan`]: nothing but the address columns of a chain of rules that do not fit.
 
 use sim_core::classify::linear::{AddrPair, AddrTest, LinearTable};
@@ -22,7 +23,7 @@ use sim_models::kube::generate::generate;
 use sim_models::kube::resolve::resolve;
 use sim_models::proxy::{self, ProxyMode};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 0, 9));
 const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 0, 2));
@@ -68,6 +69,40 @@ pub fn mode(name: &str) -> &'static dyn ProxyMode {
 /// The rules that `mode` writes for `objects`.
 pub fn build(mode: &dyn ProxyMode, objects: &ProxyObjects) -> NodeRules {
     mode.build(objects, &config(mode), Family::Ipv4)
+}
+
+/// Two states of a generated cluster: an endpoint of one Service is replaced.
+pub struct Syncs {
+    mode: &'static dyn ProxyMode,
+    states: [(SimTime, ProxyObjects); 2],
+}
+
+impl Syncs {
+    /// The states under the mode of that name.
+    pub fn new(mode_name: &str, services: u32, endpoints: u32) -> Self {
+        let first = objects(services, endpoints);
+        let mut second = first.clone();
+        let addr = SocketAddr::from(([10, 255, 255, 1], 8080));
+        second.replace_endpoint(0, 0, addr, false).expect("the first Service has an endpoint");
+        let states = [(SimTime::ZERO, first), (SimTime::ZERO + SimSpan::from_secs(60), second)];
+        Syncs { mode: mode(mode_name), states }
+    }
+
+    /// Bytes of the first sync's input.
+    pub fn first(&self) -> u64 {
+        self.written(1)
+    }
+
+    /// Bytes of the inputs of both syncs.
+    pub fn both(&self) -> u64 {
+        self.written(2)
+    }
+
+    fn written(&self, states: usize) -> u64 {
+        let inputs = self.mode.inputs(&self.states[..states], &config(self.mode), Family::Ipv4);
+        let inputs = inputs.expect("a mode that writes to tools");
+        inputs.iter().flatten().map(|input| input.stdin.len() as u64).sum()
+    }
 }
 
 /// A node of a generated cluster.

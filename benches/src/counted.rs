@@ -3,7 +3,7 @@
 //! [`Workload::prepare`] makes the inputs; the closure it returns is what is counted. It returns a number that depends
 //! on all it did, so that nothing of it can be left out.
 
-use crate::classify::{Node, Scan, Walk, build, cluster, config, mode, objects};
+use crate::classify::{Node, Scan, Syncs, Walk, build, cluster, config, mode, objects};
 use crate::engine::{self, Move};
 use sim_core::classify::Unit;
 use sim_core::units::SimSpan;
@@ -76,6 +76,11 @@ pub const WORKLOADS: &[Workload] = &[
         prepare: || rules("nftables"),
     },
     Workload {
+        name: "restore_iptables",
+        about: "500 Services of 3 endpoints: inputs of the first sync and after one endpoint changed",
+        prepare: restore,
+    },
+    Workload {
         name: "scenario",
         about: "3 nodes, 300 Services, a second of traffic, iptables",
         prepare: scenario,
@@ -131,6 +136,11 @@ fn rules(name: &'static str) -> Job {
         let mode = mode(name);
         mode.print(&build(mode, &objects), Form::Load).len() as u64
     })
+}
+
+fn restore() -> Job {
+    let syncs = Syncs::new("iptables", 500, 3);
+    Box::new(move || syncs.both())
 }
 
 fn scenario() -> Job {

@@ -77,9 +77,9 @@ pub fn write_table(table: &Table, out: &mut impl Write) -> fmt::Result {
     writeln!(out, "*{}", table.name.name())?;
     let mut chains: Vec<&Chain> = table.chains.iter().collect();
     // Stable, so that built-in chains keep their order.
-    chains.sort_by_key(|chain| match chain.base {
-        Some(_) => (false, ""),
-        None => (true, &*chain.name),
+    chains.sort_by_cached_key(|&chain| match chain.base {
+        Some(_) => (false, [0; 3], ""),
+        None => (true, leading(&chain.name), &*chain.name),
     });
     for chain in &chains {
         writeln!(out, ":{} {} [0:0]", chain.name, policy(chain))?;
@@ -93,9 +93,19 @@ pub fn write_table(table: &Table, out: &mut impl Write) -> fmt::Result {
     out.write_str("COMMIT\n")
 }
 
+/// The first 24 bytes of a name as numbers that sort as it does: hashed names differ within them.
+fn leading(name: &str) -> [u64; 3] {
+    let mut bytes = [0; 24];
+    let length = name.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    let [a, b, c] = [0, 8, 16].map(|at| bytes[at..at + 8].try_into().expect("eight bytes"));
+    [a, b, c].map(u64::from_be_bytes)
+}
+
 /// One rule of a chain, `-A chain ...`, without a line end. `table` gives the names of the chains it jumps to.
 pub fn write_rule(table: &Table, chain: &str, rule: &Rule, out: &mut impl Write) -> fmt::Result {
-    write!(out, "-A {chain}")?;
+    out.write_str("-A ")?;
+    out.write_str(chain)?;
     for (name, net) in [("-s", rule.src), ("-d", rule.dst)] {
         option(out, name, net.map(|test| Test { value: test.value.trunc(), ..test }).as_ref())?;
     }
@@ -190,7 +200,8 @@ fn write_target(target: &Target, table: &Table, out: &mut impl Write) -> fmt::Re
         Target::Jump(id) => {
             let to = table.chains.get(id.0 as usize);
             let to = to.unwrap_or_else(|| panic!("a jump to chain {} of {}", id.0, table.chains.len()));
-            write!(out, " -j {}", to.name)
+            out.write_str(" -j ")?;
+            out.write_str(&to.name)
         }
         Target::Return => out.write_str(" -j RETURN"),
         Target::Accept => out.write_str(" -j ACCEPT"),
@@ -229,17 +240,21 @@ fn write_states(states: CtStates, out: &mut impl Write) -> fmt::Result {
 
 /// A string argument, as `libxtables:xtables_save_string` prints it: in quotes unless it is one plain word.
 fn write_quoted(text: &str, out: &mut impl Write) -> fmt::Result {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !text.is_empty() && text.chars().all(plain) {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    if !text.is_empty() && text.bytes().all(plain) {
         return out.write_str(text);
     }
     out.write_char('"')?;
-    for c in text.chars() {
-        if matches!(c, '"' | '\\' | '\'') {
-            out.write_char('\\')?;
-        }
-        out.write_char(c)?;
+    // What is escaped is ASCII, so that the pieces between are whole characters.
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|b| matches!(b, b'"' | b'\\' | b'\'')) {
+        let (piece, escaped) = rest.split_at(at);
+        out.write_str(piece)?;
+        out.write_char('\\')?;
+        out.write_str(&escaped[..1])?;
+        rest = &escaped[1..];
     }
+    out.write_str(rest)?;
     out.write_char('"')
 }
 

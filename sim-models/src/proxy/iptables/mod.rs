@@ -2,13 +2,14 @@
 //!
 //! Source: `pkg/proxy/iptables/proxier.go:syncProxyRules` and `setupIptables`. [`build`] gives the state of the
 //! three tables after a full sync on a node where nothing else has written rules: the fixed chains ([`fixed`]),
-//! then for every Service port the rules and chains of [`service`] and [`endpoints`].
+//! then for every Service port the rules and chains of [`service`] and [`endpoints`]. The same rules in
+//! kube-proxy's own words are what [`syncs`] gives to `iptables-restore`, sync after sync, written by [`restore`].
 //!
-//! Assumed, as on any current node: `MASQUERADE --random-fully`, the nfacct counters, net.netfilter's
-//! `nf_conntrack_tcp_be_liberal` off. Before 1.21 the masquerade rule of a cluster IP sits in KUBE-SERVICES
-//! itself, two rules a Service, and before 1.19 the name of an unnamed port ends in a colon
-//! ([`names::service_port_name`](super::names::service_port_name)). Nothing else of older versions is modelled
-//! (their KUBE-XLB chains, KUBE-FW chains for every load balancer, KUBE-MARK-DROP; no nfacct counters).
+//! Assumed, as on any current node: `MASQUERADE --random-fully` and the nfacct counters. Before 1.21 the
+//! masquerade rule of a cluster IP sits in KUBE-SERVICES itself, two rules a Service, and before 1.19 the name of
+//! an unnamed port ends in a colon ([`names::service_port_name`](super::names::service_port_name)). Nothing else of
+//! older versions is modelled (their KUBE-XLB chains, KUBE-FW chains for every load balancer, KUBE-MARK-DROP; no
+//! nfacct counters).
 
 mod endpoints;
 mod fixed;

@@ -75,7 +75,8 @@ fn write_rule<'n>(
     name_of: impl Fn(ChainId) -> &'n str,
     out: &mut String,
 ) -> fmt::Result {
-    write!(out, "-A {chain}")?;
+    out.write_str("-A ")?;
+    out.write_str(chain)?;
     // Addresses stand with the protocol, or else after what says what the rule is about.
     let has_ports = rule.matches.iter().any(|m| matches!(m, Match::Ports { .. }));
     let about = |m: &Match| matches!(m, Match::Comment(_) | Match::AddrtypeLocal { .. });
@@ -106,7 +107,10 @@ fn write_rule<'n>(
         write_origin(rule, place, out)?;
     }
     match &rule.target {
-        Some(Target::Jump(id)) => write!(out, " -j {}", name_of(*id))?,
+        Some(Target::Jump(id)) => {
+            out.write_str(" -j ")?;
+            out.write_str(name_of(*id))?;
+        }
         Some(target) => write_target(target, out)?,
         None => {}
     }
@@ -167,9 +171,7 @@ fn write_match(m: &Match, place: Place, out: &mut String) -> fmt::Result {
             seconds.map_or(Ok(()), |seconds| write!(out, " --seconds {seconds} --reap"))
         }
         Match::Nfacct(name) => write!(out, " -m nfacct --nfacct-name {name}"),
-        other => {
-            panic!("{other:?} is no match that stands alone in kube-proxy's iptables mode")
-        }
+        other => panic!("{other:?} is no match that stands alone in kube-proxy's iptables mode"),
     }
 }
 
@@ -188,7 +190,6 @@ fn states_text(states: CtStates) -> String {
 
 fn write_target(target: &Target, out: &mut String) -> fmt::Result {
     match target {
-        Target::Jump(id) => panic!("chain {} is to be named by its table", id.0),
         Target::Return => out.write_str(" -j RETURN"),
         Target::Accept => out.write_str(" -j ACCEPT"),
         Target::Drop => out.write_str(" -j DROP"),
@@ -199,6 +200,6 @@ fn write_target(target: &Target, out: &mut String) -> fmt::Result {
         Target::Dnat(to) => write!(out, " -j DNAT --to-destination {to}"),
         Target::Masquerade { random_fully: true } => out.write_str(" -j MASQUERADE --random-fully"),
         Target::Masquerade { random_fully: false } => out.write_str(" -j MASQUERADE"),
-        other => panic!("{other:?} is no target of kube-proxy's iptables mode"),
+        other => panic!("{other:?} is no verdict that kube-proxy writes in iptables mode"),
     }
 }
