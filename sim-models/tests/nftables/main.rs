@@ -10,6 +10,7 @@ mod packets;
 mod policies;
 mod properties;
 mod random;
+mod repeated;
 mod rulesets;
 mod script;
 mod support;

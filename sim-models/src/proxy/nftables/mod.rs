@@ -8,8 +8,8 @@
 //!
 //! Departures: service ports are written in the order of the objects, where kube-proxy follows Go's random map
 //! order; of two ports that claim the same address and port the later one stays, as there.
-//! The older layout is that of one release between 1.31 and 1.33, as it was measured; others before 1.36 differ in
-//! single rules (1.34 leaves the port out of the masquerade rule, kubernetes/kubernetes pull request 131492).
+//! The older layout is that of a release around 1.33, as it was measured; others before 1.36 differ in names of
+//! chains and in single rules (since kubernetes/kubernetes pull request 131492 the masquerade rule has no port).
 
 mod base;
 pub mod mode;
