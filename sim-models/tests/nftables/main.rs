@@ -14,6 +14,7 @@ mod policies;
 mod properties;
 mod random;
 mod reading;
+mod repeated;
 mod rulesets;
 mod script;
 mod support;
