@@ -66,6 +66,8 @@ pub struct Node {
     pub random: KernelRandom,
     /// Time of the next packet.
     pub now: SimTime,
+    /// Device that packets come in by, if they do.
+    pub iface: &'static str,
 }
 
 /// What became of a packet.
@@ -87,7 +89,7 @@ impl Node {
         let mut cx = NodeCx::default();
         cx.local_addrs.extend(local.iter().map(|a| a.parse::<IpAddr>().unwrap()));
         let random = KernelRandom::new(Stream::new(7, "node/0", "kernel"));
-        Node { engine, dynamic: DynamicSets::new(), cx, random, now: SimTime::ZERO }
+        Node { engine, dynamic: DynamicSets::new(), cx, random, now: SimTime::ZERO, iface: "" }
     }
 
     /// The first packet of a connection from a pod or from outside: in through prerouting, then to this node
@@ -103,7 +105,7 @@ impl Node {
             packet,
             ct_state: CtState::New,
             ct_dnat: false,
-            in_iface: "",
+            in_iface: if from == Hook::Output { "" } else { self.iface },
             out_iface: "",
             nat: NatRequest::default(),
             node: &self.cx,

@@ -19,7 +19,8 @@ use sim_models::proxy::nftables::mode::Nftables;
 use std::fs;
 use std::path::Path;
 
-const FAMILIES: [(Family, &str); 2] = [(Family::Ipv4, "ip"), (Family::Ipv6, "ip6")];
+/// Both families, and what nft calls their tables.
+pub const FAMILIES: [(Family, &str); 2] = [(Family::Ipv4, "ip"), (Family::Ipv6, "ip6")];
 
 /// What a recording says was handed to `nft -f -` for this family's table.
 fn recorded(text: &str, family: &str) -> Vec<String> {
@@ -47,7 +48,8 @@ fn same_scripts(what: &str, ours: &[String], theirs: &[String]) {
     }
 }
 
-fn scripts(states: &[(SimTime, ProxyObjects)], config: &ProxyConfig, family: Family) -> Vec<Vec<String>> {
+/// What is handed to nft in each state.
+pub fn scripts(states: &[(SimTime, ProxyObjects)], config: &ProxyConfig, family: Family) -> Vec<Vec<String>> {
     let inputs = Nftables.inputs(states, config, family).expect("nftables mode writes to nft");
     assert_eq!(inputs.len(), states.len());
     inputs
@@ -128,6 +130,16 @@ fn states(steps: &[Step], family: Family, pause: SimSpan) -> (Vec<(SimTime, Prox
     (states, counts)
 }
 
+/// The states of the recorded sequence and its configuration.
+pub fn sequence(family: Family) -> (Vec<(SimTime, ProxyObjects)>, ProxyConfig) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kube-proxy/seq-01");
+    let config = goldens::config(&fs::read_to_string(root.join("kube-proxy.nftables.yaml")).unwrap());
+    (states(&steps(&root), family, PAUSE).0, config)
+}
+
+/// Its `minSyncPeriod`.
+const PAUSE: SimSpan = SimSpan::from_ns(200_000_000);
+
 #[test]
 fn every_step_of_the_recorded_sequence_writes_what_kube_proxy_wrote_and_leaves_its_table() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kube-proxy/seq-01");
@@ -135,7 +147,7 @@ fn every_step_of_the_recorded_sequence_writes_what_kube_proxy_wrote_and_leaves_i
     assert_eq!(steps.len(), 9);
     let config = goldens::config(&fs::read_to_string(root.join("kube-proxy.nftables.yaml")).unwrap());
     for (family, name) in FAMILIES {
-        let (states, counts) = states(&steps, family, SimSpan::from_ns(200_000_000));
+        let (states, counts) = states(&steps, family, PAUSE);
         let mut ours = scripts(&states, &config, family).into_iter();
         let mut loaded = Loaded::default();
         let mut transactions = 0;

@@ -320,6 +320,12 @@ impl Engine {
         SetId(id)
     }
 
+    /// Gives a set that rules update another lifetime: that of elements they add from now on
+    /// (`net/netfilter/nf_tables_api.c:nf_tables_newset` of a set that is there; kernels since 6.2).
+    pub fn set_lifetime(&mut self, set: SetId, lifetime: SimSpan) {
+        Arc::make_mut(&mut self.sets[set.0 as usize]).lifetime = Some(lifetime);
+    }
+
     /// Adds an element to a named set or map, or changes its verdict.
     pub fn insert_element(&mut self, set: SetId, key: &Key, verdict: Option<Verdict>) {
         let words = key_words(key);

@@ -192,6 +192,10 @@ impl Table {
         match s {
             Statement::CtStateNew => f.write_str("ct state new"),
             Statement::CtStatusDnat => f.write_str("ct status dnat"),
+            // nft takes the highest bit alone for the prefix of a network.
+            Statement::MarkTest { mask: 0x8000_0000, set } => {
+                write!(f, "meta mark {}0x00000000/1", if *set { "!= " } else { "" })
+            }
             Statement::MarkTest { mask, set } => {
                 write!(f, "meta mark & {mask:#010x} {} 0x00000000", if *set { "!=" } else { "==" })
             }

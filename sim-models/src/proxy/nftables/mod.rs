@@ -1,13 +1,15 @@
 //! nftables mode: the table that kube-proxy writes (`pkg/proxy/nftables/proxier.go`).
 //!
-//! [`build`] writes the whole table; [`update`] changes an existing one for one service port. Two layouts exist:
+//! [`build`] writes the whole table; [`update`] changes an existing one for one service port; [`sync`] writes the
+//! scripts that kube-proxy hands to nft, first and later; [`refused`] knows what nft would not take. All of them are
+//! made from one sequence of additions ([`sink`]), which [`base`] begins and [`service`] goes on with. Two layouts exist:
 //! since Kubernetes 1.36 a Service without affinity is one rule that picks an endpoint out of an anonymous map and
 //! hairpin traffic is told by a set; before, every endpoint has a chain ([`Shape::endpoint_chains`]).
 //!
 //! Departures: service ports are written in the order of the objects, where kube-proxy follows Go's random map
 //! order; of two ports that claim the same address and port the later one stays, as there.
-//!
-//! [`sync`] writes what kube-proxy hands to nft; [`refused`] knows what nft would not take of it.
+//! The older layout is that of a release around 1.33, as it was measured; others before 1.36 differ in names of
+//! chains and in single rules (since kubernetes/kubernetes pull request 131492 the masquerade rule has no port).
 
 mod base;
 pub mod mode;

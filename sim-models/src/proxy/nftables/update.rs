@@ -9,9 +9,10 @@
 use super::sink::Sink;
 use super::{Change, Sets, Shape, service};
 use crate::config::ProxyConfig;
-use crate::kernel::nftables::{ChainId, Element, Engine, Rule, SetId, Table};
+use crate::kernel::nftables::{ChainId, Element, Engine, Rule, Set, SetId, Table};
 use crate::kube::{ProxyObjects, ServicePort};
 use sim_core::classify::Family;
+use sim_core::units::SimSpan;
 use std::collections::BTreeMap;
 
 /// Brings `table` and its compiled `engine` from `change.old` to `change.new`. `objects` are the objects after
@@ -29,47 +30,61 @@ pub fn update(
     let before = Parts::of(table, &shape, &sets, change.old);
     let after = Parts::of(table, &shape, &sets, change.new);
     extend(table, engine);
+    for (set, seconds) in after.lifetimes {
+        engine.set_lifetime(set, SimSpan::from_secs(u64::from(seconds)));
+    }
     replace_chains(table, engine, &before.rules, after.rules);
     replace_elements(table, engine, &sets, objects, before.elements, after.elements);
 }
 
-/// What a service port has in a table: its sets and chains are there, the rest is beside it.
-struct Parts<'a> {
-    table: &'a mut Table,
-    elements: Vec<(SetId, Element)>,
-    rules: BTreeMap<ChainId, Vec<Rule>>,
-}
-
 /// Elements and rules of one service port.
-struct Written {
+#[derive(Default)]
+struct Parts {
     elements: Vec<(SetId, Element)>,
     rules: BTreeMap<ChainId, Vec<Rule>>,
+    /// Affinity sets that were there with another timeout, and the new one in seconds.
+    lifetimes: Vec<(SetId, u32)>,
 }
 
-impl Parts<'_> {
-    fn of(table: &mut Table, shape: &Shape, sets: &Sets, port: Option<&ServicePort>) -> Written {
-        let mut parts = Parts { table, elements: Vec::new(), rules: BTreeMap::new() };
+impl Parts {
+    fn of(table: &mut Table, shape: &Shape, sets: &Sets, port: Option<&ServicePort>) -> Self {
+        let mut collect = Collect { table, parts: Parts::default() };
         if let Some(port) = port {
-            service::write(&mut parts, shape, sets, port);
+            service::write(&mut collect, shape, sets, port);
         }
-        Written { elements: parts.elements, rules: parts.rules }
+        collect.parts
     }
 }
 
-impl Sink for Parts<'_> {
+/// Takes chains and sets into the table, and the rest aside.
+struct Collect<'a> {
+    table: &'a mut Table,
+    parts: Parts,
+}
+
+impl Sink for Collect<'_> {
     fn table(&mut self) -> &mut Table {
         self.table
     }
     fn chain(&mut self, name: &str) -> ChainId {
         let id = self.table.add_chain(name);
-        self.rules.entry(id).or_default();
+        self.parts.rules.entry(id).or_default();
+        id
+    }
+    fn set(&mut self, set: Set) -> SetId {
+        let Some(id) = self.table.find_set(&set.name) else { return self.table.add_set(set) };
+        let there = &mut self.table.sets[id.0 as usize].timeout_seconds;
+        if let (Some(seconds), true) = (set.timeout_seconds, *there != set.timeout_seconds) {
+            *there = Some(seconds);
+            self.parts.lifetimes.push((id, seconds));
+        }
         id
     }
     fn element(&mut self, set: SetId, element: Element) {
-        self.elements.push((set, element));
+        self.parts.elements.push((set, element));
     }
     fn rule(&mut self, chain: ChainId, rule: Rule) {
-        self.rules.entry(chain).or_default().push(rule);
+        self.parts.rules.entry(chain).or_default().push(rule);
     }
 }
 
