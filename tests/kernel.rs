@@ -121,6 +121,10 @@ fn what_nft_lists_is_read_back_as_the_table_that_was_loaded() {
     let nftables = proxy::mode("nftables").expect("a mode");
     for (name, cluster) in CLUSTERS {
         for kubernetes in ["1.35", "1.36"] {
+            if (name, kubernetes) == ("generated-4000", "1.35") {
+                // Nothing in it that the small one does not have, and nft takes long.
+                continue;
+            }
             let what = format!("{name} {kubernetes}");
             let cluster = [&cluster[..], &["--kubernetes", kubernetes]].concat();
             let [v4, v6] = ["ipv4", "ipv6"].map(|family| rules(&cluster, "nftables", family));
@@ -160,9 +164,11 @@ fn clients_with_affinity_are_read_with_the_time_that_they_have_left() {
     );
     for dump in listed.split("==\n") {
         let tables = read_back(dump);
-        let left: Vec<_> =
-            tables[0].lifetimes.values().map(|l| l.expires.map(|e| e.as_ns() / 60_000_000_000)).collect();
-        assert_eq!(left, [Some(9), Some(179)], "{dump}");
+        let left =
+            tables[0].lifetimes.values().map(|l| l.expires.expect("it expires").as_ns() / 1_000_000_000);
+        for (seconds, of) in left.zip([600, 3 * 3600]) {
+            assert!((of - 60..=of).contains(&seconds), "{seconds} of {of} s are left in {dump}");
+        }
         assert_eq!(tables[0].sets[0].elements.len(), 2);
     }
 }

@@ -270,6 +270,23 @@ fn json_of_foreign_parts_is_kept_word_for_word() {
 }
 
 #[test]
+fn newer_json_has_single_flags_without_brackets_and_comments_of_tables_and_chains() {
+    let (folder, _) = recorded().into_iter().find(|(f, _)| f.ends_with("08-affinity")).unwrap();
+    let older = read(folder.join("nft.json"));
+    let newer = older.replace(r#""flags": ["timeout"]"#, r#""flags": "timeout""#);
+    let newer = newer.replace(r#""flags": ["daddr"]"#, r#""flags": "daddr""#);
+    assert!(!newer.contains(r#""flags": ["#) && newer.contains(r#""flags": "daddr""#));
+    assert_eq!(parsed(&newer), parsed(&older));
+
+    let dump = r#"{"nftables": [{"table": {"family": "ip", "name": "kube-proxy", "handle": 1, "comment": "one"}},
+        {"chain": {"family": "ip", "table": "kube-proxy", "name": "c", "handle": 2, "comment": "two"}}]}"#;
+    assert_eq!(
+        text(&parsed(dump).tables),
+        "table ip kube-proxy {\n\tcomment \"one\"\n\tchain c {\n\t\tcomment \"two\"\n\t}\n}\n"
+    );
+}
+
+#[test]
 fn wrong_values_are_told_with_their_place_and_what_is_allowed() {
     let rows = [
         ("hello\n", "1:1: expected `table FAMILY NAME {`, found `hello`"),

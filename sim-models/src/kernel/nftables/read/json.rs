@@ -7,7 +7,9 @@ use super::draft::Draft;
 use super::values::{self, FIELDS_MAX, NAME};
 use super::{Ruleset, Skipped, Wrong, excerpt, json_rule, line_of};
 use crate::kernel::nftables::set::dynamic;
-use crate::kernel::nftables::{Base, Element, Key, Lifetime, Opaque, Rule, Set, SetId, Statement, Unknown};
+use crate::kernel::nftables::{
+    Base, Element, Key, KeyType, Lifetime, Opaque, Rule, Set, SetId, Statement, Unknown,
+};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -290,9 +292,11 @@ impl<'a> Reader<'a> {
                 },
                 ("map", Value::String(of)) => data = Some(of.clone()),
                 ("size", _) => size = Some(value),
-                ("flags", Value::Array(flags)) if flags.iter().any(|f| f == "timeout") => {
-                    is_dynamic = true;
-                    if flags.iter().any(|f| f != "timeout" && f != "dynamic") {
+                ("flags", flags) => {
+                    // Newer versions print a single flag without brackets.
+                    let flags = flags.as_array().map_or(std::slice::from_ref(flags), Vec::as_slice);
+                    is_dynamic = flags.iter().any(|f| f == "timeout");
+                    if !is_dynamic || flags.iter().any(|f| f != "timeout" && f != "dynamic") {
                         return Ok(None);
                     }
                 }
@@ -334,7 +338,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The types of a key's fields.
-    fn key(&self, value: &Value) -> Option<SmallVec<[crate::kernel::nftables::KeyType; 4]>> {
+    fn key(&self, value: &Value) -> Option<SmallVec<[KeyType; 4]>> {
         let one = |value: &Value| values::key_type(value.as_str()?, self.draft.table.family);
         match value {
             Value::Array(fields) if (1..=FIELDS_MAX).contains(&fields.len()) => {

@@ -205,7 +205,8 @@ fn comparison(draft: &Draft, body: &Value) -> Option<Statement> {
     }
     if let Some(fib) = only(left, "fib") {
         let [result, flags] = exactly(fib, ["result", "flags"])?;
-        let field = match flags.as_array()?.as_slice() {
+        // Newer versions print a single flag without brackets.
+        let field = match flags.as_array().map_or(std::slice::from_ref(flags), Vec::as_slice) {
             [flag] if flag == "saddr" => Field::SrcAddr,
             [flag] if flag == "daddr" => Field::DstAddr,
             _ => return None,
