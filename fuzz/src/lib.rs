@@ -21,8 +21,8 @@ use sim_models::proxy::{Form, MODES, mode};
 pub struct Target {
     /// Its name, that of its file and of its folder of seeds.
     pub name: &'static str,
-    /// Reads any bytes.
-    pub run: fn(&[u8]),
+    /// Reads any bytes; whether the parser took them.
+    pub run: fn(&[u8]) -> bool,
     /// Words that mean something to it.
     pub dictionary: &'static [&'static str],
 }
@@ -38,47 +38,214 @@ pub const TARGETS: &[Target] = &[
 ];
 
 const JSON: &[&str] = &[
-    "{", "}", "[", "]", ",", ":", "null", "true", "false", "\"\"", "\\u0000", "\\ud800", "\\n", "\"kind\"", "\"items\"",
-    "\"List\"", "\"Service\"", "\"EndpointSlice\"", "\"Endpoints\"", "\"Node\"", "\"Pod\"", "\"ServiceCIDR\"",
-    "\"metadata\"", "\"labels\"", "\"spec\"", "\"status\"", "\"ports\"", "\"endpoints\"", "\"addresses\"", "\"None\"",
-    "\"ExternalName\"", "\"LoadBalancer\"", "\"Local\"", "\"ClientIP\"", "\"SCTP\"", "\"UDP\"", "\"IPv6\"", "\"fd00::1\"",
-    "\"10.0.0.1\"", "\"010.0.0.1\"", "\"0.0.0.0/0\"", "\"::ffff:1.2.3.4\"", "\"a\\nb\"", "65536", "-1", "1e999", "0",
-    "99999999999999999999", "\u{feff}",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "null",
+    "true",
+    "false",
+    "\"\"",
+    "\\u0000",
+    "\\ud800",
+    "\\n",
+    "\"kind\"",
+    "\"items\"",
+    "\"List\"",
+    "\"Service\"",
+    "\"EndpointSlice\"",
+    "\"Endpoints\"",
+    "\"Node\"",
+    "\"Pod\"",
+    "\"ServiceCIDR\"",
+    "\"metadata\"",
+    "\"labels\"",
+    "\"spec\"",
+    "\"status\"",
+    "\"ports\"",
+    "\"endpoints\"",
+    "\"addresses\"",
+    "\"None\"",
+    "\"ExternalName\"",
+    "\"LoadBalancer\"",
+    "\"Local\"",
+    "\"ClientIP\"",
+    "\"SCTP\"",
+    "\"UDP\"",
+    "\"IPv6\"",
+    "\"fd00::1\"",
+    "\"10.0.0.1\"",
+    "\"010.0.0.1\"",
+    "\"0.0.0.0/0\"",
+    "\"::ffff:1.2.3.4\"",
+    "\"a\\nb\"",
+    "65536",
+    "-1",
+    "1e999",
+    "0",
+    "99999999999999999999",
+    "\u{feff}",
 ];
 
 const IPTABLES: &[&str] = &[
-    "*nat", "*filter", "*mangle", "COMMIT", ":KUBE-SERVICES - [0:0]", "-A ", "-s ", "-d ", "! ", "-p ", "tcp", "udp",
-    "sctp", "-m comment --comment ", "\"", "\\\"", "-m statistic --mode random --probability ", "0.50000000000", "-j ",
-    "DNAT --to-destination ", "KUBE-SVC-", "KUBE-SEP-", "KUBE-MARK-MASQ", "REJECT --reject-with icmp-port-unreachable",
-    "-m mark --mark 0x4000/0x4000", "-m recent --name ", "--rcheck --seconds ", "--reap", "--mask 255.255.255.255 --rsource",
-    "-m set --match-set KUBE-CLUSTER-IP dst,dst", "-m addrtype --dst-type LOCAL", "[1:2]", "65536", "10.0.0.0/33", "-i ",
-    "fd00::1/128", "\n", "#",
+    "*nat",
+    "*filter",
+    "*mangle",
+    "COMMIT",
+    ":KUBE-SERVICES - [0:0]",
+    "-A ",
+    "-s ",
+    "-d ",
+    "! ",
+    "-p ",
+    "tcp",
+    "udp",
+    "sctp",
+    "-m comment --comment ",
+    "\"",
+    "\\\"",
+    "-m statistic --mode random --probability ",
+    "0.50000000000",
+    "-j ",
+    "DNAT --to-destination ",
+    "KUBE-SVC-",
+    "KUBE-SEP-",
+    "KUBE-MARK-MASQ",
+    "REJECT --reject-with icmp-port-unreachable",
+    "-m mark --mark 0x4000/0x4000",
+    "-m recent --name ",
+    "--rcheck --seconds ",
+    "--reap",
+    "--mask 255.255.255.255 --rsource",
+    "-m set --match-set KUBE-CLUSTER-IP dst,dst",
+    "-m addrtype --dst-type LOCAL",
+    "[1:2]",
+    "65536",
+    "10.0.0.0/33",
+    "-i ",
+    "fd00::1/128",
+    "\n",
+    "#",
 ];
 
 const NFTABLES: &[&str] = &[
-    "table ip kube-proxy {", "table ip6 kube-proxy {", "chain ", "set ", "map ", "type ", "elements = {", "}", "{", ";",
-    "\n", "goto ", "jump ", "vmap ", "dnat ", "numgen random mod ", "meta l4proto ", "ip daddr ", "ip saddr ", "@", " . ",
-    " : ", "comment \"", "\"", "masquerade fully-random", "reject", "drop", "ct state new", "fib daddr type local",
-    "timeout ", "flags ", "dynamic,timeout", "type filter hook input priority ", "-110", "0x00004000", "1.2.3.4-1.2.3.1",
-    "{\"nftables\": [", "{\"metainfo\": ", "{\"rule\": ", "\"expr\": [", "\"family\": \"ip\"", "null", "65536", "#",
+    "table ip kube-proxy {",
+    "table ip6 kube-proxy {",
+    "chain ",
+    "set ",
+    "map ",
+    "type ",
+    "elements = {",
+    "}",
+    "{",
+    ";",
+    "\n",
+    "goto ",
+    "jump ",
+    "vmap ",
+    "dnat ",
+    "numgen random mod ",
+    "meta l4proto ",
+    "ip daddr ",
+    "ip saddr ",
+    "@",
+    " . ",
+    " : ",
+    "comment \"",
+    "\"",
+    "masquerade fully-random",
+    "reject",
+    "drop",
+    "ct state new",
+    "fib daddr type local",
+    "timeout ",
+    "flags ",
+    "dynamic,timeout",
+    "type filter hook input priority ",
+    "-110",
+    "0x00004000",
+    "1.2.3.4-1.2.3.1",
+    "{\"nftables\": [",
+    "{\"metainfo\": ",
+    "{\"rule\": ",
+    "\"expr\": [",
+    "\"family\": \"ip\"",
+    "null",
+    "65536",
+    "#",
 ];
 
 const IPVS: &[&str] = &[
-    "-A -t ", "-a -t ", "-A -u ", "-A --sctp-service ", " -r ", " -s rr", " -m -w 1", " -p 10800", " -b ", "sh-port",
-    "[fd00::1]:80", "10.0.0.1:80", ":65536", "create KUBE-CLUSTER-IP hash:ip,port family inet hashsize 1024 maxelem 65536",
-    "add KUBE-CLUSTER-IP 10.0.0.1,tcp:80", "bitmap:port range 0-65535", "timeout 10", "nomatch", "comment", "\n", "#",
-    "inet6", "sctp:", "-1",
+    "-A -t ",
+    "-a -t ",
+    "-A -u ",
+    "-A --sctp-service ",
+    " -r ",
+    " -s rr",
+    " -m -w 1",
+    " -p 10800",
+    " -b ",
+    "sh-port",
+    "[fd00::1]:80",
+    "10.0.0.1:80",
+    ":65536",
+    "create KUBE-CLUSTER-IP hash:ip,port family inet hashsize 1024 maxelem 65536",
+    "add KUBE-CLUSTER-IP 10.0.0.1,tcp:80",
+    "bitmap:port range 0-65535",
+    "timeout 10",
+    "nomatch",
+    "comment",
+    "\n",
+    "#",
+    "inet6",
+    "sctp:",
+    "-1",
 ];
 
 const TOML: &[&str] = &[
-    "[", "]", "[[", "]]", "=", "\"", "\"\"\"", "'", "#", "\n", ".", "{", "}", ",", "title", "seed", "duration", "cluster",
-    "proxy", "modes", "traffic", "sweep", "gates", "charts", "services", "\"10s\"", "\"200/s per node\"", "1e308", "-0",
-    "nan", "inf", "99999999999999999999", "1979-05-27", "true", "\\u0000", "\\UFFFFFFFF",
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "=",
+    "\"",
+    "\"\"\"",
+    "'",
+    "#",
+    "\n",
+    ".",
+    "{",
+    "}",
+    ",",
+    "title",
+    "seed",
+    "duration",
+    "cluster",
+    "proxy",
+    "modes",
+    "traffic",
+    "sweep",
+    "gates",
+    "charts",
+    "services",
+    "\"10s\"",
+    "\"200/s per node\"",
+    "1e308",
+    "-0",
+    "nan",
+    "inf",
+    "99999999999999999999",
+    "1979-05-27",
+    "true",
+    "\\u0000",
+    "\\UFFFFFFFF",
 ];
 
 /// kubectl's JSON: objects, and rules of them.
-pub fn kubectl(data: &[u8]) {
-    let Ok(text) = text_of(data.to_vec()) else { return };
+pub fn kubectl(data: &[u8]) -> bool {
+    let Ok(text) = text_of(data.to_vec()) else { return false };
     let strict = import(&text);
     let lenient = import_with(&text, Options { keep_going: true });
     if let Err(errors) = &strict {
@@ -91,8 +258,9 @@ pub fn kubectl(data: &[u8]) {
     }
     let Ok(imported) = lenient else {
         assert!(strict.is_err(), "what is no JSON is none for anybody");
-        return;
+        return false;
     };
+    let taken = strict.is_ok();
     match strict {
         Ok(objects) => assert!(imported.errors.is_empty() && objects == imported.objects),
         Err(errors) => assert_eq!(errors.len(), imported.errors.len()),
@@ -108,34 +276,38 @@ pub fn kubectl(data: &[u8]) {
             assert!(text.chars().all(plain), "{}: a character that no name has:\n{text}", mode.name());
         }
     }
+    taken
 }
 
 /// `iptables-save`.
-pub fn iptables(data: &[u8]) {
-    dump("iptables", data);
+pub fn iptables(data: &[u8]) -> bool {
+    dump("iptables", data)
 }
 
 /// `nft list ruleset`, as text and as JSON.
-pub fn nftables(data: &[u8]) {
-    dump("nftables", data);
+pub fn nftables(data: &[u8]) -> bool {
+    dump("nftables", data)
 }
 
 /// `ipvsadm -Sn`, `ipset save` and the iptables rules beside them.
-pub fn ipvs(data: &[u8]) {
-    dump("ipvs", data);
+pub fn ipvs(data: &[u8]) -> bool {
+    dump("ipvs", data)
 }
 
 /// What a mode's tools list: read, printed, read again.
-fn dump(name: &str, data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+fn dump(name: &str, data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
     let mode = mode(name).expect("a mode of the table");
+    let mut taken = false;
     for family in [Family::Ipv4, Family::Ipv6] {
         match mode.read(text, family) {
             Err(error) => assert!(error.line > 0 && error.column > 0, "{error:?}"),
             Ok(rules) => {
+                taken = true;
                 let once = mode.print(&rules, Form::Load);
                 let again = mode.read(&once, family);
-                let again = again.unwrap_or_else(|error| panic!("what was printed is refused: {error:?}\n{once}"));
+                let again =
+                    again.unwrap_or_else(|error| panic!("what was printed is refused: {error:?}\n{once}"));
                 let twice = mode.print(&again, Form::Load);
                 assert_eq!(once, twice, "printed after parsing it is another text");
                 assert!(mode.diff(&rules, &rules).is_empty(), "differs from itself:\n{once}");
@@ -145,21 +317,22 @@ fn dump(name: &str, data: &[u8]) {
             }
         }
     }
+    taken
 }
 
 /// A scenario, and its plan.
-pub fn scenario(data: &[u8]) {
+pub fn scenario(data: &[u8]) -> bool {
     use scenarios::diagnostic::Style;
     use scenarios::known::{Known, Named};
     use scenarios::plan::Plan;
     use scenarios::scenario::Scenario;
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else { return false };
     let mut scenario = match Scenario::parse("fuzz.toml", text) {
         Ok(scenario) => scenario,
         Err(diagnostics) => {
             assert!(!diagnostics.is_empty());
             let _ = diagnostics.render(Style::Plain);
-            return;
+            return false;
         }
     };
     if scenario.import().is_some() {
@@ -173,16 +346,20 @@ pub fn scenario(data: &[u8]) {
         kubernetes_minors: (8, 36),
         ..Known::default()
     };
-    if let Err(diagnostics) = Plan::new(&scenario, &known) {
+    let planned = Plan::new(&scenario, &known);
+    if let Err(diagnostics) = &planned {
         assert!(!diagnostics.is_empty());
         let _ = diagnostics.render(Style::Plain);
     }
+    planned.is_ok()
 }
 
 /// A cost profile.
-pub fn profile(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Err(error) = CostProfile::parse(text) {
+pub fn profile(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let read = CostProfile::parse(text);
+    if let Err(error) = &read {
         assert!(!error.to_string().is_empty());
     }
+    read.is_ok()
 }

@@ -12,7 +12,20 @@ const LONGEST: usize = 64 * 1024;
 
 /// Numbers at which things break.
 const NUMBERS: [&str; 14] = [
-    "0", "1", "-1", "7", "63", "64", "255", "256", "65535", "65536", "4294967296", "18446744073709551616", "1e400", "007",
+    "0",
+    "1",
+    "-1",
+    "7",
+    "63",
+    "64",
+    "255",
+    "256",
+    "65535",
+    "65536",
+    "4294967296",
+    "18446744073709551616",
+    "1e400",
+    "007",
 ];
 
 /// Makes texts for one target.
@@ -59,7 +72,8 @@ impl<'a> Mutator<'a> {
             }
         };
         let start = text[..at].iter().rposition(|byte| ends.contains(byte)).map_or(0, |before| before + 1);
-        let end = text[at..].iter().position(|byte| ends.contains(byte)).map_or(text.len(), |after| at + after);
+        let end =
+            text[at..].iter().position(|byte| ends.contains(byte)).map_or(text.len(), |after| at + after);
         start..end
     }
 

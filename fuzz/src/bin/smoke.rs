@@ -35,7 +35,12 @@ fn main() -> ExitCode {
     let mut broken = 0;
     for target in TARGETS.iter().filter(|t| wanted.is_empty() || wanted.iter().any(|name| name == t.name)) {
         match smoke(target, runs) {
-            Ok(seeds) => println!("{:<10} {seeds} seeds, {runs} texts: nothing broke", target.name),
+            Ok((seeds, taken)) => {
+                println!(
+                    "{:<10} {seeds} seeds, {runs} texts, {taken} of them taken: nothing broke",
+                    target.name
+                );
+            }
             Err(message) => {
                 println!("{:<10} {message}", target.name);
                 broken += 1;
@@ -54,8 +59,9 @@ fn home() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Runs one target over its seeds and as many texts made from them. The number of seeds, or what broke it.
-fn smoke(target: &Target, runs: u64) -> Result<usize, String> {
+/// Runs one target over its seeds and as many texts made from them. The numbers of seeds and of texts
+/// that it took, or what broke it.
+fn smoke(target: &Target, runs: u64) -> Result<(usize, u64), String> {
     let folder = home().join("corpus").join(target.name);
     let told = |error: std::io::Error| format!("cannot read {}: {error}", folder.display());
     let mut files: Vec<PathBuf> = Vec::new();
@@ -68,10 +74,13 @@ fn smoke(target: &Target, runs: u64) -> Result<usize, String> {
     for (seed, file) in seeds.iter().zip(&files) {
         check(target, seed).map_err(|message| format!("{} breaks it: {message}", file.display()))?;
     }
+    let mut taken = 0;
     let mut mutator = Mutator::new(target, &seeds, KEY);
     for run in 0..runs {
         let text = mutator.text();
-        if let Err(message) = check(target, &text) {
+        let checked = check(target, &text);
+        taken += u64::from(checked == Ok(true));
+        if let Err(message) = checked {
             let folder = home().join("artifacts").join(target.name);
             let file = folder.join(format!("smoke-{run}"));
             let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&file, &text));
@@ -82,10 +91,10 @@ fn smoke(target: &Target, runs: u64) -> Result<usize, String> {
             return Err(format!("text {run} breaks it: {message}; {place}"));
         }
     }
-    Ok(seeds.len())
+    Ok((seeds.len(), taken))
 }
 
-fn check(target: &Target, text: &[u8]) -> Result<(), String> {
+fn check(target: &Target, text: &[u8]) -> Result<bool, String> {
     catch_unwind(AssertUnwindSafe(|| (target.run)(text))).map_err(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
