@@ -2,7 +2,7 @@
 //!
 //! 10,000 Services of 10 endpoints each, printed as kubectl does; every step of `windtunnel rules --from` by itself, the
 //! best of some repetitions. `--at-most 1.5` fails with 1 if all of them together take longer; `--write FILE` only
-//! writes the JSON.
+//! writes the JSON, and `--import FILE` only imports such a file, once, so that its memory can be measured.
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 use sim_core::classify::Family;
@@ -34,8 +34,24 @@ fn main() -> ExitCode {
                 }
             };
         }
+        ["--import", file] => {
+            let read = std::fs::read(file).map_err(|error| error.to_string());
+            let text = read.and_then(|bytes| text_of(bytes).map_err(|error| error.to_string()));
+            return match text.and_then(|text| import(&text).map_err(|errors| errors[0].to_string())) {
+                Ok(objects) => {
+                    println!("{} Services, {} slices", objects.services.len(), objects.slices.len());
+                    ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    eprintln!("error: {file}: {error}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         other => {
-            eprintln!("error: wrong arguments {other:?}: only --at-most SECONDS or --write FILE");
+            eprintln!(
+                "error: wrong arguments {other:?}: only --at-most SECONDS, --write FILE or --import FILE"
+            );
             return ExitCode::from(2);
         }
     };
