@@ -51,6 +51,18 @@ fn value(record: &PointRecord, name: &str) -> f64 {
 const MODES: [&str; 3] = ["iptables", "ipvs", "nftables"];
 
 #[test]
+fn modes_that_only_have_rules_are_refused_and_the_others_are_all_tested_here() {
+    let names: Vec<&str> = crate::proxy::simulated().map(|mode| mode.name()).collect();
+    assert_eq!(names, MODES);
+    for mode in ["userspace", "ebpf"] {
+        let profile = Arc::new(CostProfile::named("linux-6.18").unwrap());
+        let error = run(Arc::new(config(mode)), profile, &|| true).unwrap_err();
+        let error = format!("{error:?}");
+        assert!(error.contains(&format!("{mode} mode has rules but no simulation")), "{error}");
+    }
+}
+
+#[test]
 fn every_mode_sees_the_same_connections() {
     let records: Vec<PointRecord> = MODES.iter().map(|m| run_with(config(m))).collect();
     for record in &records {

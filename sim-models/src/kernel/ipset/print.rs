@@ -1,6 +1,7 @@
 //! `ipset save`: what `ipset restore` reads back.
 //!
-//! Departure: newer versions print `bucketsize` and `initval` too; here only what kube-proxy gave.
+//! Departure: `ipset save` of 7.17 on kernel 6.18 prints `bucketsize 12` and a random `initval` after these options of a
+//! hash set (seen), older versions do not; here only what kube-proxy gave, which every version reads back.
 
 use super::{IpSet, SetKind};
 use sim_core::classify::Family;

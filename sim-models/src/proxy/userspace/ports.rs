@@ -6,10 +6,9 @@
 //! have the same ports, and a Service mostly keeps its port when others come and go. A node that runs out of ports
 //! leaves the remaining Services without rules, in both.
 
-use crate::kube::ProxyObjects;
+use crate::kube::{ProxyObjects, ServicePort};
 use crate::proxy::names::service_port_name;
 use sim_core::classify::Proto;
-use std::collections::BTreeSet;
 
 /// First ephemeral port (`net.ipv4.ip_local_port_range`).
 pub const FIRST: u16 = 32_768;
@@ -20,21 +19,23 @@ pub const COUNT: u32 = (LAST - FIRST) as u32 + 1;
 
 /// The proxy port of each service port; none for SCTP, and for those beyond the last free port.
 pub fn allocate(objects: &ProxyObjects, minor: u32) -> Vec<Option<u16>> {
-    let mut taken: [BTreeSet<u16>; 2] = Default::default();
-    let one = |port: &crate::kube::ServicePort| {
-        let taken = match port.proto {
+    // Of TCP and UDP: how many are taken, and which.
+    let mut taken = [(0, vec![false; COUNT as usize]), (0, vec![false; COUNT as usize])];
+    let one = |port: &ServicePort| {
+        let (count, taken) = match port.proto {
             Proto::Tcp => &mut taken[0],
             Proto::Udp => &mut taken[1],
             Proto::Sctp | Proto::Icmp => return None,
         };
-        if taken.len() == COUNT as usize {
+        if *count == COUNT {
             return None;
         }
         let first = fnv(&format!("{}/{}", service_port_name(port, minor), port.proto)) % COUNT;
-        let at = (0..COUNT).map(|n| FIRST + ((first + n) % COUNT) as u16).find(|at| !taken.contains(at));
-        let at = at.expect("fewer are taken than there are");
-        taken.insert(at);
-        Some(at)
+        let free = (0..COUNT).map(|n| (first + n) % COUNT).find(|&at| !taken[at as usize]);
+        let at = free.expect("fewer are taken than there are");
+        *count += 1;
+        taken[at as usize] = true;
+        Some(FIRST + at as u16)
     };
     objects.ports.iter().map(one).collect()
 }
