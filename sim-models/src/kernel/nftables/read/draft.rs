@@ -1,7 +1,7 @@
 //! A table while it is read: chains are named before they are defined, by elements of maps and by jumps.
 
 use super::{Wrong, excerpt};
-use crate::kernel::nftables::{ChainId, Statement, Table, Verdict};
+use crate::kernel::nftables::{ChainId, Element, Key, Set, Statement, Table, Verdict};
 use sim_core::classify::Family;
 
 /// A table whose chains are numbered in the order in which they are first named.
@@ -41,6 +41,20 @@ impl Draft {
     /// The chain of that name, if it is defined.
     pub(super) fn defined(&self, name: &str) -> Option<ChainId> {
         self.table.find_chain(name).filter(|id| self.chains[id.0 as usize].1.is_some())
+    }
+
+    /// Adds a set that stands at `at`. The kernel holds every key once.
+    pub(super) fn add_set(&mut self, set: Set, at: usize) -> Result<(), Wrong> {
+        let mut keys: Vec<&Key> = set.elements.iter().map(|e| &e.key).collect();
+        keys.sort_unstable();
+        if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            let element = Element { key: pair[0].clone(), verdict: None, comment: None };
+            let mut text = String::new();
+            self.table.element(&element, None, &mut text).expect("a string takes any text");
+            return Err(Wrong::new(at, format!("set {} has the element {text} twice", excerpt(&set.name))));
+        }
+        self.table.add_set(set);
+        Ok(())
     }
 
     /// The table with its chains in the order of their definitions.

@@ -251,9 +251,7 @@ impl<'a> Reader<'a> {
         let fields: BTreeMap<Cow<'_, str>, &RawValue> = parse(self.text, object.body.get())?;
         let id = SetId(u32::try_from(self.draft.table.sets.len()).expect("fewer than 2^32 sets"));
         match self.set_of(object, &fields, id)? {
-            Some(set) => {
-                self.draft.table.add_set(set);
-            }
+            Some(set) => self.draft.add_set(set, object.at)?,
             None => {
                 drop(self.draft.table.lifetimes.split_off(&(id, 0)));
                 self.unknown(object);

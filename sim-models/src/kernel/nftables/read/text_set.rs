@@ -19,9 +19,7 @@ impl<'a> Reader<'a> {
         let body = self.block(head)?;
         let id = SetId(u32::try_from(self.draft.table.sets.len()).expect("fewer than 2^32 sets"));
         match self.set_of(name, is_map, body, id)? {
-            Some(set) => {
-                self.draft.table.add_set(set);
-            }
+            Some(set) => self.draft.add_set(set, head.at)?,
             None => {
                 drop(self.draft.table.lifetimes.split_off(&(id, 0)));
                 let what = format!("{} {name}", if is_map { "map" } else { "set" });
