@@ -92,7 +92,8 @@ pub fn diff(wanted: &[Table], found: &[Table], layout: Layout) -> Vec<Difference
 fn without_counters(tables: &[Table]) -> Vec<Table> {
     let mut tables = tables.to_vec();
     for chain in tables.iter_mut().flat_map(|table| &mut table.chains) {
-        let only_counts = |m: &Match| matches!(m, Match::Nfacct(name) if &**name == "localhost_nps_accepted_pkts");
+        let only_counts =
+            |m: &Match| matches!(m, Match::Nfacct(name) if &**name == "localhost_nps_accepted_pkts");
         chain.rules.retain(|rule| !rule.matches.iter().any(only_counts));
         for rule in &mut chain.rules {
             rule.matches.retain(|m| !matches!(m, Match::Nfacct(_)));
