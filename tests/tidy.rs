@@ -16,7 +16,7 @@ const BANNED: &[(&str, &str, &[&str], &str)] = &[
     ("Hash", "Set", &[], "its order is random: BTreeSet or an index"),
     ("Instant::", "now", &["src/", "benches/"], "only the command line and benches read a clock"),
     ("System", "Time", &["src/", "benches/"], "only the command line and benches read a clock"),
-    ("std::", "env", &["src/", "benches/", "tests/"], "only the command line reads the environment"),
+    ("std::", "env", &["src/", "benches/", "tests/", "fuzz/"], "only the command line reads the environment"),
     ("std::", "thread", &["src/", "benches/", "tests/"], "only the command line starts threads"),
     ("todo", "!(", &[], "say what is missing in the documents, and return an error"),
     ("unimplemented", "!(", &[], "say what is missing in the documents, and return an error"),

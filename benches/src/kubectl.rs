@@ -1,5 +1,6 @@
 //! A cluster as `kubectl get nodes,services,endpointslices -A -o json` prints it: four spaces, keys in order, with all the
-//! identifiers, references and times that nobody reads. 10,000 Services of 10 endpoints are some 78 MB.
+//! identifiers, references and times that nobody reads. 10,000 Services of 10 endpoints
+//! are 94 MB, 81 of them slices.
 
 use std::fmt::Write;
 
