@@ -36,10 +36,16 @@ pub(super) fn read(text: &str, family: Family) -> Result<NodeRules, ReadError> {
         match first {
             "create" | "add" => sets.line(number, line)?,
             "-A" | "-a" => servers.line(number, line)?,
-            // Headings of sections are this mode's own.
             "" => {}
-            "#" if trimmed.starts_with("# ----") => {}
-            _ if first.starts_with('#') => tables.line(number, line)?,
+            "#" if ["# Generated", "# Completed"].iter().any(|own| trimmed.starts_with(own)) => {
+                tables.line(number, line)?;
+            }
+            // Headings of sections and what they explain are this mode's own.
+            _ if first.starts_with('#') => {}
+            "ipvsadm" => match timeouts(trimmed) {
+                Some(timeouts) => rules.ipvs_timeouts = Some(timeouts),
+                None => return Err(unknown(number, line)),
+            },
             _ if device_line(trimmed, family, &mut rules.dummy_addrs) => {}
             _ => match setting(trimmed) {
                 Some(setting) => rules.sysctls.push(setting),
@@ -102,6 +108,13 @@ fn is_index(word: &str) -> bool {
 
 fn is_device(word: &str) -> bool {
     word.trim_end_matches(':') == DEVICE
+}
+
+/// `ipvsadm --set TCP TCPFIN UDP`, in seconds.
+fn timeouts(line: &str) -> Option<[u64; 3]> {
+    let seconds: Result<Vec<u64>, _> =
+        line.strip_prefix("ipvsadm --set ")?.split(' ').map(str::parse).collect();
+    seconds.ok()?.try_into().ok()
 }
 
 /// `net.ipv4.vs.conntrack = 1`, or without blanks, or after `sysctl -w`.
