@@ -38,6 +38,10 @@ pub trait ProxyMode: Sync {
     fn is_simulated(&self) -> bool {
         true
     }
+    /// Whether its rules tell traffic of the cluster's pods from other traffic, and so need a detector.
+    fn tells_local_traffic(&self) -> bool {
+        true
+    }
     /// Everything it has in the kernel for these objects, one family.
     fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules;
     /// The forms in which [`print`](Self::print) can show that, [`Form::Load`] first.
@@ -49,6 +53,11 @@ pub trait ProxyMode: Sync {
     /// # Panics
     /// If `form` is none of [`forms`](Self::forms).
     fn print(&self, rules: &NodeRules, form: Form) -> String;
+    /// Why the mode's tool would refuse these rules as a whole, if it would: objects that Kubernetes takes can be
+    /// too much for it.
+    fn refused(&self, _rules: &NodeRules) -> Option<String> {
+        None
+    }
     /// What kube-proxy writes to the stdin of its tools while the objects go through these states, one sync a
     /// state, which begins at its time: the first is the full sync after a start on a node without rules, the others
     /// are what the change calls for, with what earlier ones left to be cleaned up; a state that is no change for the

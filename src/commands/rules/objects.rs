@@ -8,7 +8,7 @@ use scenarios::diagnostic::Diagnostics;
 use scenarios::scenario::import_errors;
 use sim_models::config::ProxyConfig;
 use sim_models::kube::generate::generate;
-use sim_models::kube::import::{MAX_ERRORS, Options, import_with};
+use sim_models::kube::import::{self, MAX_ERRORS, Options, import_with};
 use sim_models::kube::objects::Objects;
 use std::fs;
 use std::io::Read;
@@ -26,21 +26,21 @@ pub fn one_stdin(args: &RulesArgs) -> Result<(), Failure> {
 
 /// A file or stdin as text, with the name that messages give it.
 pub fn text_of(file: &Path) -> Result<(String, String), Failure> {
-    let (name, text) = if file == Path::new("-") {
+    let (name, bytes) = if file == Path::new("-") {
         let mut bytes = Vec::new();
-        let text = std::io::stdin().read_to_end(&mut bytes).and_then(|_| {
-            String::from_utf8(bytes).map_err(|_| std::io::Error::from(std::io::ErrorKind::InvalidData))
-        });
-        ("stdin".to_owned(), text)
+        ("stdin".to_owned(), std::io::stdin().read_to_end(&mut bytes).map(|_| bytes))
     } else {
-        (file.display().to_string(), fs::read_to_string(file))
+        (file.display().to_string(), fs::read(file))
     };
-    let text = text.map_err(|error| {
+    let bytes = bytes.map_err(|error| {
         let mut message = format!("error: cannot read {name}: {}\n", reason(&error));
         if let Some(near) = neighbour(file).filter(|_| error.kind() == std::io::ErrorKind::NotFound) {
             message.push_str(&format!("  = did you mean {near}?\n"));
         }
         Failure::Input(message)
+    })?;
+    let text = import::text_of(bytes).map_err(|error| {
+        Failure::Input(format!("error: {name}:{}:{}: {}\n", error.line, error.column, error.message))
     })?;
     Ok((name, text))
 }

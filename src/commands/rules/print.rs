@@ -31,6 +31,9 @@ pub fn print(args: &RulesArgs, setup: &Setup) -> Result<Exit, Failure> {
     }
     for family in &setup.families {
         let rules = setup.build(*family);
+        if let Some(why) = setup.mode.refused(&rules) {
+            eprintln!("note: kube-proxy could not load these rules: {why}");
+        }
         if form == Form::Load {
             terminal::print(&head(setup, *family, &rules))?;
         }

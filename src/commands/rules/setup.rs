@@ -91,6 +91,9 @@ impl Setup {
 
     /// The network of all pods: flags, then the file or the scenario, then a guess.
     fn local_detector(&mut self, args: &RulesArgs, has_file: bool) {
+        if !self.mode.tells_local_traffic() {
+            return;
+        }
         if !args.cluster_cidr.is_empty() {
             self.config.detect_local = DetectLocal::ClusterCidr;
             self.config.cluster_cidrs = args.cluster_cidr.clone();

@@ -27,6 +27,9 @@ impl ProxyMode for Ebpf {
     fn is_simulated(&self) -> bool {
         false
     }
+    fn tells_local_traffic(&self) -> bool {
+        false
+    }
     fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
         super::build(objects, config, family)
     }

@@ -33,22 +33,26 @@ use std::sync::Arc;
 pub type Connections<'a> = dyn Fn(&ServiceKey, SocketAddr) -> (u32, u32) + 'a;
 
 /// Inputs by state, with TCP servers that are in use when they are removed and idle a minute later.
-pub fn inputs(states: &[ProxyObjects], config: &ProxyConfig, family: Family) -> Vec<Vec<ToolInput>> {
+pub fn inputs<'s>(
+    states: impl IntoIterator<Item = &'s ProxyObjects>,
+    config: &ProxyConfig,
+    family: Family,
+) -> Vec<Vec<ToolInput>> {
     inputs_with(states, config, family, |_| &|_, _| (1, 0), |_| &|_, _| (0, 0))
 }
 
 /// Inputs by state. `at_sync` and `at_check` tell the connections at the sync that brings state `n` about, and at the
 /// look at waiting real servers a minute after it.
-pub fn inputs_with<'a>(
-    states: &[ProxyObjects],
+pub fn inputs_with<'a, 's>(
+    states: impl IntoIterator<Item = &'s ProxyObjects>,
     config: &ProxyConfig,
     family: Family,
     at_sync: impl Fn(usize) -> &'a Connections<'a>,
     at_check: impl Fn(usize) -> &'a Connections<'a>,
 ) -> Vec<Vec<ToolInput>> {
     let mut node = Node::new(config, family);
-    let mut all = Vec::with_capacity(states.len());
-    for (n, objects) in states.iter().enumerate() {
+    let mut all = Vec::new();
+    for (n, objects) in states.into_iter().enumerate() {
         let rules = build(objects, config, family);
         let mut inputs = Vec::new();
         if n == 0 {

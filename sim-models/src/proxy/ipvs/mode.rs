@@ -84,8 +84,7 @@ impl ProxyMode for Ipvs {
         config: &ProxyConfig,
         family: Family,
     ) -> Option<Vec<Vec<ToolInput>>> {
-        let states: Vec<ProxyObjects> = states.iter().map(|(_, objects)| objects.clone()).collect();
-        Some(super::inputs::inputs(&states, config, family))
+        Some(super::inputs::inputs(states.iter().map(|(_, objects)| objects), config, family))
     }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         let real: usize = rules.ipvs.iter().map(|v| 1 + v.real.len()).sum();

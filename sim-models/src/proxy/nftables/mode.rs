@@ -62,6 +62,9 @@ impl ProxyMode for Nftables {
     ) -> Option<Vec<Vec<ToolInput>>> {
         Some(super::sync::inputs(states, config, family))
     }
+    fn refused(&self, rules: &NodeRules) -> Option<String> {
+        rules.nftables.as_ref().and_then(super::refused_by_nft)
+    }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         let of_table = |t: &crate::kernel::nftables::Table| {
             let rules: usize = t.chains.iter().map(|c| c.rules.len()).sum();

@@ -14,7 +14,8 @@ use super::sink::Sink;
 use super::{Sets, Shape, base, service};
 use crate::config::ProxyConfig;
 use crate::kernel::nftables::{Base, ChainId, Element, Key, Rule, Set, SetId, Table, Verdict};
-use crate::kube::{ProxyObjects, ServicePort};
+use crate::kube::ProxyObjects;
+use crate::proxy::changes::Changes;
 use crate::proxy::input::ToolInput;
 use sim_core::classify::Family;
 use sim_core::units::{SimSpan, SimTime};
@@ -33,59 +34,16 @@ pub(super) fn inputs(
     let mut before: Option<&ProxyObjects> = None;
     let mut out = Vec::with_capacity(states.len());
     for (at, objects) in states {
-        let scope = match before {
-            Some(old) => Scope::between(old, objects),
-            None => Some(Scope::Everything),
-        };
-        let script = |stdin| ToolInput { command: "nft -f -".to_owned(), stdin };
-        out.push(scope.map_or_else(Vec::new, |scope| {
-            let deleted = known.delete_stale(*at);
-            let synced = known.sync(*at, objects, config, &scope);
-            deleted.into_iter().chain([synced]).map(script).collect()
-        }));
+        let changes = before.map_or(Changes::Everything, |old| Changes::between(old, objects));
         before = Some(objects);
-    }
-    out
-}
-
-/// Namespace and name.
-type ServiceName<'a> = (&'a str, &'a str);
-
-/// How much a sync writes.
-enum Scope<'a> {
-    /// Everything anew.
-    Everything,
-    /// These Services.
-    Services(BTreeSet<ServiceName<'a>>),
-}
-
-impl<'a> Scope<'a> {
-    /// What the change from `old` to `new` calls for: nothing if it is none of this family.
-    fn between(old: &'a ProxyObjects, new: &'a ProxyObjects) -> Option<Self> {
-        if old.zone != new.zone {
-            return Some(Scope::Everything);
+        if changes == Changes::Nothing {
+            out.push(Vec::new());
+            continue;
         }
-        let (before, after) = (by_service(old), by_service(new));
-        let mut changed: BTreeSet<ServiceName<'_>> = BTreeSet::new();
-        changed
-            .extend(before.iter().filter(|(name, ports)| after.get(*name) != Some(ports)).map(|(n, _)| *n));
-        changed.extend(after.keys().filter(|name| !before.contains_key(*name)));
-        (!changed.is_empty() || old.slices_revision != new.slices_revision)
-            .then_some(Scope::Services(changed))
-    }
-
-    fn leaves_out(&self, port: &ServicePort) -> bool {
-        match self {
-            Scope::Everything => false,
-            Scope::Services(changed) => !changed.contains(&(&*port.namespace, &*port.name)),
-        }
-    }
-}
-
-fn by_service(objects: &ProxyObjects) -> BTreeMap<ServiceName<'_>, Vec<&ServicePort>> {
-    let mut out: BTreeMap<_, Vec<&ServicePort>> = BTreeMap::new();
-    for port in &objects.ports {
-        out.entry((&*port.namespace, &*port.name)).or_default().push(port);
+        let script = |stdin| ToolInput { command: "nft -f -".to_owned(), stdin };
+        let deleted = known.delete_stale(*at);
+        let synced = known.sync(*at, objects, config, &changes);
+        out.push(deleted.into_iter().chain([synced]).map(script).collect());
     }
     out
 }
@@ -139,7 +97,7 @@ impl Known {
         now: SimTime,
         objects: &ProxyObjects,
         config: &ProxyConfig,
-        scope: &Scope<'_>,
+        changes: &Changes<'_>,
     ) -> String {
         let shape = Shape::new(objects, config, self.family);
         let mut sync = Sync {
@@ -150,14 +108,14 @@ impl Known {
             left: self.elements.iter().map(|(set, e)| (*set, e.keys().cloned().collect())).collect(),
             known: self,
         };
-        let sets = if matches!(scope, Scope::Everything) {
+        let sets = if *changes == Changes::Everything {
             sync.begin();
             base::write(&mut sync, &shape, &objects.service_cidrs)
         } else {
             Sets::of(&sync.known.table)
         };
         for port in &objects.ports {
-            sync.skip = scope.leaves_out(port);
+            sync.skip = !changes.include(port);
             service::write(&mut sync, &shape, &sets, port);
         }
         sync.end(now, &sets)

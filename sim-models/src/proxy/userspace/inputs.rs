@@ -16,7 +16,11 @@ use std::collections::BTreeMap;
 type Key<'a> = (&'a str, &'a str, &'a str, &'static str);
 
 /// Inputs by state.
-pub fn inputs(states: &[ProxyObjects], config: &ProxyConfig, family: Family) -> Vec<Vec<ToolInput>> {
+pub fn inputs<'s>(
+    states: impl IntoIterator<Item = &'s ProxyObjects>,
+    config: &ProxyConfig,
+    family: Family,
+) -> Vec<Vec<ToolInput>> {
     let program = match family {
         Family::Ipv4 => "iptables",
         Family::Ipv6 => "ip6tables",
@@ -30,8 +34,8 @@ pub fn inputs(states: &[ProxyObjects], config: &ProxyConfig, family: Family) -> 
         command_of(program, command, table, option, chain, placed)
     };
     let mut before: BTreeMap<Key<'_>, Vec<Placed>> = BTreeMap::new();
-    let mut all = Vec::with_capacity(states.len());
-    for (n, objects) in states.iter().enumerate() {
+    let mut all = Vec::new();
+    for (n, objects) in states.into_iter().enumerate() {
         let mut inputs = if n == 0 { start(&filter, &nat, program) } else { Vec::new() };
         let allocated = ports::allocate(objects, config.kubernetes_minor);
         let mut after = BTreeMap::new();

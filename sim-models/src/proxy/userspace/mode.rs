@@ -30,6 +30,9 @@ impl ProxyMode for Userspace {
     fn is_simulated(&self) -> bool {
         false
     }
+    fn tells_local_traffic(&self) -> bool {
+        false
+    }
     fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
         super::build(objects, config, family)
     }
@@ -42,8 +45,7 @@ impl ProxyMode for Userspace {
         config: &ProxyConfig,
         family: Family,
     ) -> Option<Vec<Vec<ToolInput>>> {
-        let states: Vec<ProxyObjects> = states.iter().map(|(_, objects)| objects.clone()).collect();
-        Some(super::inputs::inputs(&states, config, family))
+        Some(super::inputs::inputs(states.iter().map(|(_, objects)| objects), config, family))
     }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         rules.xtables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len() as u64).sum()
