@@ -176,6 +176,17 @@ fn the_rule_for_node_ports_must_be_the_last() {
 }
 
 #[test]
+fn even_a_dump_with_its_last_rule_misplaced_does_not_differ_from_itself() {
+    let text = changed(|lines| {
+        let last = at(lines, &["NOTE: this must be the last rule"]);
+        lines.swap(last - 1, last);
+    });
+    let mode = sim_models::proxy::mode("iptables").unwrap();
+    let rules = mode.read(&text, Family::Ipv4).unwrap();
+    assert_eq!(mode.diff(&rules, &rules), []);
+}
+
+#[test]
 fn rules_and_chains_of_others_are_not_looked_at() {
     let text = changed(|lines| {
         let forward = at(lines, &["-A FORWARD"]);

@@ -248,10 +248,12 @@ impl Pair<'_> {
             return;
         }
         let to_node_ports = |side: Side<'_>, rule: &Rule| side.jump(rule) == Some("KUBE-NODEPORTS");
-        let Some(first) = found.iter().position(|rule| to_node_ports(self.found, rule)) else { return };
         let Some(last) = wanted.iter().rev().find(|rule| to_node_ports(self.wanted, rule)) else { return };
-        let behind = |rule: &&Rule| !to_node_ports(self.found, rule) && service_of(rule).is_some();
-        if let Some(service) = found[first..].iter().rev().find(behind)
+        if behind_node_ports(wanted, |rule| to_node_ports(self.wanted, rule)).is_some() {
+            // Only a dump is so; what is built is not.
+            return;
+        }
+        if let Some(service) = behind_node_ports(found, |rule| to_node_ports(self.found, rule))
             && wanted.iter().any(|rule| self.same(rule, service))
         {
             out.push(Difference {
@@ -354,4 +356,10 @@ fn service_of(rule: &Rule) -> Option<&str> {
         Match::Comment(text) => text.split(' ').next().filter(|word| word.contains('/')),
         _ => None,
     })
+}
+
+/// The last rule of a Service that stands behind one that leads to NodePorts.
+fn behind_node_ports(rules: &[Rule], to_node_ports: impl Fn(&Rule) -> bool) -> Option<&Rule> {
+    let first = rules.iter().position(&to_node_ports)?;
+    rules[first..].iter().rev().find(|rule| !to_node_ports(rule) && service_of(rule).is_some())
 }
