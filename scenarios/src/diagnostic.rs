@@ -97,8 +97,7 @@ impl Diagnostics {
         };
         let _ = writeln!(out, "{}: {}", paint("1;31", "error"), paint("1", &d.message));
         if let Some(at) = d.at {
-            let text = self.sources.text(at.source);
-            let place = Place::find(text, at);
+            let place = Place::find(&self.sources, at);
             let width = place.line.to_string().len();
             let bar = paint("34", "|");
             let pad = " ".repeat(width);
@@ -149,31 +148,28 @@ impl Place {
     /// Longest piece of a line that is shown: an imported JSON may be one line of megabytes.
     const WINDOW: usize = 100;
 
-    fn find(text: &str, at: At) -> Place {
-        let mut start = at.start.min(text.len());
-        while !text.is_char_boundary(start) {
-            start -= 1;
-        }
-        let line_start = text[..start].rfind('\n').map_or(0, |i| i + 1);
-        let line_end = text[start..].find('\n').map_or(text.len(), |i| start + i);
-        let line: Vec<char> = text[line_start..line_end].trim_end_matches('\r').chars().collect();
-        let before = text[line_start..start].chars().count();
-        let mut end = at.end.clamp(start, line_end);
-        while !text.is_char_boundary(end) {
-            end += 1;
-        }
+    /// Nothing here grows with the length of the line, so that a thousand faults of a line of megabytes are told as
+    /// fast as those of short lines.
+    fn find(sources: &Sources, at: At) -> Place {
+        let text = sources.text(at.source);
+        let start = text.floor_char_boundary(at.start);
+        let (line, before) = sources.line_and_column(at.source, start);
+        // More of the line than can be shown, whatever the width of its characters.
+        let near = text.floor_char_boundary(start.saturating_add(16 * Self::WINDOW));
+        let rest = text[start..near].split('\n').next().unwrap_or_default().trim_end_matches('\r');
+        let end = text.ceil_char_boundary(at.end.clamp(start, start + rest.len()));
         let length = text[start..end].chars().count().max(1);
-        let from = if line.len() <= Self::WINDOW { 0 } else { before.saturating_sub(Self::WINDOW / 2) };
-        let to = line.len().min(from + Self::WINDOW.max(length.min(40)));
-        let shown: String =
-            line[from.min(line.len())..to].iter().map(|c| if *c == '\t' { ' ' } else { *c }).collect();
-        let room = (to - from.min(to)).saturating_sub(before - from).max(1);
+        let last = before + rest.chars().count();
+        let from = if last <= Self::WINDOW { 0 } else { before.saturating_sub(Self::WINDOW / 2) };
+        let to = last.min(from + Self::WINDOW.max(length.min(40)));
+        let ahead = text[..start].char_indices().rev().take(before - from).last().map_or(start, |(i, _)| i);
+        let visible = |c: char| if c == '\t' { ' ' } else { c };
         Place {
-            line: text[..start].matches('\n').count() + 1,
+            line,
             column: before + 1,
-            shown,
+            shown: text[ahead..start + rest.len()].chars().take(to - from.min(to)).map(visible).collect(),
             indent: before - from,
-            carets: length.min(room),
+            carets: length.min((to - from.min(to)).saturating_sub(before - from).max(1)),
         }
     }
 }

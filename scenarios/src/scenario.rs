@@ -156,7 +156,7 @@ impl Scenario {
 pub fn import_errors(out: &mut Diagnostics, file: &str, text: &str, errors: &[ImportError], most: usize) {
     let source = out.sources.add(file, text);
     for error in errors.iter().take(most) {
-        let at = place(source, text, error.line, error.column);
+        let at = At { source, start: error.offset, end: error.offset + 1 };
         let object = if error.object.is_empty() { String::new() } else { format!("{}: ", error.object) };
         let d = Diagnostic::new(at, &error.path, format!("{object}{}", error.message));
         out.push(if error.object.is_empty() { d.help(format!("allowed: {KUBECTL}")) } else { d });

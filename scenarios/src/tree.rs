@@ -3,6 +3,7 @@
 //! The `toml` crate finds the spans; this module keeps them through overrides and sweeps, whose values come
 //! from elsewhere (the command line, the `[sweep]` table). Entries stay in the order of the file.
 
+use std::cell::OnceCell;
 use toml::de::{DeTable, DeValue};
 
 /// Where something was written: bytes `start..end` of a source.
@@ -19,22 +20,75 @@ pub struct At {
 /// The texts that a scenario is made of: its file, and one entry for each override.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    entries: Vec<(String, String)>,
+    entries: Vec<Source>,
+}
+
+#[derive(Clone, Debug)]
+struct Source {
+    name: String,
+    text: String,
+    /// Marks on the way through the text, made when the first place is asked for.
+    marks: OnceCell<Vec<Mark>>,
+}
+
+/// What stands before a byte of a text.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    offset: usize,
+    /// Ends of lines.
+    lines: usize,
+    /// Characters since the last of them.
+    column: usize,
+}
+
+impl Mark {
+    /// Bytes from one mark to the next.
+    const STEP: usize = 1 << 14;
+
+    /// The mark of `offset`, a boundary of characters behind this one.
+    fn walk(self, text: &str, offset: usize) -> Mark {
+        let part = &text[self.offset..offset];
+        match part.rfind('\n') {
+            None => Mark { offset, lines: self.lines, column: self.column + part.chars().count() },
+            Some(end) => Mark {
+                offset,
+                lines: self.lines + part.matches('\n').count(),
+                column: part[end + 1..].chars().count(),
+            },
+        }
+    }
 }
 
 impl Sources {
     /// Adds a text under the name that diagnostics give it and returns its index.
     pub fn add(&mut self, name: &str, text: &str) -> usize {
-        self.entries.push((name.to_owned(), text.to_owned()));
+        self.entries.push(Source { name: name.to_owned(), text: text.to_owned(), marks: OnceCell::new() });
         self.entries.len() - 1
     }
+
+    /// Line, from 1, and the characters before `offset` in it. A second place costs little, however long the text.
+    pub fn line_and_column(&self, source: usize, offset: usize) -> (usize, usize) {
+        let Source { text, marks, .. } = &self.entries[source];
+        let marks = marks.get_or_init(|| {
+            let mut marks = vec![Mark { offset: 0, lines: 0, column: 0 }];
+            for end in (Mark::STEP..text.len()).step_by(Mark::STEP) {
+                let last = marks[marks.len() - 1];
+                marks.push(last.walk(text, text.floor_char_boundary(end)));
+            }
+            marks
+        });
+        let before = marks.partition_point(|mark| mark.offset <= offset) - 1;
+        let here = marks[before].walk(text, offset);
+        (here.lines + 1, here.column)
+    }
+
     /// Name of a source.
     pub fn name(&self, source: usize) -> &str {
-        &self.entries[source].0
+        &self.entries[source].name
     }
     /// Text of a source.
     pub fn text(&self, source: usize) -> &str {
-        &self.entries[source].1
+        &self.entries[source].text
     }
 }
 

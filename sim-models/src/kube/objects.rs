@@ -6,7 +6,9 @@
 
 use ipnet::IpNet;
 use sim_core::classify::{Family, Proto};
+use siphasher::sip::SipHasher13;
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -142,7 +144,7 @@ pub struct Port {
 }
 
 /// A part of a Service's endpoints.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct EndpointSlice {
     /// Namespace.
     pub namespace: Arc<str>,
@@ -161,8 +163,17 @@ pub struct EndpointSlice {
     pub revision: u64,
 }
 
+impl EndpointSlice {
+    /// Stands for all of the slice: any difference gives, all but surely, another number.
+    pub fn version(&self) -> u64 {
+        let mut hasher = SipHasher13::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
 /// One endpoint of a slice.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct SliceEndpoint {
     /// The first of `addresses`, the only one that proxies use.
     pub address: IpAddr,
@@ -179,7 +190,7 @@ pub struct SliceEndpoint {
 }
 
 /// Where an endpoint should be used.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct Hints {
     /// Zones.
     pub zones: Vec<Arc<str>>,
@@ -188,7 +199,7 @@ pub struct Hints {
 }
 
 /// One entry of a slice's `ports`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct SlicePort {
     /// Name, may be empty.
     pub name: Arc<str>,

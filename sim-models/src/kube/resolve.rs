@@ -20,21 +20,27 @@ use std::net::{IpAddr, SocketAddr};
 pub fn resolve(objects: &Objects, family: Family, node: &str) -> ProxyObjects {
     let here = objects.node(node);
     let place = Place { node, zone: here.and_then(|n| n.zone.as_deref()) };
-    let mut slices: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
+    let mut slices: BTreeMap<(&str, &str), (u64, Vec<&EndpointSlice>)> = BTreeMap::new();
     let mut slices_revision = 0u64;
     for slice in objects.slices.iter().filter(|slice| slice.family == family) {
         if let Some(service) = &slice.service {
-            slices.entry((&slice.namespace, service)).or_default().push(slice);
-            slices_revision = slices_revision.wrapping_add(slice.revision).wrapping_add(1);
+            let version = slice.version();
+            let (revision, of_service) = slices.entry((&slice.namespace, service)).or_default();
+            *revision = revision.wrapping_add(version);
+            of_service.push(slice);
+            slices_revision = slices_revision.wrapping_add(version);
         }
     }
     let mut ports = Vec::with_capacity(objects.services.len());
     for service in &objects.services {
         let Some(cluster_ip) = cluster_ip(service, family) else { continue };
-        let slices = slices.get(&(&*service.namespace, &*service.name)).map_or(&[][..], Vec::as_slice);
+        let (revision, slices) = match slices.get(&(&*service.namespace, &*service.name)) {
+            Some((revision, slices)) => (*revision, &slices[..]),
+            None => (0, &[][..]),
+        };
         for port in &service.ports {
             let mut resolved = service_port(service, port, cluster_ip, family);
-            resolved.revision = slices.iter().fold(0u64, |sum, slice| sum.wrapping_add(slice.revision));
+            resolved.revision = revision;
             resolved.endpoints = categorize(&resolved, &endpoints_of(slices, port), place);
             ports.push(resolved);
         }
@@ -74,8 +80,9 @@ fn cluster_ip(service: &Service, family: Family) -> Option<IpAddr> {
 
 /// Everything but the endpoints.
 fn service_port(service: &Service, port: &Port, cluster_ip: IpAddr, family: Family) -> ServicePort {
-    let mut source_ranges: Vec<IpNet> =
-        service.source_ranges.iter().copied().filter(|range| is_of(range.addr(), family)).collect();
+    // Without host bits, as Go parses them.
+    let ranges = service.source_ranges.iter().filter(|range| is_of(range.addr(), family));
+    let mut source_ranges: Vec<IpNet> = ranges.map(IpNet::trunc).collect();
     if source_ranges.iter().any(|range| range.prefix_len() == 0) {
         source_ranges.clear();
     }

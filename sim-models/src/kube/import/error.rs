@@ -20,6 +20,8 @@ pub struct ImportError {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
+    /// The same place in bytes from the beginning of the text.
+    pub offset: usize,
 }
 
 impl fmt::Display for ImportError {
@@ -51,7 +53,7 @@ pub(super) fn placed(text: &str, mut errors: Vec<Unplaced>) -> Vec<ImportError> 
     let place = |error: Unplaced| {
         let Unplaced { object, path, message, offset } = error;
         let (line, column) = cursor.position(offset);
-        ImportError { object, path, message, line, column }
+        ImportError { object, path, message, line, column, offset }
     };
     errors.into_iter().map(place).collect()
 }
@@ -61,7 +63,7 @@ pub fn text_of(bytes: Vec<u8>) -> Result<String, ImportError> {
     let fault = |offset: usize, bytes: &[u8], message: String| {
         let before = String::from_utf8_lossy(&bytes[..offset]);
         let (line, column) = Cursor::new(&before).position(before.len());
-        ImportError { object: String::new(), path: String::new(), message, line, column }
+        ImportError { object: String::new(), path: String::new(), message, line, column, offset }
     };
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(fault(
