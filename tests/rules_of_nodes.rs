@@ -76,6 +76,42 @@ fn a_node_that_differs_is_told_rule_by_rule_with_counts_and_exit_3() {
 }
 
 #[test]
+fn differences_in_a_chain_are_told_in_the_order_of_its_rules() {
+    let folder = format!("{CASES}/01-clusterip-basic");
+    let (from, config) = (format!("{folder}/input.json"), format!("{folder}/kube-proxy.yaml"));
+    let dump = file(&format!("{folder}/iptables-save.legacy.txt"));
+    let (gone, left): (Vec<&str>, Vec<&str>) =
+        dump.split_inclusive('\n').partition(|line| line.starts_with("-A KUBE-POSTROUTING "));
+    assert!(gone.len() > 1 && !gone.is_sorted(), "{gone:?}");
+    let args = ["rules", "--from", &from, "--proxy-config", &config, "--diff", "-"];
+    let (code, out, _) = run(&args, &left.concat());
+    assert_eq!(code, Some(3), "{out}");
+    let told: Vec<&str> = out.lines().filter_map(|line| line.strip_prefix("  - ")).collect();
+    assert_eq!(told, gone.iter().map(|line| line.trim_end()).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_dump_has_beside_the_rules_is_told_once() {
+    let dump = file(&format!("{CASES}/14-dualstack/nft.txt"));
+    let opaque = "\tchain filter-input {\n";
+    assert!(dump.contains(opaque));
+    let dump = dump.replacen(opaque, "\tcounter hits {\n\t}\n\n\tchain filter-input {\n", 1);
+    let dump = format!("table inet cni {{\n}}\n{dump}");
+    let from = format!("{CASES}/14-dualstack/input.json");
+    for rest in [&["--read", "-"][..], &["--from", &from, "--diff", "-"]] {
+        let args = [&["rules", "--mode", "nftables", "--family", "both"], rest].concat();
+        let (_, _, told) = run(&args, &dump);
+        let with = |part: &str| {
+            told.lines().filter(|line| line.starts_with("note: ") && line.contains(part)).count()
+        };
+        assert_eq!(with("passed over: 1 other table: inet cni (line 1)"), 1, "{told}");
+        assert_eq!(with("1 part that kube-proxy does not write is kept as it stands"), 1, "{told}");
+    }
+    let (_, _, told) = run(&["rules", "--mode", "nftables", "--read", "-"], "table inet cni {\n}\n");
+    assert!(told.contains("note: the dump has no table ip kube-proxy\n"), "{told}");
+}
+
+#[test]
 fn of_many_differences_fifty_are_shown_unless_all_are_asked_for() {
     let from = "scenarios/clusters/rand-100.json";
     let empty = printed(&["rules", "--from", &format!("{CASES}/23-empty/input.json"), "--mode", "nftables"]);

@@ -312,7 +312,12 @@ fn dump(name: &str, data: &[u8]) -> bool {
                 assert_eq!(once, twice, "printed after parsing it is another text");
                 assert!(mode.diff(&rules, &rules).is_empty(), "differs from itself:\n{once}");
                 for form in mode.forms() {
-                    let _ = mode.print(&rules, *form);
+                    let printed = mode.print(&rules, *form);
+                    if *form == Form::Json {
+                        let again = mode.read(&printed, family);
+                        let again = again.unwrap_or_else(|e| panic!("our JSON is refused: {e:?}\n{printed}"));
+                        assert_eq!(printed, mode.print(&again, *form), "JSON after parsing it is another");
+                    }
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! What the readers of dumps have in common: where a text is wrong, and how two rulesets differ.
 
 use std::fmt::{self, Display, Formatter};
+use std::str::FromStr;
 
 /// Why a dump cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,8 +15,23 @@ pub struct ReadError {
     pub message: String,
 }
 
+/// A number of digits alone: a sign, which `parse` would take, is nothing that a tool prints, and would be lost.
+pub fn decimal<T: FromStr>(text: &str) -> Option<T> {
+    let is_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    is_digits.then(|| text.parse().ok())?
+}
+
+/// What is wrong with a line, and in which part of it, which is a slice of the line.
+pub(crate) type Fault<'a> = (&'a str, String);
+
+/// A fault with its place; `number` counts lines from 1.
+pub(crate) fn in_line(number: usize, line: &str, (part, message): Fault<'_>) -> ReadError {
+    let at = part.as_ptr() as usize - line.as_ptr() as usize;
+    ReadError { line: number, column: line[..at].chars().count() + 1, message }
+}
+
 /// One difference between the rules that are wanted and those that were found.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// Where: `nat KUBE-SVC-NPX46M4PTMTKRN6Y`, `ip kube-proxy map service-ips`, `ipset KUBE-CLUSTER-IP`.
     pub place: String,

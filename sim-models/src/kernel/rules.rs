@@ -25,6 +25,8 @@ pub struct NodeRules {
     pub sysctls: Vec<(String, String)>,
     /// `ipvsadm --set`: seconds for idle TCP connections, after FIN, and UDP; zero leaves the kernel's.
     pub ipvs_timeouts: Option<[u64; 3]>,
+    /// What the reader of a dump should be told of it, a line each: what was passed over or is none of kube-proxy's.
+    pub notes: Vec<String>,
     /// Maps of an eBPF load balancer.
     pub service_map: Option<ServiceMap>,
 }

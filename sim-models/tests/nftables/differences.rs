@@ -2,7 +2,7 @@
 
 use crate::json::{read, recorded, steps};
 use sim_models::kernel::dump::Difference;
-use sim_models::kernel::nftables::diff::{differences, stale_chains};
+use sim_models::kernel::nftables::diff::differences;
 use sim_models::kernel::nftables::read::ruleset;
 use sim_models::kernel::nftables::{ChainId, Table};
 use sim_models::kernel::rules::NodeRules;
@@ -36,7 +36,8 @@ fn stale_chains_are_named_and_are_no_difference() {
         .into_iter()
         .map(|(folder, ours)| {
             let theirs = tables(&read(folder.join("nft.txt")));
-            let stale = stale_chains(&ours[0], &theirs[0]).into_iter().map(str::to_owned).collect();
+            let stale: Vec<String> = theirs[0].stale_chains().map(str::to_owned).collect();
+            assert!(stale.iter().all(|name| ours[0].find_chain(name).is_none()), "{stale:?}");
             (folder.file_name().unwrap().to_str().unwrap().to_owned(), stale)
         })
         .filter(|(_, stale): &(_, Vec<_>)| !stale.is_empty())
@@ -94,8 +95,10 @@ fn the_order_of_rules_in_a_chain_matters() {
     );
     let input = format!("priority filter; policy accept;\n{one}{two}");
     let all = with(ONE, &[(&input, &format!("priority filter; policy accept;\n{two}{one}"))]);
-    assert_eq!(place_and_kind(&all).len(), 2, "{all:?}");
-    assert!(all.iter().all(|d| d.place == "ip kube-proxy chain filter-input"));
+    assert_eq!(
+        place_and_kind(&all),
+        [("changed", "ip kube-proxy chain filter-input, rule 1 found as rule 2")]
+    );
 }
 
 #[test]
@@ -196,5 +199,34 @@ fn long_chains_are_compared_too() {
     found.chains[0].rules.remove(7);
     let all = differences(&wanted, &found);
     assert!(all.len() >= 5000, "{}", all.len());
-    assert!(all.iter().all(|d| d.place.ends_with("chain filter-prerouting-pre-dnat")));
+    assert!(all.iter().all(|d| d.place.contains("chain filter-prerouting-pre-dnat")));
+}
+
+#[test]
+fn one_rule_of_many_that_moved_is_one_difference_and_says_where_it_is() {
+    let (_, mut ours) = recorded().remove(0);
+    let mut wanted = ours.remove(0);
+    let rule = wanted.chains[0].rules[0].clone();
+    wanted.chains[0].rules = (0..5000).map(|i| rule.clone().comment(&format!("{i}"))).collect();
+    let mut found = wanted.clone();
+    let moved = found.chains[0].rules.remove(7);
+    found.chains[0].rules.insert(4000, moved);
+    let all = differences(&wanted, &found);
+    assert_eq!(all.len(), 1);
+    assert!(all[0].place.ends_with(", rule 8 found as rule 4001"), "{}", all[0].place);
+    assert_eq!(all[0].wanted, all[0].found);
+}
+
+#[test]
+fn differences_in_a_chain_keep_the_order_of_its_rules() {
+    let (_, mut ours) = recorded().remove(0);
+    let mut wanted = ours.remove(0);
+    let rule = wanted.chains[0].rules[0].clone();
+    wanted.chains[0].rules = (0..30).map(|i| rule.clone().comment(&format!("{}", 30 - i))).collect();
+    let mut found = wanted.clone();
+    found.chains[0].rules.retain(|rule| !["20", "9", "3"].contains(&rule.comment.as_deref().unwrap()));
+    let all = differences(&wanted, &found);
+    let ends: Vec<&str> =
+        all.iter().map(|d| d.wanted.as_deref().unwrap().rsplit_once(" comment ").unwrap().1).collect();
+    assert_eq!(ends, ["\"20\"", "\"9\"", "\"3\""]);
 }

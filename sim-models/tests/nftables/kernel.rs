@@ -46,6 +46,9 @@ fn follow(what: &str, states: &[(SimTime, ProxyObjects)], config: &ProxyConfig, 
         listed
             .blocks
             .retain(|head, lines| !(head.contains("chain ") && head.contains('/') && lines.is_empty()));
+        // A list that meets a resize of the hash table begins again and has elements twice (`rhashtable_walk_enter`).
+        let sets = listed.blocks.iter_mut().filter(|(head, _)| !head.contains("chain "));
+        sets.for_each(|(_, elements)| elements.dedup());
         let table = build(objects, config, family).nftables.expect("a table");
         let built = goldens::parse(&table.to_string());
         goldens::compare(&format!("{what}, state {i}"), &built[&head], &listed);

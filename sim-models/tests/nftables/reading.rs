@@ -340,3 +340,77 @@ fn deep_and_long_dumps_end_in_an_answer() {
     let long = table_with(&format!("\t\tjump {}\n", "a".repeat(10_000_000)));
     assert!(wrong(&long).message.contains("is nowhere defined"));
 }
+
+#[test]
+fn what_a_reader_should_know_of_a_dump_is_noted() {
+    let mut dump = String::new();
+    for n in 0..7 {
+        dump += &format!("table inet other{n} {{\n}}\n");
+    }
+    let rules = Nftables.read(&dump, Family::Ipv4).unwrap();
+    assert_eq!(
+        rules.notes,
+        [
+            "the dump has no table ip kube-proxy",
+            "passed over: 7 other tables: inet other0 (line 1), inet other1 (line 3), inet other2 (line 5), \
+             inet other3 (line 7), inet other4 (line 9) and 2 more",
+        ]
+    );
+    let json = r#"{"nftables": [{"table": {"family": "ip", "name": "kube-proxy"}},
+        {"table": {"family": "inet", "name": "cni"}},
+        {"counter": {"family": "ip", "name": "hits", "table": "kube-proxy", "packets": 0, "bytes": 0}}]}"#;
+    assert_eq!(
+        Nftables.read(json, Family::Ipv4).unwrap().notes,
+        [
+            "table ip kube-proxy: 1 part that kube-proxy does not write is kept as it stands; printed as text they are nothing \
+             that nft loads",
+            "passed over: 1 other table: inet cni (line 2)",
+        ]
+    );
+    let opaque =
+        table_with("\t\tlog drop\n\t\tlog accept\n").replace("chain other", "chain service-A/b/tcp/");
+    assert_eq!(
+        Nftables.read(&opaque, Family::Ipv4).unwrap().notes,
+        [
+            "table ip kube-proxy: 2 parts that kube-proxy does not write are kept as they stand; printed as JSON they are \
+             nothing that nft loads",
+            "table ip kube-proxy: 1 empty chain that waits to be deleted",
+        ]
+    );
+    for (folder, _) in recorded() {
+        let rules = Nftables.read(&read(folder.join("nft.txt")), Family::Ipv4).unwrap();
+        assert!(rules.notes.iter().all(|note| note.contains("wait")), "{:?}", rules.notes);
+    }
+}
+
+#[test]
+fn a_hundred_thousand_foreign_tables_are_passed_over_in_one_pass() {
+    let count = 100_000;
+    let text = "table inet x {\n}\n".repeat(count);
+    let json = r#"{"table":{"family":"inet","name":"x"}}"#;
+    let json = format!("{{\"nftables\": [{}]}}", vec![json; count].join(",\n"));
+    // A reader that counted the lines of each from the start would take minutes.
+    for (dump, last) in [(text, 2 * count - 1), (json, count)] {
+        let read = parsed(&dump);
+        assert_eq!(read.skipped.len(), count);
+        assert_eq!(read.skipped.last().map(|s| s.line), Some(last));
+    }
+}
+
+#[test]
+fn a_plus_before_a_number_is_not_lost() {
+    for rule in [
+        "tcp dport +80 drop",
+        "ip saddr 10.0.0.0/+8 drop",
+        "numgen random mod +1 vmap { 0 : drop }",
+        "numgen random mod 1 vmap { +0 : drop }",
+        "dnat ip to numgen random mod 1 map { 0 : 10.0.0.1 . +80 }",
+        "meta l4proto +6 drop",
+    ] {
+        assert_eq!(understood(rule), format!("[{rule}]"));
+    }
+    let element = "table ip kube-proxy {\n\tset s {\n\t\ttype inet_service\n\t\telements = { +80 }\n\t}\n}\n";
+    assert!(wrong(element).message.contains("a port from 0 to 65535"));
+    let base = "table ip kube-proxy {\n\tchain c {\n\t\ttype filter hook input priority +5; policy accept;\n\t}\n}\n";
+    assert!(parsed(base).tables[0].chains[0].base.is_none());
+}

@@ -26,13 +26,13 @@ pub fn diff(args: &RulesArgs, setup: &Setup, dump: &Path) -> Result<Exit, Failur
     setup.tell_notes();
     let mut differences: Vec<Difference> = Vec::new();
     let mut rules = 0;
+    let mut notes = Vec::new();
     for family in &setup.families {
-        let found = read(setup.mode, &name, &text, *family)?;
+        let found = read(setup.mode, &name, &text, *family, &mut notes)?;
         let wanted = setup.build(*family);
         rules += setup.mode.rule_count(&wanted);
         differences.extend(setup.mode.diff(&wanted, &found));
     }
-    differences.sort();
     let families: Vec<&str> = setup.families.iter().map(|family| family_name(*family)).collect();
     let what = format!("{} mode, {}", setup.mode.name(), families.join(" and "));
     if differences.is_empty() {
@@ -73,9 +73,9 @@ pub fn read_back(args: &RulesArgs, dump: &Path) -> Result<Exit, Failure> {
         format => print::form(format, mode, &ProxyConfig::default())?.expect("stdin is the only one without"),
     };
     let (name, text) = text_of(dump)?;
-    let mut texts = Vec::new();
+    let (mut texts, mut notes) = (Vec::new(), Vec::new());
     for family in families {
-        texts.push(mode.print(&read(mode, &name, &text, family)?, form));
+        texts.push(mode.print(&read(mode, &name, &text, family, &mut notes)?, form));
     }
     match (form, &texts[..]) {
         (Form::Json, [_, _, ..]) => terminal::print(&print::merged(&texts)?)?,
@@ -93,12 +93,26 @@ fn of_one_dump(mode: &dyn ProxyMode, families: &[Family]) -> Result<(), Failure>
     Err(Failure::Input(format!("{text}  = allowed: --family ipv4 or --family ipv6, with the dump of each\n")))
 }
 
-fn read(mode: &dyn ProxyMode, name: &str, text: &str, family: Family) -> Result<NodeRules, Failure> {
-    mode.read(text, family).map_err(|error| {
+/// Reads one family's rules and tells its notes, those in `told` not again.
+fn read(
+    mode: &dyn ProxyMode,
+    name: &str,
+    text: &str,
+    family: Family,
+    told: &mut Vec<String>,
+) -> Result<NodeRules, Failure> {
+    let rules = mode.read(text, family).map_err(|error| {
         let mut diagnostics = Diagnostics::default();
         let source = diagnostics.sources.add(name, text);
         let at = place(source, text, error.line, error.column);
         diagnostics.push(Diagnostic::new(at, "", error.message));
         tell(diagnostics)
-    })
+    })?;
+    for note in &rules.notes {
+        if !told.contains(note) {
+            eprintln!("note: {note}");
+            told.push(note.clone());
+        }
+    }
+    Ok(rules)
 }

@@ -8,7 +8,7 @@
 //! Source: `ipset/lib/session.c`, `lib/parse.c`, and the kernel's `ip_set_hash_*.c:*_list`.
 
 use super::{IpSet, SetEntry, SetKind, print};
-use crate::kernel::dump::ReadError;
+use crate::kernel::dump::{Fault, ReadError, decimal, in_line};
 use ipnet::IpNet;
 use sim_core::classify::{Family, Proto};
 use std::collections::BTreeMap;
@@ -72,18 +72,11 @@ pub struct Reader {
     names: BTreeMap<Arc<str>, Option<usize>>,
 }
 
-/// What is wrong with a line, and in which part of it.
-type Fault<'a> = (&'a str, String);
-
 impl Reader {
     /// Reads one line; `number` counts from 1.
     pub fn line(&mut self, number: usize, line: &str) -> Result<(), ReadError> {
         let line = line.strip_suffix('\r').unwrap_or(line);
-        self.one(line).map_err(|(part, message)| {
-            // `part` is a slice of `line`.
-            let at = part.as_ptr() as usize - line.as_ptr() as usize;
-            ReadError { line: number, column: line[..at].chars().count() + 1, message }
-        })
+        self.one(line).map_err(|fault| in_line(number, line, fault))
     }
 
     /// All that was read.
@@ -173,8 +166,8 @@ fn options<'a>(
             ("range", SetKind::BitmapPort) if value()? == "0-65535" => {}
             ("maxelem", _) => {
                 let text = value()?;
-                let number = text.parse().ok().filter(|_| plain_number(text));
-                set.maxelem = number.ok_or_else(|| (text, format!("{text:?} is no number of elements")))?;
+                set.maxelem =
+                    decimal(text).ok_or_else(|| (text, format!("{text:?} is no number of elements")))?;
             }
             ("hashsize" | "bucketsize" | "initval", _) => {
                 value()?;
@@ -183,10 +176,6 @@ fn options<'a>(
         }
     }
     Ok(Some(set))
-}
-
-fn plain_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn wanted(text: &str, kind: SetKind, family: Family) -> String {
@@ -206,10 +195,9 @@ fn wanted(text: &str, kind: SetKind, family: Family) -> String {
 
 /// One element, as [`SetEntry`] prints it.
 fn element(text: &str, kind: SetKind, family: Family) -> Option<SetEntry> {
-    let port = |text: &str| text.parse::<u16>().ok().filter(|_| plain_number(text));
     let addr = |text: &str| text.parse::<IpAddr>().ok().filter(|addr| Family::of(*addr) == family);
     if kind == SetKind::BitmapPort {
-        return port(text).map(SetEntry::Port);
+        return decimal(text).map(SetEntry::Port);
     }
     let mut parts = text.split(',');
     let first = addr(parts.next()?)?;
@@ -218,7 +206,7 @@ fn element(text: &str, kind: SetKind, family: Family) -> Option<SetEntry> {
     }
     let (proto, number) = parts.next()?.split_once(':')?;
     let proto = [Proto::Tcp, Proto::Udp, Proto::Sctp, Proto::Icmp].into_iter().find(|p| p.name() == proto)?;
-    let number = port(number)?;
+    let number = decimal(number)?;
     let third = parts.next();
     if parts.next().is_some() {
         return None;
@@ -228,10 +216,7 @@ fn element(text: &str, kind: SetKind, family: Family) -> Option<SetEntry> {
         (SetKind::HashIpPortIp, Some(other)) => Some(SetEntry::IpPortIp(first, proto, number, addr(other)?)),
         (SetKind::HashIpPortNet, Some(net)) => {
             let net = match net.split_once('/') {
-                Some((base, prefix)) => {
-                    let prefix = prefix.parse().ok().filter(|_| plain_number(prefix))?;
-                    IpNet::new(addr(base)?, prefix).ok()?
-                }
+                Some((base, prefix)) => IpNet::new(addr(base)?, decimal(prefix)?).ok()?,
                 None => IpNet::from(addr(net)?),
             };
             Some(SetEntry::IpPortNet(first, proto, number, net))

@@ -5,7 +5,7 @@
 //! thresholds, the kind of a tunnel) are errors, since leaving them out would make different servers equal.
 
 use super::{Forwarding, RealServer, SchedulerFlags, ServiceKey, VirtualServer};
-use crate::kernel::dump::ReadError;
+use crate::kernel::dump::{Fault, ReadError, decimal, in_line};
 use sim_core::classify::{Family, Proto};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -31,8 +31,6 @@ pub struct Reader {
     real: std::collections::BTreeSet<(usize, SocketAddr)>,
 }
 
-type Fault<'a> = (&'a str, String);
-
 /// One line's options.
 #[derive(Default)]
 struct Options<'a> {
@@ -50,11 +48,7 @@ struct Options<'a> {
 impl Reader {
     /// Reads one line; `number` counts from 1.
     pub fn line(&mut self, number: usize, line: &str) -> Result<(), ReadError> {
-        self.one(line).map_err(|(part, message)| {
-            // `part` is a slice of `line`.
-            let at = part.as_ptr() as usize - line.as_ptr() as usize;
-            ReadError { line: number, column: line[..at].chars().count() + 1, message }
-        })
+        self.one(line).map_err(|fault| in_line(number, line, fault))
     }
 
     /// All virtual servers in the order of their lines.
@@ -177,8 +171,7 @@ fn options<'a>(words: impl Iterator<Item = &'a str>) -> Result<Options<'a>, Faul
 }
 
 fn number(text: &str) -> Result<u32, Fault<'_>> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|_| digits).ok_or_else(|| (text, format!("{text:?} is no number of 32 bits")))
+    decimal(text).ok_or_else(|| (text, format!("{text:?} is no number of 32 bits")))
 }
 
 fn socket(text: &str) -> Result<SocketAddr, Fault<'_>> {

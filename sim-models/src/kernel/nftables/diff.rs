@@ -1,19 +1,19 @@
 //! How the table of a node differs from the one that its objects call for.
 //!
 //! Order means nothing among chains, sets and elements; inside a chain it does, so rules are compared one by one
-//! along their longest common sequence. No difference are: an empty chain that no one calls for (kube-proxy empties
+//! in their order ([`crate::kernel::align`]); one that stands elsewhere is a difference of its own. No difference are: an empty chain that no one calls for (kube-proxy empties
 //! stale chains and deletes them in a later sync, `pkg/proxy/nftables/proxier.go:syncProxyRules`; see
-//! [`stale_chains`]), the elements of a set that rules update, and the comment of a table or chain that one of the
+//! [`Table::stale_chains`]), the elements of a set that rules update, and the comment of a table or chain that one of the
 //! two does not have, since JSON does not carry it.
 
 use super::print::{RuleText, family, timeout};
 use super::{Chain, Element, Key, Set, Table, Verdict};
+use crate::kernel::align::Alignment;
 use crate::kernel::dump::Difference;
 use std::collections::BTreeMap;
 
-/// Longest product of two runs of rules for which the common sequence is looked for; beyond it they are compared by
-/// position.
-const COMMON_CELLS_MAX: usize = 4_000_000;
+/// What stands between a chain and the numbers of a rule that moved in it; no name has a comma.
+const RULE: &str = ", rule ";
 
 /// Every difference, by place.
 pub fn differences(wanted: &Table, found: &Table) -> Vec<Difference> {
@@ -24,7 +24,7 @@ pub fn differences(wanted: &Table, found: &Table) -> Vec<Difference> {
     diff.chains();
     diff.unknown();
     // Stable: inside a chain the order of the rules stays.
-    diff.out.sort_by(|a, b| a.place.cmp(&b.place));
+    diff.out.sort_by(|a, b| chain_of(&a.place).cmp(chain_of(&b.place)));
     diff.out
 }
 
@@ -40,11 +40,9 @@ pub fn whole_table(wanted: Option<&Table>, found: Option<&Table>) -> Option<Diff
     })
 }
 
-/// Chains without rules that only the node has, in its order: stale ones, which kube-proxy has emptied and not yet
-/// deleted.
-pub fn stale_chains<'a>(wanted: &Table, found: &'a Table) -> Vec<&'a str> {
-    let is_stale = |chain: &&Chain| is_empty(chain) && wanted.find_chain(&chain.name).is_none();
-    found.chains.iter().filter(is_stale).map(|chain| &*chain.name).collect()
+/// A place without the rule in it.
+fn chain_of(place: &str) -> &str {
+    place.split_once(RULE).map_or(place, |(chain, _)| chain)
 }
 
 fn is_empty(chain: &Chain) -> bool {
@@ -170,59 +168,16 @@ impl Diff<'_> {
     }
 
     fn rules(&mut self, place: &str, wanted: &Chain, found: &Chain) {
-        let mut wanted = texts(self.wanted, wanted);
-        let mut found = texts(self.found, found);
-        let before = wanted.iter().zip(&found).take_while(|(a, b)| a == b).count();
-        wanted.drain(..before);
-        found.drain(..before);
-        let after = wanted.iter().rev().zip(found.iter().rev()).take_while(|(a, b)| a == b).count();
-        wanted.truncate(wanted.len() - after);
-        found.truncate(found.len() - after);
-        let (mut i, mut j) = (0, 0);
-        for (same_wanted, same_found) in
-            common(&wanted, &found).into_iter().chain([(wanted.len(), found.len())])
-        {
-            // Between two common rules, what one side has instead of the other, in order.
-            while i < same_wanted || j < same_found {
-                let text = (i < same_wanted).then(|| std::mem::take(&mut wanted[i]));
-                let other = (j < same_found).then(|| std::mem::take(&mut found[j]));
-                i += usize::from(text.is_some());
-                j += usize::from(other.is_some());
-                self.line(place, text, other);
-            }
-            (i, j) = (same_wanted + 1, same_found + 1);
+        let (wanted, found) = (texts(self.wanted, wanted), texts(self.found, found));
+        let alignment = Alignment::of(&wanted, &found);
+        for (a, b) in alignment.differences {
+            self.push(place.to_owned(), a.map(|a| wanted[a].clone()), b.map(|b| found[b].clone()));
+        }
+        for (a, b) in alignment.moved {
+            let place = format!("{place}{RULE}{} found as rule {}", a + 1, b + 1);
+            self.push(place, Some(wanted[a].clone()), Some(found[b].clone()));
         }
     }
-}
-
-/// Positions of the longest common sequence.
-fn common(a: &[String], b: &[String]) -> Vec<(usize, usize)> {
-    if a.is_empty() || b.is_empty() || a.len().saturating_mul(b.len()) > COMMON_CELLS_MAX {
-        return Vec::new();
-    }
-    let width = b.len() + 1;
-    let mut longest = vec![0u32; (a.len() + 1) * width];
-    for i in (0..a.len()).rev() {
-        for j in (0..b.len()).rev() {
-            longest[i * width + j] = if a[i] == b[j] {
-                longest[(i + 1) * width + j + 1] + 1
-            } else {
-                longest[(i + 1) * width + j].max(longest[i * width + j + 1])
-            };
-        }
-    }
-    let (mut i, mut j, mut out) = (0, 0, Vec::new());
-    while i < a.len() && j < b.len() {
-        if a[i] == b[j] {
-            out.push((i, j));
-            (i, j) = (i + 1, j + 1);
-        } else if longest[(i + 1) * width + j] >= longest[i * width + j + 1] {
-            i += 1;
-        } else {
-            j += 1;
-        }
-    }
-    out
 }
 
 fn texts(table: &Table, chain: &Chain) -> Vec<String> {

@@ -45,8 +45,9 @@ impl ProxyMode for Nftables {
     }
     fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
         let dump = read::ruleset(text, TABLE)?;
+        let notes = dump.notes(TABLE, family);
         let nftables = dump.tables.into_iter().find(|table| table.family == family);
-        Ok(NodeRules { nftables, ..NodeRules::default() })
+        Ok(NodeRules { nftables, notes, ..NodeRules::default() })
     }
     fn diff(&self, wanted: &NodeRules, found: &NodeRules) -> Vec<Difference> {
         match (&wanted.nftables, &found.nftables) {

@@ -5,7 +5,7 @@
 
 use super::draft::Draft;
 use super::values::{self, FIELDS_MAX, NAME};
-use super::{Ruleset, Skipped, Wrong, excerpt, json_rule, line_of};
+use super::{LineCounter, Ruleset, Skipped, Wrong, excerpt, json_rule};
 use crate::kernel::nftables::set::dynamic;
 use crate::kernel::nftables::{
     Base, Element, Key, KeyType, Lifetime, Opaque, Rule, Set, SetId, Statement, Unknown,
@@ -103,6 +103,8 @@ fn parse<'a, T: Deserialize<'a>>(text: &str, part: &'a str) -> Result<T, Wrong> 
 pub(super) fn ruleset(text: &str, name: &str) -> Result<Ruleset, Wrong> {
     let document: Document<'_> = parse(text, text)?;
     let mut skipped = Vec::new();
+    // The objects come in the order of the text.
+    let mut counter = LineCounter::new(text);
     let mut objects: [Vec<Object<'_>>; 2] = [Vec::new(), Vec::new()];
     let mut families = Vec::new();
     for item in document.nftables {
@@ -127,7 +129,7 @@ pub(super) fn ruleset(text: &str, name: &str) -> Result<Ruleset, Wrong> {
             }
             None if kind == "table" => {
                 let what = format!("table {} {table}", head.family);
-                skipped.push(Skipped { line: line_of(text, at), what });
+                skipped.push(Skipped { line: counter.line_of(at), what });
             }
             None => {}
         }

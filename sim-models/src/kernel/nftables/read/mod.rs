@@ -12,6 +12,7 @@
 mod draft;
 mod json;
 mod json_rule;
+mod notes;
 mod rule;
 mod text;
 mod text_set;
@@ -55,21 +56,43 @@ impl Wrong {
         let before = &text.as_bytes()[..self.at.min(text.len())];
         let start = before.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
         let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
-        ReadError { line: line_of(text, self.at), column, message: self.message }
+        ReadError { line: LineCounter::new(text).line_of(self.at), column, message: self.message }
     }
 }
 
-/// The line that byte `at` is on, from 1.
-fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes()[..at.min(text.len())].iter().filter(|&&b| b == b'\n').count() + 1
+/// The lines of places that are asked for from the first to the last: every byte is looked at once.
+struct LineCounter<'a> {
+    text: &'a str,
+    at: usize,
+    line: usize,
+}
+
+impl<'a> LineCounter<'a> {
+    fn new(text: &'a str) -> Self {
+        LineCounter { text, at: 0, line: 1 }
+    }
+
+    /// The line that byte `at` is on, from 1.
+    fn line_of(&mut self, at: usize) -> usize {
+        let at = at.min(self.text.len());
+        assert!(self.at <= at, "byte {at} is asked for after byte {}", self.at);
+        self.line += self.text.as_bytes()[self.at..at].iter().filter(|&&b| b == b'\n').count();
+        self.at = at;
+        self.line
+    }
 }
 
 /// Part of a message: the beginning of what was found.
 fn excerpt(text: &str) -> String {
+    format!("`{}`", shortened(text))
+}
+
+/// The beginning of a text.
+fn shortened(text: &str) -> String {
     const CHARS_MAX: usize = 40;
     match text.char_indices().nth(CHARS_MAX) {
-        Some((at, _)) => format!("`{}...`", &text[..at]),
-        None => format!("`{text}`"),
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text.to_owned(),
     }
 }
 
@@ -80,34 +103,4 @@ fn excerpt(text: &str) -> String {
 pub fn ruleset(dump: &str, name: &str) -> Result<Ruleset, ReadError> {
     let read = if dump.trim_start().starts_with('{') { json::ruleset } else { text::ruleset };
     read(dump, name).map_err(|wrong| wrong.in_text(dump))
-}
-
-/// For fuzzing: reads any bytes as a dump and, if that succeeds, checks that both forms of what was read say the same.
-///
-/// # Panics
-/// If they do not.
-pub fn fuzz(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
-    let Ok(first) = ruleset(&text, "kube-proxy") else { return };
-    let printed: String = first.tables.iter().map(ToString::to_string).collect();
-    let has_json = |table: &Table| {
-        let opaque = table.unknown.iter().map(|u| &u.body);
-        let opaque = opaque.chain(table.chains.iter().filter_map(|c| c.unknown_base.as_ref()));
-        let statements = table.chains.iter().flat_map(|c| &c.rules).flat_map(|r| &r.statements);
-        let opaque = opaque.chain(statements.filter_map(|s| match s {
-            super::Statement::Opaque(opaque) => Some(opaque),
-            _ => None,
-        }));
-        opaque.into_iter().any(|o| matches!(o, super::Opaque::Json(_)))
-    };
-    if !first.tables.iter().any(has_json) {
-        let again = ruleset(&printed, "kube-proxy").unwrap_or_else(|e| panic!("{e}\n{printed}"));
-        assert_eq!(first.tables, again.tables, "{printed}");
-    }
-    let json = super::json::document(&first.tables);
-    let again = ruleset(&json, "kube-proxy").unwrap_or_else(|e| panic!("{e}\n{json}"));
-    assert_eq!(json, super::json::document(&again.tables));
-    for table in &first.tables {
-        assert_eq!(super::diff::differences(table, table), []);
-    }
 }

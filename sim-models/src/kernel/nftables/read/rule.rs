@@ -2,6 +2,7 @@
 
 use super::draft::Draft;
 use super::values;
+use crate::kernel::dump::decimal;
 use crate::kernel::nftables::set::rbtree;
 use crate::kernel::nftables::{Field, Opaque, Rule, SetId, Statement, Verdict};
 use ipnet::IpNet;
@@ -186,7 +187,7 @@ fn statement(draft: &mut Draft, words: &mut Words<'_>) -> Option<Statement> {
             return Some(Statement::NumgenVmap(verdicts));
         }
         "tcp" | "udp" | "sctp" if ahead.skip("dport").is_some() => {
-            let port = ahead.next()?.parse().ok()?;
+            let port = decimal(ahead.next()?)?;
             *words = ahead;
             return Some(Statement::DstPort(values::proto(first)?, port));
         }
@@ -313,7 +314,7 @@ fn hex(word: &str) -> Option<u32> {
 /// `numgen random mod N`.
 fn numgen(words: &mut Words<'_>) -> Option<usize> {
     words.skip("numgen random mod")?;
-    words.next()?.parse().ok()
+    decimal(words.next()?)
 }
 
 /// `{ 0 : ITEM, 1 : ITEM }` with every number below `count`.
@@ -324,7 +325,7 @@ fn numbered<'a, T>(
 ) -> Option<Vec<T>> {
     let mut items = Vec::new();
     words.list(|words| {
-        let number: usize = words.next()?.parse().ok()?;
+        let number: usize = decimal(words.next()?)?;
         words.skip(":")?;
         items.push((number, item(words)?));
         Some(())
@@ -356,7 +357,7 @@ fn dnat(words: &mut Words<'_>, family: Family) -> Option<Statement> {
     let to = numbered(words, count, |words| {
         let addr = values::addr(words.next()?, family)?;
         words.skip(".")?;
-        Some(SocketAddr::new(addr, words.item()?.parse().ok()?))
+        Some(SocketAddr::new(addr, decimal(words.item()?)?))
     })?;
     Some(Statement::DnatNumgen(to))
 }

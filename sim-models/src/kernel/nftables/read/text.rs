@@ -6,7 +6,8 @@
 use super::draft::Draft;
 use super::rule::{self, Words};
 use super::values::{self, NAME};
-use super::{Ruleset, Skipped, Wrong, excerpt, line_of};
+use super::{LineCounter, Ruleset, Skipped, Wrong, excerpt};
+use crate::kernel::dump::decimal;
 use crate::kernel::nftables::print::PRIORITIES;
 use crate::kernel::nftables::{Base, ChainId, Opaque, Unknown};
 
@@ -53,6 +54,7 @@ fn without_handle(line: &str) -> &str {
 /// Reads a whole ruleset.
 pub(super) fn ruleset(text: &str, name: &str) -> Result<Ruleset, Wrong> {
     let mut out = Ruleset::default();
+    let mut counter = LineCounter::new(text);
     let mut lines = Lines { text, at: 0 };
     while let Some(line) = lines.next() {
         let Some((family, table)) = head_of_table(line.text) else {
@@ -71,7 +73,7 @@ pub(super) fn ruleset(text: &str, name: &str) -> Result<Ruleset, Wrong> {
             }
             None => {
                 let what = format!("table {family} {table}");
-                out.skipped.push(Skipped { line: line_of(text, line.at), what });
+                out.skipped.push(Skipped { line: counter.line_of(line.at), what });
                 // Inside a table every line is indented, so that its end is the next brace that is not.
                 let body = text.get(lines.at - 1..).unwrap_or("");
                 lines.at += body.find("\n}").ok_or_else(|| not_closed(line))?;
@@ -205,10 +207,19 @@ fn base(line: &str) -> Option<Base> {
             .map(|(_, at, _)| at)
     };
     let priority = match *priority {
-        [one] => named(one).or_else(|| one.parse().ok())?,
-        [name, "+", by] => named(name)?.checked_add(by.parse::<u16>().ok()?.into())?,
-        [name, "-", by] => named(name)?.checked_sub(by.parse::<u16>().ok()?.into())?,
+        [one] => named(one).or_else(|| integer(one))?,
+        [name, "+", by] => named(name)?.checked_add(decimal::<u16>(by)?.into())?,
+        [name, "-", by] => named(name)?.checked_sub(decimal::<u16>(by)?.into())?,
         _ => return None,
     };
     Some(Base { kind: values::chain_kind(kind)?, hook, priority })
+}
+
+/// A number that may be negative.
+fn integer(word: &str) -> Option<i32> {
+    let number = match word.strip_prefix('-') {
+        Some(digits) => -decimal::<i64>(digits)?,
+        None => decimal::<i64>(word)?,
+    };
+    number.try_into().ok()
 }

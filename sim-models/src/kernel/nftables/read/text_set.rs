@@ -3,6 +3,7 @@
 use super::text::{Line, Lines, Reader, comment};
 use super::values::{self, FIELDS_MAX, NAME};
 use super::{Wrong, excerpt};
+use crate::kernel::dump::decimal;
 use crate::kernel::nftables::set::dynamic;
 use crate::kernel::nftables::{Element, Key, KeyType, Lifetime, Set, SetId, Verdict};
 use sim_core::classify::Family;
@@ -78,7 +79,7 @@ impl<'a> Reader<'a> {
         }
         let is_known = (1..=FIELDS_MAX).contains(&set.key.len())
             && is_dynamic == set.timeout_seconds.is_some()
-            && size.is_none_or(|size| is_dynamic && size.parse() == Ok(dynamic::DEFAULT_SIZE))
+            && size.is_none_or(|size| is_dynamic && decimal(size) == Some(dynamic::DEFAULT_SIZE))
             && !(is_dynamic && is_map);
         Ok(is_known.then_some(set))
     }

@@ -1,5 +1,6 @@
 //! Values that text and JSON write alike: names, addresses, networks, protocols, times.
 
+use crate::kernel::dump::decimal;
 use crate::kernel::hook::{ChainKind, Hook};
 use crate::kernel::nftables::{KeyType, KeyValue};
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
@@ -44,7 +45,7 @@ pub(super) fn prefix(word: &str, len: u8, family: Family) -> Option<IpNet> {
 /// An address or a network of the family.
 pub(super) fn net(word: &str, family: Family) -> Option<IpNet> {
     match word.split_once('/') {
-        Some((word, len)) => prefix(word, len.parse().ok()?, family),
+        Some((word, len)) => prefix(word, decimal(len)?, family),
         None => addr(word, family).map(IpNet::from),
     }
 }
@@ -62,7 +63,7 @@ pub(super) fn range(from: &str, to: &str, family: Family) -> Option<Vec<IpNet>> 
 pub(super) fn proto(word: &str) -> Option<Proto> {
     [Proto::Icmp, Proto::Tcp, Proto::Udp, Proto::Sctp]
         .into_iter()
-        .find(|p| p.name() == word || word.parse() == Ok(p.number()))
+        .find(|p| p.name() == word || decimal(word) == Some(p.number()))
 }
 
 /// The type of a key's field in a table of the family.
@@ -83,7 +84,7 @@ pub(super) fn key_value(word: &str, kind: KeyType, family: Family) -> Option<Key
     match kind {
         KeyType::Addr => addr(word, family).map(KeyValue::Addr),
         KeyType::Proto => proto(word).map(KeyValue::Proto),
-        KeyType::Service => word.parse().ok().map(KeyValue::Service),
+        KeyType::Service => decimal(word).map(KeyValue::Service),
     }
 }
 
@@ -121,7 +122,7 @@ pub(super) fn span(word: &str) -> Option<SimSpan> {
         let (number, after) = rest.split_at(rest.bytes().take_while(u8::is_ascii_digit).count());
         let (unit, after) = after.split_at(after.bytes().take_while(u8::is_ascii_alphabetic).count());
         let (_, ms) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
-        total_ms = total_ms.checked_add(number.parse::<u64>().ok()?.checked_mul(ms)?)?;
+        total_ms = total_ms.checked_add(decimal::<u64>(number)?.checked_mul(ms)?)?;
         rest = after;
     }
     let ns = total_ms.checked_mul(1_000_000)?;

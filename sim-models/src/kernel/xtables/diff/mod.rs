@@ -2,7 +2,7 @@
 //! of Services, exact inside a chain.
 //!
 //! Looked at are kube-proxy's own chains ([`owned`]) and, in the built-in chains, the jumps to them in their relative
-//! order. One chain that is missing or stale is one difference, and so is one rule ([`align`]).
+//! order. One chain that is missing or stale is one difference, and so is one rule ([`crate::kernel::align`]).
 //!
 //! Taken as equal, though the texts differ:
 //! - counters, policies of built-in chains, the order of chains;
@@ -17,12 +17,11 @@
 //! - rules without nfacct counters, if no rule has any: kube-proxy writes them only where the kernel has
 //!   nfnetlink_acct, and the rule for loopback NodePorts that does nothing but count only with them.
 
-mod align;
 mod owned;
 
 use super::{Match, Rule, Table, TableName, Target, print};
+use crate::kernel::align::Alignment;
 use crate::kernel::dump::Difference;
-use align::Alignment;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

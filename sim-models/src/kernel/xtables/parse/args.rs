@@ -1,6 +1,7 @@
 //! The options of one match or target, and values in them.
 
 use super::words::{Fault, Word, fault};
+use crate::kernel::dump::decimal;
 use ipnet::IpNet;
 use sim_core::classify::{Family, Proto};
 use smallvec::SmallVec;
@@ -54,8 +55,7 @@ pub(super) fn number(word: &Word<'_>, text: &str) -> Result<u32, Fault> {
     let parsed = match text.strip_prefix("0x") {
         // No sign may follow, which from_str_radix would take.
         Some(hex) if hex.starts_with(|c: char| c.is_ascii_hexdigit()) => u32::from_str_radix(hex, 16).ok(),
-        _ if text.starts_with(|c: char| c.is_ascii_digit()) => text.parse().ok(),
-        _ => None,
+        _ => decimal(text),
     };
     match parsed {
         Some(number) => Ok(number),
@@ -73,9 +73,9 @@ pub(super) fn masked(word: &Word<'_>) -> Result<(u32, Option<u32>), Fault> {
 
 /// `80` or `80:90`.
 pub(super) fn ports(word: &Word<'_>) -> Result<(u16, u16), Fault> {
-    let port = |text: &str| match text.parse::<u16>() {
-        Ok(port) if text.starts_with(|c: char| c.is_ascii_digit()) => Ok(port),
-        _ => fault(
+    let port = |text: &str| match decimal::<u16>(text) {
+        Some(port) => Ok(port),
+        None => fault(
             word.start,
             format!("{:?} is no port: a number from 0 to 65535, or two with : between", word.text),
         ),
@@ -121,8 +121,7 @@ pub(super) fn net(word: &Word<'_>, family: Family) -> Result<Option<IpNet>, Faul
         return addr(word, &word.text, family).map(|addr| Some(IpNet::from(addr)));
     };
     let base = addr(word, base, family)?;
-    let digits = !mask.is_empty() && mask.bytes().all(|b| b.is_ascii_digit());
-    if digits && let Some(net) = mask.parse().ok().and_then(|prefix| IpNet::new(base, prefix).ok()) {
+    if let Some(net) = decimal(mask).and_then(|prefix| IpNet::new(base, prefix).ok()) {
         return Ok(Some(net));
     }
     match mask.parse::<IpAddr>() {

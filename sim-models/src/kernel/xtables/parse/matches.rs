@@ -58,7 +58,9 @@ fn statistic(args: &mut Args<'_, '_>, _: Family) -> Result<Option<Match>, Fault>
             "--mode" if args.value()?.text == "random" => {}
             "--probability" if !invert => {
                 let word = args.value()?;
-                let probability = word.text.parse::<f64>().ok().filter(|p| (0.0..=1.0).contains(p));
+                let has_sign = word.text.starts_with(['+', '-']);
+                let probability =
+                    word.text.parse::<f64>().ok().filter(|p| (0.0..=1.0).contains(p) && !has_sign);
                 let Some(probability) = probability else {
                     return fault(word.start, format!("{:?} is no probability from 0 to 1", word.text));
                 };

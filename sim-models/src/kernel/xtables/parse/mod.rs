@@ -16,7 +16,7 @@ mod targets;
 mod words;
 
 use super::{Chain, ChainId, Policy, Table, TableName, Target, print};
-use crate::kernel::dump::ReadError;
+use crate::kernel::dump::{ReadError, decimal};
 use crate::kernel::hook::Hook;
 use rule::RuleReader;
 use sim_core::classify::Family;
@@ -303,8 +303,7 @@ impl Reader {
 /// `[packets:bytes]`.
 fn counters(text: &str) -> Option<Counters> {
     let (packets, bytes) = text.strip_prefix('[')?.strip_suffix(']')?.split_once(':')?;
-    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?;
-    Some((number(packets)?, number(bytes)?))
+    Some((decimal(packets)?, decimal(bytes)?))
 }
 
 /// The hook of a built-in chain (`net/ipv4/netfilter/iptable_*.c:*_VALID_HOOKS`).

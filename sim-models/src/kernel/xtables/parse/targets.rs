@@ -3,6 +3,7 @@
 
 use super::args::{self, Args};
 use super::words::{Fault, fault};
+use crate::kernel::dump::decimal;
 use crate::kernel::xtables::Target;
 use sim_core::classify::Family;
 use std::net::{IpAddr, SocketAddr};
@@ -28,8 +29,8 @@ fn redirect(args: &mut Args<'_, '_>, _: Family) -> Result<Option<Target>, Fault>
         Some((false, word)) if word.is("--to-ports") => {}
         _ => return Ok(None),
     }
-    let port = args.value()?.text.parse();
-    Ok(args.all(()).and(port.ok()).map(|port| Target::Redirect { port }))
+    let port = decimal(&args.value()?.text);
+    Ok(args.all(()).and(port).map(|port| Target::Redirect { port }))
 }
 
 fn reject(args: &mut Args<'_, '_>, family: Family) -> Result<Option<Target>, Fault> {

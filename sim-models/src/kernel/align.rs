@@ -1,38 +1,46 @@
 //! Two lists of rules side by side: which stand for each other, so that one rule more is one difference and not a
 //! hundred.
 //!
-//! Equal rules are paired in the order of their occurrence; of these pairs the longest chain that keeps the order on
+//! What both lists begin or end with is aligned as it stands. Between, equal rules are paired in the order of their occurrence; of these pairs the longest chain that keeps the order on
 //! both sides is aligned (a longest increasing subsequence, O(n log n)), the other pairs are moved. Where rules
 //! differ the lists have a longest common subsequence; with repeated rules the result may be shorter than that.
 
 use std::collections::BTreeMap;
 
 /// Positions in the wanted and in the found list.
-pub(super) struct Alignment {
+pub(crate) struct Alignment {
     /// Equal and in order.
-    pub(super) aligned: Vec<(usize, usize)>,
+    pub(crate) aligned: Vec<(usize, usize)>,
     /// Equal, but not in order.
-    pub(super) moved: Vec<(usize, usize)>,
+    pub(crate) moved: Vec<(usize, usize)>,
     /// Missing, extra, or changed where one of each stands in the same gap.
-    pub(super) differences: Vec<(Option<usize>, Option<usize>)>,
+    pub(crate) differences: Vec<(Option<usize>, Option<usize>)>,
 }
 
 impl Alignment {
-    pub(super) fn of(wanted: &[String], found: &[String]) -> Alignment {
+    pub(crate) fn of(wanted: &[String], found: &[String]) -> Alignment {
+        let before = wanted.iter().zip(found).take_while(|(a, b)| a == b).count();
+        let ends = wanted[before..].iter().rev().zip(found[before..].iter().rev());
+        let after = ends.take_while(|(a, b)| a == b).count();
+        let (to_wanted, to_found) = (wanted.len() - after, found.len() - after);
         let mut places: BTreeMap<&str, std::collections::VecDeque<usize>> = BTreeMap::new();
-        for (at, key) in found.iter().enumerate() {
+        for (at, key) in found.iter().enumerate().take(to_found).skip(before) {
             places.entry(key).or_default().push_back(at);
         }
         let pairs: Vec<(usize, usize)> = wanted
             .iter()
             .enumerate()
+            .take(to_wanted)
+            .skip(before)
             .filter_map(|(a, key)| places.get_mut(key.as_str())?.pop_front().map(|b| (a, b)))
             .collect();
         let in_order = longest_increasing(&pairs);
-        let (mut aligned, mut moved) = (Vec::new(), Vec::new());
+        let mut aligned: Vec<(usize, usize)> = (0..before).map(|at| (at, at)).collect();
+        let mut moved = Vec::new();
         for (pair, kept) in pairs.into_iter().zip(in_order) {
             if kept { aligned.push(pair) } else { moved.push(pair) }
         }
+        aligned.extend((to_wanted..wanted.len()).zip(to_found..found.len()));
         let differences = gaps(&aligned, &moved, wanted.len(), found.len());
         Alignment { aligned, moved, differences }
     }
@@ -105,6 +113,8 @@ mod tests {
             ("abcd", "abxd", vec![(Some(2), Some(2))]),
             ("", "x", vec![(None, Some(0))]),
             ("abcd", "abcd", vec![]),
+            ("abab", "bab", vec![(Some(0), None)]),
+            ("aaa", "aaaa", vec![(None, Some(3))]),
         ];
         for (wanted, found, differences) in rows {
             let alignment = align(wanted, found);
