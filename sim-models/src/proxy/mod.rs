@@ -125,3 +125,39 @@ pub fn simulated() -> impl Iterator<Item = &'static dyn ProxyMode> {
 pub fn mode(name: &str) -> Option<&'static dyn ProxyMode> {
     MODES.iter().copied().find(|m| m.name() == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube::{Endpoint, EndpointLists, ServicePort};
+
+    #[test]
+    fn a_state_that_is_no_change_for_the_family_has_no_input_in_any_mode() {
+        let endpoint = |n: u8| Endpoint { addr: ([10, 244, 0, n], 80).into(), is_local: false };
+        let state = |from: u8| {
+            let lists = EndpointLists::ready((from..from + 2).map(endpoint).collect());
+            let port = ServicePort::http("ns", "a", "10.96.0.1".parse().unwrap(), lists);
+            let node_ips = vec!["192.168.0.2".parse().unwrap()];
+            ProxyObjects { ports: vec![port], node_ips, ..ProxyObjects::default() }
+        };
+        let service_cidrs = vec!["10.96.0.0/12".parse().unwrap()];
+        let unchanged = ProxyObjects { service_cidrs, ..state(2) };
+        let states = [state(1), state(2), state(2), unchanged];
+        let times = std::iter::successors(Some(SimTime::ZERO), |at| {
+            Some(*at + sim_core::units::SimSpan::from_secs(45))
+        });
+        let states: Vec<_> = times.zip(states).collect();
+        let mut with_inputs = 0;
+        for mode in MODES {
+            let config = ProxyConfig { mode: mode.name().to_owned(), ..ProxyConfig::default() };
+            let Some(inputs) = mode.inputs(&states, &config, Family::Ipv4) else { continue };
+            with_inputs += 1;
+            assert_eq!(inputs.len(), states.len(), "{}", mode.name());
+            assert!(!inputs[0].is_empty(), "{}", mode.name());
+            // Endpoints are no rule of userspace mode.
+            assert_eq!(inputs[1].is_empty(), mode.name() == "userspace", "{}", mode.name());
+            assert_eq!(inputs[2..], [vec![], vec![]], "{}", mode.name());
+        }
+        assert_eq!(with_inputs, 4);
+    }
+}

@@ -84,7 +84,7 @@ impl ProxyMode for Ipvs {
         config: &ProxyConfig,
         family: Family,
     ) -> Option<Vec<Vec<ToolInput>>> {
-        Some(super::inputs::inputs(states.iter().map(|(_, objects)| objects), config, family))
+        Some(super::inputs::inputs(states, config, family))
     }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         let real: usize = rules.ipvs.iter().map(|v| 1 + v.real.len()).sum();
