@@ -31,7 +31,7 @@ pub fn known() -> Known {
 }
 
 fn rules_only() -> impl Iterator<Item = &'static dyn ProxyMode> {
-    MODES.iter().copied().filter(|mode| !mode.is_simulated())
+    MODES.iter().copied().filter(|mode| mode.simulated().is_none())
 }
 
 fn profile_line(name: &str) -> String {

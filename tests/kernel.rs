@@ -7,6 +7,7 @@
 mod support;
 
 use sim_core::classify::Family;
+use sim_models::config::ProxyConfig;
 use sim_models::kernel::nftables::{Table, read};
 use sim_models::proxy;
 use std::collections::BTreeMap;
@@ -118,7 +119,7 @@ fn what_nft_lists_is_read_back_as_the_table_that_was_loaded() {
     if !able("nftables", &["nft"]) {
         return;
     }
-    let nftables = proxy::mode("nftables").expect("a mode");
+    let nftables = proxy::mode("nftables").and_then(|mode| mode.dumps()).expect("a mode");
     for (name, cluster) in CLUSTERS {
         for kubernetes in ["1.35", "1.36"] {
             if (name, kubernetes) == ("generated-4000", "1.35") {
@@ -143,7 +144,11 @@ fn what_nft_lists_is_read_back_as_the_table_that_was_loaded() {
                 let wanted = nftables.read(wanted, family).unwrap_or_else(|e| panic!("{what}: {e}"));
                 for dump in [text, json] {
                     let found = nftables.read(dump, family).unwrap_or_else(|e| panic!("{what}: {e}"));
-                    assert_eq!(nftables.diff(&wanted, &found), [], "{what} {family:?}");
+                    assert_eq!(
+                        nftables.diff(&wanted, &found, &ProxyConfig::default()),
+                        [],
+                        "{what} {family:?}"
+                    );
                 }
             }
         }

@@ -6,9 +6,10 @@
 mod support;
 
 use sim_core::classify::Family;
+use sim_models::config::ProxyConfig;
 use sim_models::kernel::ipset;
 use sim_models::kernel::rules::NodeRules;
-use sim_models::proxy::{Form, ProxyMode, mode};
+use sim_models::proxy::{Dumps, Form, mode};
 use support::lab::{able, counters, file, in_namespace, loadable, output_of, say};
 use support::printed;
 
@@ -26,18 +27,18 @@ fn rules(cluster: &[&str], mode: &str, family: &str) -> String {
 }
 
 #[track_caller]
-fn read(mode: &dyn ProxyMode, what: &str, text: &str, family: Family) -> NodeRules {
+fn read(mode: &dyn Dumps, what: &str, text: &str, family: Family) -> NodeRules {
     mode.read(text, family).unwrap_or_else(|error| panic!("{what}: {error}"))
 }
 
 /// `saved` reads to the rules of `loaded` and prints as it is.
 #[track_caller]
 fn same_rules(what: &str, loaded: &str, saved: &str, family: Family) {
-    let mode = mode("iptables").expect("it is there");
+    let mode = mode("iptables").and_then(|mode| mode.dumps()).expect("it is there");
     let [wanted, found] = [loaded, saved].map(|text| read(mode, what, text, family));
     assert_eq!(mode.print(&found, Form::Load), saved, "{what}");
     for (wanted, found) in [(&wanted, &found), (&found, &wanted)] {
-        let differences = mode.diff(wanted, found);
+        let differences = mode.diff(wanted, found, &ProxyConfig::default());
         assert!(differences.is_empty(), "{what}: {} differences, {}", differences.len(), differences[0]);
     }
 }
@@ -119,7 +120,7 @@ fn a_save_of_other_programs_rules_is_printed_as_it_was() {
         let saved = output_of(&format!("{}{save}", script.collect::<String>()), &[]);
         let count = saved.lines().filter(|line| line.starts_with("-A ")).count();
         say(&format!("{tool}: {count} of {} rules of other programs", FOREIGN.lines().count()));
-        let mode = mode("iptables").expect("it is there");
+        let mode = mode("iptables").and_then(|mode| mode.dumps()).expect("it is there");
         let found = read(mode, &tool, &saved, Family::Ipv4);
         assert_eq!(mode.print(&found, Form::Load), saved, "{tool}");
     }
@@ -150,7 +151,7 @@ fn what_the_tools_of_ipvs_mode_list_reads_to_the_rules_that_were_loaded() {
     }
     let kind =
         if in_namespace("ip link add probe type dummy", &[]).status.success() { "dummy" } else { "veth" };
-    let mode = mode("ipvs").expect("it is there");
+    let mode = mode("ipvs").and_then(|mode| mode.dumps()).expect("it is there");
     for (name, cluster) in CLUSTERS {
         let text = rules(&cluster, "ipvs", "ipv4");
         let wanted = read(mode, name, &text, Family::Ipv4);
@@ -169,7 +170,7 @@ fn what_the_tools_of_ipvs_mode_list_reads_to_the_rules_that_were_loaded() {
         // ipvsadm needs IPVS in the kernel; its lines are those that were printed.
         listed.push_str(&sim_models::kernel::ipvs::print::save(&wanted.ipvs));
         let found = read(mode, name, &listed, Family::Ipv4);
-        let differences = mode.diff(&wanted, &found);
+        let differences = mode.diff(&wanted, &found, &ProxyConfig::default());
         assert!(differences.is_empty(), "{name}: {} differences, {}", differences.len(), differences[0]);
     }
 }

@@ -220,6 +220,12 @@ fn what_a_mode_cannot_do_is_refused_with_what_it_can() {
     refused(&args(&["--mode", "nftables", "--backend", "nft"]), &["--backend is of the iptables command"]);
     refused(&args(&["--family", "ipv5"]), &["invalid value 'ipv5'", "ipv4, ipv6, both"]);
     refused(&args(&["--diff", "-", "--family", "both"]), &["a dump of iptables mode has one family"]);
+    // Before any file is read: there is none.
+    let modes = "  = allowed: --mode iptables, ipvs, nftables, userspace\n";
+    let none = ["rules", "--from", "no.json", "--mode", "ebpf", "--diff", "no.txt"];
+    refused(&none, &["error: --diff: ebpf mode has no dump that can be read\n", modes]);
+    let none = ["rules", "--read", "no.txt", "--mode", "ebpf"];
+    refused(&none, &["error: --read: ebpf mode has no dump that can be read\n", modes]);
     refused(&args(&["--diff", "-", "--format", "json"]), &["cannot be used with"]);
     refused(&args(&["--sync-from", "a.json", "--format", "load"]), &["cannot be used with"]);
     refused(&args(&["--all"]), &["--diff"]);

@@ -297,7 +297,8 @@ pub fn ipvs(data: &[u8]) -> bool {
 /// What a mode's tools list: read, printed, read again.
 fn dump(name: &str, data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else { return false };
-    let mode = mode(name).expect("a mode of the table");
+    let mode = mode(name).and_then(|mode| mode.dumps()).expect("a mode with dumps");
+    let config = ProxyConfig { mode: name.to_owned(), ..ProxyConfig::default() };
     let mut taken = false;
     for family in [Family::Ipv4, Family::Ipv6] {
         match mode.read(text, family) {
@@ -310,7 +311,7 @@ fn dump(name: &str, data: &[u8]) -> bool {
                     again.unwrap_or_else(|error| panic!("what was printed is refused: {error:?}\n{once}"));
                 let twice = mode.print(&again, Form::Load);
                 assert_eq!(once, twice, "printed after parsing it is another text");
-                assert!(mode.diff(&rules, &rules).is_empty(), "differs from itself:\n{once}");
+                assert!(mode.diff(&rules, &rules, &config).is_empty(), "differs from itself:\n{once}");
                 for form in mode.forms() {
                     let printed = mode.print(&rules, *form);
                     if *form == Form::Json {

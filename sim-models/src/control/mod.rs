@@ -14,7 +14,7 @@ use crate::kernel::cost::CostProfile;
 use crate::kernel::path::Stack;
 use crate::kernel::rules::NodeRules;
 use crate::kube::ProxyObjects;
-use crate::proxy::ProxyMode;
+use crate::proxy::Simulated;
 use sim_core::classify::Family;
 use sim_core::dist;
 use sim_core::rng::Stream;
@@ -54,7 +54,7 @@ pub struct Change {
 /// What a version's rules and the sync that brings them are made with.
 pub struct Builder {
     /// The mode.
-    pub mode: &'static dyn ProxyMode,
+    pub mode: &'static dyn Simulated,
     /// Its configuration.
     pub config: ProxyConfig,
     /// Family of the rules.

@@ -11,7 +11,7 @@ use super::objects::{EndpointSlice, Objects, Port, Service, ServiceType, SliceEn
 use super::{Endpoint, EndpointLists, ProxyObjects, ServicePort};
 use ipnet::IpNet;
 use sim_core::classify::Family;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
@@ -207,11 +207,10 @@ fn hinted(endpoint: &SliceEndpoint, topology: Topology, place: Place<'_>) -> boo
 /// Sorts endpoints into the lists that rules are written from.
 fn categorize(port: &ServicePort, endpoints: &[Seen<'_>], place: Place<'_>) -> EndpointLists {
     let mut lists = categorize_used(port, endpoints, place);
-    let used = |addr| {
-        [&lists.cluster, &lists.local, &lists.reachable].into_iter().flatten().any(|ep| ep.addr == addr)
-    };
+    let all = [&lists.cluster, &lists.local, &lists.reachable].into_iter().flatten();
+    let used: BTreeSet<SocketAddr> = all.filter(|ep| ep.is_local).map(|ep| ep.addr).collect();
     let here = endpoints.iter().filter(|seen| seen.endpoint.node.as_deref() == Some(place.node));
-    let idle = here.map(|seen| seen.addr).filter(|&addr| !used(addr)).collect();
+    let idle = here.map(|seen| seen.addr).filter(|addr| !used.contains(addr)).collect();
     lists.idle_local = idle;
     lists
 }

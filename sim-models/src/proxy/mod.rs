@@ -34,8 +34,16 @@ pub trait ProxyMode: Sync {
     fn versions(&self) -> (u32, u32);
     /// Since when it is there, and in what state, in words.
     fn history(&self) -> &'static str;
-    /// Whether clusters can be simulated under it; if not, it only has rules to print.
-    fn is_simulated(&self) -> bool {
+    /// What a simulation of clusters under it needs; a mode without it only has rules to print.
+    fn simulated(&self) -> Option<&dyn Simulated> {
+        None
+    }
+    /// Whether it is a mode of kube-proxy; if not, it runs in its place.
+    fn is_kube_proxys(&self) -> bool {
+        true
+    }
+    /// Whether it runs iptables, of whichever backend.
+    fn runs_iptables(&self) -> bool {
         true
     }
     /// Whether its rules tell traffic of the cluster's pods from other traffic, and so need a detector.
@@ -53,6 +61,10 @@ pub trait ProxyMode: Sync {
     /// # Panics
     /// If `form` is none of [`forms`](Self::forms).
     fn print(&self, rules: &NodeRules, form: Form) -> String;
+    /// The command that loads all of [`Form::Load`], where one does, given the `iptables-restore` of family and backend.
+    fn load_command<'a>(&self, _iptables_restore: &'a str) -> Option<&'a str> {
+        None
+    }
     /// Why the mode's tool would refuse these rules as a whole, if it would: objects that Kubernetes takes can be
     /// too much for it.
     fn refused(&self, _rules: &NodeRules) -> Option<String> {
@@ -70,21 +82,33 @@ pub trait ProxyMode: Sync {
     ) -> Option<Vec<Vec<ToolInput>>> {
         None
     }
-    /// Reads back what the tools list on a node, one family.
-    fn read(&self, _text: &str, _family: Family) -> Result<NodeRules, ReadError> {
-        Err(ReadError { line: 1, column: 1, message: format!("{} mode has no dump to read", self.name()) })
-    }
-    /// How the rules found on a node differ from those that its objects call for: without regard to the order of
-    /// Services, exact inside a chain. What is not kube-proxy's is not looked at.
-    fn diff(&self, _wanted: &NodeRules, _found: &NodeRules) -> Vec<Difference> {
-        Vec::new()
+    /// What its tools list on a node, if that can be read.
+    fn dumps(&self) -> Option<&dyn Dumps> {
+        None
     }
     /// Rules, or what stands for them: what a person counts in the tool's listing.
     fn rule_count(&self, rules: &NodeRules) -> u64;
+}
+
+/// A mode that clusters can be simulated under.
+pub trait Simulated: ProxyMode {
     /// Work of the first sync after a start.
     fn first_sync(&self, objects: &ProxyObjects, rules: &NodeRules) -> SyncWork;
     /// Work of the sync after one endpoint of each of these service ports was replaced.
     fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, ports: &[u32]) -> SyncWork;
+}
+
+/// A mode whose rules are read back from a node. What is read can be compared.
+pub trait Dumps: ProxyMode {
+    /// Whether one dump holds both families.
+    fn has_both_families(&self) -> bool {
+        false
+    }
+    /// Reads what the tools list on a node, one family.
+    fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError>;
+    /// How the rules found on a node differ from those that its objects call for: without regard to the order of
+    /// Services, exact inside a chain. What is not kube-proxy's is not looked at.
+    fn diff(&self, wanted: &NodeRules, found: &NodeRules, config: &ProxyConfig) -> Vec<Difference>;
 }
 
 /// A form of text.
@@ -117,11 +141,52 @@ pub static MODES: &[&dyn ProxyMode] = &[
 ];
 
 /// The modes that clusters can be simulated under.
-pub fn simulated() -> impl Iterator<Item = &'static dyn ProxyMode> {
-    MODES.iter().copied().filter(|mode| mode.is_simulated())
+pub fn simulated() -> impl Iterator<Item = &'static dyn Simulated> {
+    MODES.iter().filter_map(|mode| mode.simulated())
+}
+
+/// The modes whose dumps can be read.
+pub fn with_dumps() -> impl Iterator<Item = &'static dyn Dumps> {
+    MODES.iter().filter_map(|mode| mode.dumps())
 }
 
 /// The mode of that name.
 pub fn mode(name: &str) -> Option<&'static dyn ProxyMode> {
     MODES.iter().copied().find(|m| m.name() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube::{Endpoint, EndpointLists, ServicePort};
+
+    #[test]
+    fn a_state_that_is_no_change_for_the_family_has_no_input_in_any_mode() {
+        let endpoint = |n: u8| Endpoint { addr: ([10, 244, 0, n], 80).into(), is_local: false };
+        let state = |from: u8| {
+            let lists = EndpointLists::ready((from..from + 2).map(endpoint).collect());
+            let port = ServicePort::http("ns", "a", "10.96.0.1".parse().unwrap(), lists);
+            let node_ips = vec!["192.168.0.2".parse().unwrap()];
+            ProxyObjects { ports: vec![port], node_ips, ..ProxyObjects::default() }
+        };
+        let service_cidrs = vec!["10.96.0.0/12".parse().unwrap()];
+        let unchanged = ProxyObjects { service_cidrs, ..state(2) };
+        let states = [state(1), state(2), state(2), unchanged];
+        let times = std::iter::successors(Some(SimTime::ZERO), |at| {
+            Some(*at + sim_core::units::SimSpan::from_secs(45))
+        });
+        let states: Vec<_> = times.zip(states).collect();
+        let mut with_inputs = 0;
+        for mode in MODES {
+            let config = ProxyConfig { mode: mode.name().to_owned(), ..ProxyConfig::default() };
+            let Some(inputs) = mode.inputs(&states, &config, Family::Ipv4) else { continue };
+            with_inputs += 1;
+            assert_eq!(inputs.len(), states.len(), "{}", mode.name());
+            assert!(!inputs[0].is_empty(), "{}", mode.name());
+            // Endpoints are no rule of userspace mode.
+            assert_eq!(inputs[1].is_empty(), mode.name() == "userspace", "{}", mode.name());
+            assert_eq!(inputs[2..], [vec![], vec![]], "{}", mode.name());
+        }
+        assert_eq!(with_inputs, 4);
+    }
 }

@@ -45,9 +45,8 @@ pub(super) enum Addresses {
 impl World {
     pub(super) fn new(config: Arc<WorldConfig>, profile: Arc<CostProfile>) -> Result<Self, String> {
         let mode = proxy::mode(&config.proxy.mode).ok_or_else(|| format!("no mode {}", config.proxy.mode))?;
-        if !mode.is_simulated() {
-            return Err(format!("{} mode has rules but no simulation", mode.name()));
-        }
+        let mode =
+            mode.simulated().ok_or_else(|| format!("{} mode has rules but no simulation", mode.name()))?;
         if scheduler::by_name(&config.proxy.ipvs.scheduler).is_none() {
             return Err(format!("no IPVS scheduler {}", config.proxy.ipvs.scheduler));
         }

@@ -3,6 +3,7 @@
 
 use super::{iptables, random};
 use sim_core::classify::Family;
+use sim_models::config::ProxyConfig;
 use sim_models::kernel::ipset::IpSets;
 use sim_models::kernel::xtables::{CompileError, Compiled, Match, Target, opaque_name};
 use sim_models::proxy::Form;
@@ -99,7 +100,7 @@ fn nothing_of_it_is_kube_proxys() {
     for (name, family, text) in saves() {
         let read = iptables().read(&text, family).unwrap();
         assert!(!random::opaque(&read.xtables).is_empty());
-        assert_eq!(iptables().diff(&Default::default(), &read), [], "{name}");
+        assert_eq!(iptables().diff(&Default::default(), &read, &ProxyConfig::default()), [], "{name}");
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{dumps, iptables};
 use proptest::prelude::*;
 use sim_core::classify::Family;
+use sim_models::config::ProxyConfig;
 use sim_models::kernel::{ipset, ipvs};
 use sim_models::proxy::{Form, mode};
 
@@ -68,12 +69,12 @@ fn edits() -> impl Strategy<Value = Vec<(prop::sample::Index, u16, String)>> {
 
 /// Reads `text`; an error points into it, and what was read can be printed, compared and read again.
 fn try_all(text: &str, family: Family) {
-    for name in ["iptables", "ipvs"] {
-        let mode = mode(name).unwrap();
+    for name in ["iptables", "ipvs", "userspace"] {
+        let mode = mode(name).unwrap().dumps().unwrap();
         match mode.read(text, family) {
             Ok(rules) => {
                 let printed = mode.print(&rules, Form::Load);
-                assert_eq!(mode.diff(&rules, &rules), [], "{text:?}");
+                assert_eq!(mode.diff(&rules, &rules, &ProxyConfig::default()), [], "{text:?}");
                 let again = mode.read(&printed, family).unwrap_or_else(|e| panic!("{e}\n{printed}"));
                 assert_eq!(mode.print(&again, Form::Load), printed);
             }

@@ -6,13 +6,13 @@ use sim_models::kernel::dump::Difference;
 use sim_models::kernel::rules::NodeRules;
 use sim_models::kernel::{ipset, ipvs as servers};
 use sim_models::kube::{Endpoint, EndpointLists, ProxyObjects, ServicePort};
-use sim_models::proxy::{Form, ProxyMode, mode};
+use sim_models::proxy::{Dumps, Form, mode};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-fn ipvs() -> &'static dyn ProxyMode {
-    mode("ipvs").unwrap()
+fn ipvs() -> &'static dyn Dumps {
+    mode("ipvs").unwrap().dumps().unwrap()
 }
 
 fn built(family: Family) -> NodeRules {
@@ -52,7 +52,7 @@ pub fn text(family: Family) -> String {
 
 fn diff(text: &str) -> Vec<Difference> {
     let found = ipvs().read(text, Family::Ipv4).unwrap_or_else(|error| panic!("{error}"));
-    ipvs().diff(&built(Family::Ipv4), &found)
+    ipvs().diff(&built(Family::Ipv4), &found, &ProxyConfig::default())
 }
 
 /// The one difference that replacing a text makes.
@@ -112,13 +112,33 @@ fn each_planted_change_is_told_once() {
 }
 
 #[test]
-fn a_real_server_of_weight_0_that_is_not_wanted_is_being_removed() {
-    let (kind, _, text) = the_only(
-        "-A -t 10.96.0.1:80 -s rr\n",
-        "-A -t 10.96.0.1:80 -s rr\n-a -t 10.96.0.1:80 -r 10.244.0.77:8080 -m -w 0\n",
-    );
-    assert_eq!(kind, "extra");
-    assert!(text.contains("-w 0 (weight 0: graceful removal under way)"), "{text}");
+fn a_real_server_of_weight_0_that_is_not_wanted_is_being_removed_and_no_difference() {
+    let text = text(Family::Ipv4);
+    let head = "-A -t 10.96.0.1:80 -s rr\n";
+    let with = |weight| {
+        let more = format!("{head}-a -t 10.96.0.1:80 -r 10.244.0.77:8080 -m -w {weight}\n");
+        diff(&text.replacen(head, &more, 1))
+    };
+    assert_eq!(with(0), []);
+    assert_eq!(with(1).len(), 1);
+}
+
+#[test]
+fn a_virtual_server_in_an_excluded_network_is_left_alone_and_a_wanted_one_is_compared() {
+    let excluding = |networks: &[&str]| {
+        let mut config = ProxyConfig::default();
+        config.ipvs.exclude_cidrs = networks.iter().map(|network| network.parse().unwrap()).collect();
+        config
+    };
+    let more = "-A -t 198.18.0.9:443 -s wlc\n-a -t 198.18.0.9:443 -r 192.0.2.1:443 -g -w 5\n";
+    let found = ipvs().read(&(text(Family::Ipv4) + more), Family::Ipv4).unwrap();
+    let differences =
+        |networks: &[&str]| ipvs().diff(&built(Family::Ipv4), &found, &excluding(networks)).len();
+    assert_eq!(differences(&["198.18.0.0/15"]), 0);
+    assert_eq!(differences(&["203.0.113.0/24"]), 1);
+    let none = ipvs().read("", Family::Ipv4).unwrap();
+    let missing = ipvs().diff(&built(Family::Ipv4), &none, &excluding(&["0.0.0.0/0"]));
+    assert!(missing.iter().any(|one| one.place == "ipvs tcp 10.96.0.1:80"), "{missing:#?}");
 }
 
 #[test]

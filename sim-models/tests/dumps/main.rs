@@ -14,12 +14,12 @@ use sim_models::kernel::rules::NodeRules;
 use sim_models::kube::ProxyObjects;
 use sim_models::kube::import::import;
 use sim_models::kube::resolve::resolve;
-use sim_models::proxy::{Form, ProxyMode, mode};
+use sim_models::proxy::{Dumps, Form, mode};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn iptables() -> &'static dyn ProxyMode {
-    mode("iptables").unwrap()
+fn iptables() -> &'static dyn Dumps {
+    mode("iptables").unwrap().dumps().unwrap()
 }
 
 fn folder(case: &str) -> PathBuf {
@@ -71,7 +71,7 @@ fn built(case: &str, family: Family) -> NodeRules {
 /// How `text` differs from what case `case` calls for.
 fn diff(case: &str, family: Family, text: &str) -> Vec<Difference> {
     let found = iptables().read(text, family).unwrap_or_else(|error| panic!("{case}: {error}"));
-    iptables().diff(&built(case, family), &found)
+    iptables().diff(&built(case, family), &found, &ProxyConfig::default())
 }
 
 #[test]

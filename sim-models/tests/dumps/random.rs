@@ -113,7 +113,7 @@ fn named(table: &Table, chain: &Chain) -> Vec<(Rule, Option<String>)> {
 }
 
 fn check(mode_name: &str, objects: &ProxyObjects, config: &ProxyConfig, family: Family) {
-    let mode = mode(mode_name).unwrap();
+    let mode = mode(mode_name).unwrap().dumps().unwrap();
     let rules = mode.build(objects, config, family);
     let text = mode.print(&rules, Form::Load);
     let read = mode.read(&text, family).unwrap_or_else(|error| panic!("{error}\n{text}"));
@@ -130,18 +130,18 @@ fn check(mode_name: &str, objects: &ProxyObjects, config: &ProxyConfig, family: 
     assert_eq!((&rules.ipvs, &rules.ipsets), (&read.ipvs, &read.ipsets));
     assert_eq!(rules.dummy_addrs, read.dummy_addrs);
     assert_eq!(mode.print(&read, Form::Load), text);
-    let differences = mode.diff(&rules, &read);
+    let differences = mode.diff(&rules, &read, config);
     assert!(differences.is_empty(), "{}", differences[0]);
     // And nothing is read that is not there: from no objects to these, something differs if anything is added.
     let empty = mode.build(&ProxyObjects { ports: vec![], ..objects.clone() }, config, family);
-    assert_eq!(mode.diff(&empty, &read).is_empty(), mode.print(&empty, Form::Load) == text);
+    assert_eq!(mode.diff(&empty, &read, config).is_empty(), mode.print(&empty, Form::Load) == text);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn what_iptables_and_ipvs_mode_print_is_read_back_to_the_same_rules(
+    fn what_iptables_ipvs_and_userspace_mode_print_is_read_back_to_the_same_rules(
         draws in draw(), v6: bool, detector: bool, masquerade_all: bool, old: bool,
     ) {
         let family = if v6 { Family::Ipv6 } else { Family::Ipv4 };
@@ -149,6 +149,7 @@ proptest! {
         let config = config(family, detector, masquerade_all, if old { 20 } else { 36 });
         check("iptables", &objects, &config, family);
         check("ipvs", &objects, &config, family);
+        check("userspace", &objects, &config, family);
     }
 
     #[test]
@@ -160,10 +161,10 @@ proptest! {
         other.ports.rotate_left(turn);
         let config = config(family, true, false, 36);
         for name in ["iptables", "ipvs"] {
-            let mode = mode(name).unwrap();
+            let mode = mode(name).unwrap().dumps().unwrap();
             let [wanted, other] = [&wanted, &other].map(|objects| mode.build(objects, &config, family));
             let found = mode.read(&mode.print(&other, Form::Load), family).unwrap();
-            let differences = mode.diff(&wanted, &found);
+            let differences = mode.diff(&wanted, &found, &config);
             prop_assert!(differences.is_empty(), "{}: {}", name, differences[0]);
         }
     }
@@ -177,5 +178,5 @@ fn three_thousand_services_are_read_and_compared() {
     let rules = iptables().build(&objects, &config(Family::Ipv4, true, false, 36), Family::Ipv4);
     let text = iptables().print(&rules, Form::Load);
     let read = iptables().read(&text, Family::Ipv4).unwrap();
-    assert_eq!(iptables().diff(&rules, &read), []);
+    assert_eq!(iptables().diff(&rules, &read, &ProxyConfig::default()), []);
 }

@@ -1,12 +1,13 @@
 //! Differences between the tables that we build and those that a node has.
 
 use crate::json::{read, recorded, steps};
+use sim_models::config::ProxyConfig;
 use sim_models::kernel::dump::Difference;
 use sim_models::kernel::nftables::diff::differences;
 use sim_models::kernel::nftables::read::ruleset;
 use sim_models::kernel::nftables::{ChainId, Table};
 use sim_models::kernel::rules::NodeRules;
-use sim_models::proxy::ProxyMode;
+use sim_models::proxy::Dumps;
 use sim_models::proxy::nftables::mode::Nftables;
 
 fn tables(dump: &str) -> Vec<Table> {
@@ -178,12 +179,12 @@ fn foreign_objects_in_the_table_are_extra() {
 fn a_table_that_is_not_there_is_one_difference() {
     let (_, mut ours) = recorded().remove(0);
     let rules = NodeRules { nftables: Some(ours.remove(0)), ..NodeRules::default() };
-    let all = Nftables.diff(&rules, &NodeRules::default());
+    let all = Nftables.diff(&rules, &NodeRules::default(), &ProxyConfig::default());
     assert_eq!(told(&all), ["missing: ip kube-proxy\n  - table ip kube-proxy\n"]);
-    let all = Nftables.diff(&NodeRules::default(), &rules);
+    let all = Nftables.diff(&NodeRules::default(), &rules, &ProxyConfig::default());
     assert_eq!(told(&all), ["extra: ip kube-proxy\n  + table ip kube-proxy\n"]);
-    assert_eq!(Nftables.diff(&NodeRules::default(), &NodeRules::default()), []);
-    assert_eq!(Nftables.diff(&rules, &rules), []);
+    assert_eq!(Nftables.diff(&NodeRules::default(), &NodeRules::default(), &ProxyConfig::default()), []);
+    assert_eq!(Nftables.diff(&rules, &rules, &ProxyConfig::default()), []);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use sim_models::kernel::nftables::json::document;
 use sim_models::kernel::nftables::print::RuleText;
 use sim_models::kernel::nftables::read::{Ruleset, ruleset};
 use sim_models::kernel::nftables::{Opaque, SetId, Statement, Table};
-use sim_models::proxy::ProxyMode;
+use sim_models::proxy::Dumps;
 use sim_models::proxy::nftables::mode::Nftables;
 
 #[track_caller]

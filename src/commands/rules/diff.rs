@@ -13,7 +13,7 @@ use sim_core::classify::Family;
 use sim_models::config::ProxyConfig;
 use sim_models::kernel::dump::Difference;
 use sim_models::kernel::rules::NodeRules;
-use sim_models::proxy::{Form, ProxyMode};
+use sim_models::proxy::{Dumps, Form, ProxyMode, with_dumps};
 use std::path::Path;
 
 /// Differences that are told one by one.
@@ -21,17 +21,17 @@ const SHOWN: usize = 50;
 
 /// Prints what differs; exit 3 if anything does.
 pub fn diff(args: &RulesArgs, setup: &Setup, dump: &Path) -> Result<Exit, Failure> {
-    of_one_dump(setup.mode, &setup.families)?;
+    let dumps = of_one_dump(setup.mode, &setup.families, "--diff")?;
     let (name, text) = text_of(dump)?;
     setup.tell_notes();
     let mut differences: Vec<Difference> = Vec::new();
     let mut rules = 0;
     let mut notes = Vec::new();
     for family in &setup.families {
-        let found = read(setup.mode, &name, &text, *family, &mut notes)?;
+        let found = read(dumps, &name, &text, *family, &mut notes)?;
         let wanted = setup.build(*family);
         rules += setup.mode.rule_count(&wanted);
-        differences.extend(setup.mode.diff(&wanted, &found));
+        differences.extend(dumps.diff(&wanted, &found, &setup.config));
     }
     let families: Vec<&str> = setup.families.iter().map(|family| family_name(*family)).collect();
     let what = format!("{} mode, {}", setup.mode.name(), families.join(" and "));
@@ -64,7 +64,7 @@ pub fn read_back(args: &RulesArgs, dump: &Path) -> Result<Exit, Failure> {
     let name = args.mode.as_deref().expect("clap requires --mode with --read");
     let mode = mode_named(name)?;
     let families = families(args.family);
-    of_one_dump(mode, &families)?;
+    let dumps = of_one_dump(mode, &families, "--read")?;
     let form = match args.format {
         FormatArg::Stdin => {
             let text = "error: --read: a dump does not say what kube-proxy wrote to get there\n";
@@ -75,7 +75,7 @@ pub fn read_back(args: &RulesArgs, dump: &Path) -> Result<Exit, Failure> {
     let (name, text) = text_of(dump)?;
     let (mut texts, mut notes) = (Vec::new(), Vec::new());
     for family in families {
-        texts.push(mode.print(&read(mode, &name, &text, family, &mut notes)?, form));
+        texts.push(mode.print(&read(dumps, &name, &text, family, &mut notes)?, form));
     }
     match (form, &texts[..]) {
         (Form::Json, [_, _, ..]) => terminal::print(&print::merged(&texts)?)?,
@@ -84,10 +84,24 @@ pub fn read_back(args: &RulesArgs, dump: &Path) -> Result<Exit, Failure> {
     Ok(Exit::Fine)
 }
 
-/// Only nft lists both families at once.
-fn of_one_dump(mode: &dyn ProxyMode, families: &[Family]) -> Result<(), Failure> {
-    if families.len() == 1 || mode.name() == "nftables" {
-        return Ok(());
+/// Refuses a mode whose dumps cannot be read.
+pub fn readable(mode: &'static dyn ProxyMode, flag: &str) -> Result<&'static dyn Dumps, Failure> {
+    mode.dumps().ok_or_else(|| {
+        let allowed: Vec<&str> = with_dumps().map(|mode| mode.name()).collect();
+        let text = format!("error: {flag}: {} mode has no dump that can be read\n", mode.name());
+        Failure::Input(format!("{text}  = allowed: --mode {}\n", allowed.join(", ")))
+    })
+}
+
+/// The same, and families that no single dump has.
+fn of_one_dump(
+    mode: &'static dyn ProxyMode,
+    families: &[Family],
+    flag: &str,
+) -> Result<&'static dyn Dumps, Failure> {
+    let dumps = readable(mode, flag)?;
+    if families.len() == 1 || dumps.has_both_families() {
+        return Ok(dumps);
     }
     let text = format!("error: a dump of {} mode has one family\n", mode.name());
     Err(Failure::Input(format!("{text}  = allowed: --family ipv4 or --family ipv6, with the dump of each\n")))
@@ -95,7 +109,7 @@ fn of_one_dump(mode: &dyn ProxyMode, families: &[Family]) -> Result<(), Failure>
 
 /// Reads one family's rules and tells its notes, those in `told` not again.
 fn read(
-    mode: &dyn ProxyMode,
+    mode: &dyn Dumps,
     name: &str,
     text: &str,
     family: Family,

@@ -64,8 +64,7 @@ pub fn what_is_missing(objects: &Objects, node: &str, family: Family, notes: &mu
 /// What of an older version is not modelled.
 pub fn not_modelled(mode: &dyn ProxyMode, minor: u32, notes: &mut Vec<String>) {
     let newest = KUBERNETES_MINORS.1.min(mode.versions().1);
-    // ebpf mode is no kube-proxy's.
-    if minor < newest && mode.name() != "ebpf" {
+    if minor < newest && mode.is_kube_proxys() {
         notes.push(format!(
             "of kube-proxy 1.{minor} in {} mode only what `windtunnel rules --help` lists is modelled; all else is as in \
              1.{newest}",

@@ -105,9 +105,10 @@ pub fn merged(texts: &[String]) -> Result<String, Failure> {
 pub fn head(setup: &Setup, family: Family, rules: &NodeRules) -> String {
     let (minor, name) = (setup.config.kubernetes_minor, setup.mode.name());
     let node = if setup.node.is_empty() { "a node without a name" } else { &setup.node };
-    let who = match name {
-        "ebpf" => "an eBPF service map in place of kube-proxy".to_owned(),
-        _ => format!("kube-proxy 1.{minor} in {name} mode"),
+    let who = if setup.mode.is_kube_proxys() {
+        format!("kube-proxy 1.{minor} in {name} mode")
+    } else {
+        "an eBPF service map in place of kube-proxy".to_owned()
     };
     let mut text = format!("# {who} on {node}, {}, by windtunnel\n", family_name(family));
     let restore = match (family, setup.config.backend) {
@@ -116,11 +117,9 @@ pub fn head(setup: &Setup, family: Family, rules: &NodeRules) -> String {
         (Family::Ipv4, XtablesBackend::Nft) => "iptables-nft-restore",
         (Family::Ipv6, XtablesBackend::Nft) => "ip6tables-nft-restore",
     };
-    match name {
-        "nftables" => text.push_str("# load with: nft -f -\n"),
-        "iptables" | "userspace" => text.push_str(&format!("# load with: {restore}\n")),
-        // Modes of several tools head each section themselves.
-        _ => {}
+    // Modes of several tools head each section themselves.
+    if let Some(command) = setup.mode.load_command(restore) {
+        text.push_str(&format!("# load with: {command}\n"));
     }
     let all = rules.xtables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
     let counters: BTreeSet<&str> = all

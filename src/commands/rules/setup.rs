@@ -1,6 +1,7 @@
 //! Whose rules they are: mode, version, families, node and configuration, from flags, kube-proxy's file, a scenario,
 //! and what the objects let guess, in this order.
 
+use super::diff::readable;
 use super::notes::{guess_cluster_cidr, not_modelled, what_is_missing};
 use super::objects::{import_file, of_scenario, text_of};
 use super::{family_name, unknown};
@@ -46,6 +47,9 @@ impl Setup {
         let mut notes = Vec::new();
         // A mistyped name is told before gigabytes are read.
         let written = args.mode.as_deref().map(mode_named).transpose()?;
+        if let (Some(mode), Some(_)) = (written, &args.diff) {
+            readable(mode, "--diff")?;
+        }
         let file = args.proxy_config.as_deref().map(configuration).transpose()?;
         let (objects, config) = match (&args.from, &args.scenario) {
             (Some(from), _) => {
@@ -203,7 +207,7 @@ fn with_flags(
         config.ipvs.scheduler = scheduler(mode, name)?;
     }
     if let Some(backend) = args.backend {
-        if ["nftables", "ebpf"].contains(&mode.name()) {
+        if !mode.runs_iptables() {
             let text = format!(
                 "error: --backend is of the iptables command; {} mode does not use it\n",
                 mode.name()

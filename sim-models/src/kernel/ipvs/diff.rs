@@ -2,17 +2,17 @@
 //!
 //! Order does not count: kube-proxy adds services and endpoints in random order, and `ipvsadm` sorts. A real server
 //! of weight 0 that is not wanted is one that kube-proxy lets finish its connections before it deletes it
-//! (`pkg/proxy/ipvs/graceful_termination.go`); it is told as extra, with those words.
-//!
-//! Not known here: `excludeCIDRs`, whose virtual servers kube-proxy leaves alone; they are told as extra.
+//! (`pkg/proxy/ipvs/graceful_termination.go`): no difference. Nor is a virtual server that is not wanted in a network of
+//! `excludeCIDRs`, which kube-proxy leaves alone.
 
 use super::{RealServer, ServiceKey, VirtualServer, print};
 use crate::kernel::dump::Difference;
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// What differs: in the order of `wanted`, then what is found only.
-pub fn diff(wanted: &[VirtualServer], found: &[VirtualServer]) -> Vec<Difference> {
+pub fn diff(wanted: &[VirtualServer], found: &[VirtualServer], excluded: &[IpNet]) -> Vec<Difference> {
     let by_key: BTreeMap<ServiceKey, &VirtualServer> = found.iter().map(|s| (s.key(), s)).collect();
     let mut out = Vec::new();
     for server in wanted {
@@ -24,7 +24,8 @@ pub fn diff(wanted: &[VirtualServer], found: &[VirtualServer]) -> Vec<Difference
         }
     }
     let wanted: std::collections::BTreeSet<ServiceKey> = wanted.iter().map(VirtualServer::key).collect();
-    for server in found.iter().filter(|server| !wanted.contains(&server.key())) {
+    let is_left = |server: &VirtualServer| excluded.iter().any(|network| network.contains(&server.addr));
+    for server in found.iter().filter(|server| !wanted.contains(&server.key()) && !is_left(server)) {
         out.push(Difference { place: place(server), wanted: None, found: Some(whole(server)) });
     }
     out
@@ -61,11 +62,8 @@ fn compare(wanted: &VirtualServer, found: &VirtualServer, out: &mut Vec<Differen
         }
     }
     for (addr, real) in &have {
-        if want.contains_key(addr) {
-            continue;
+        if !want.contains_key(addr) && real.weight != 0 {
+            out.push(Difference { place: place(wanted), wanted: None, found: line(real) });
         }
-        let leaving = if real.weight == 0 { " (weight 0: graceful removal under way)" } else { "" };
-        let found = Some(format!("{}{leaving}", print::real_server(wanted, real)));
-        out.push(Difference { place: place(wanted), wanted: None, found });
     }
 }

@@ -31,7 +31,7 @@ pub enum Step {
 /// Real servers that wait for their last connection on one node.
 #[derive(Clone, Debug, Default)]
 pub struct GracefulTermination {
-    waiting: Vec<(ServiceKey, SocketAddr)>,
+    waiting: BTreeSet<(ServiceKey, SocketAddr)>,
 }
 
 impl GracefulTermination {
@@ -59,8 +59,9 @@ impl GracefulTermination {
             (current.iter().collect(), wanted.iter().collect());
         for &addr in wanted {
             if there.contains(&addr) {
-                let Some(at) = self.waiting.iter().position(|w| *w == (*key, addr)) else { continue };
-                self.waiting.remove(at);
+                if !self.waiting.remove(&(*key, addr)) {
+                    continue;
+                }
                 steps.push(Step::Delete(addr));
             }
             steps.push(Step::Add(addr));
@@ -73,7 +74,7 @@ impl GracefulTermination {
                 steps.push(Step::Delete(addr));
             } else {
                 steps.push(Step::Drain(addr));
-                self.waiting.push((*key, addr));
+                self.waiting.insert((*key, addr));
             }
         }
         steps
@@ -85,10 +86,14 @@ impl GracefulTermination {
         &mut self,
         connections: &dyn Fn(&ServiceKey, SocketAddr) -> (u32, u32),
     ) -> Vec<(ServiceKey, SocketAddr)> {
-        let (gone, waiting) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|(key, addr)| may_go(key, *addr, connections));
-        self.waiting = waiting;
+        let mut gone = Vec::new();
+        self.waiting.retain(|&(key, addr)| {
+            let goes = may_go(&key, addr, connections);
+            if goes {
+                gone.push((key, addr));
+            }
+            !goes
+        });
         gone
     }
 

@@ -50,15 +50,23 @@ fn write_options(server: &VirtualServer, out: &mut String) -> std::fmt::Result {
     if let Some(seconds) = server.persistence_seconds {
         write!(out, " -p {seconds}")?;
     }
-    match (server.persistence_prefix, server.addr) {
-        (None, _) => Ok(()),
-        // ipvsadm writes the mask of an IPv4 service in full.
-        (Some(prefix), IpAddr::V4(_)) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-            write!(out, " -M {}", Ipv4Addr::from(mask))
-        }
-        (Some(prefix), IpAddr::V6(_)) => write!(out, " -M {prefix}"),
+    match persistence_mask(server) {
+        None => Ok(()),
+        Some(mask) => write!(out, " -M {mask}"),
     }
+}
+
+/// The part of a client's address that persistence goes by, if it is not all of it. ipvsadm writes that of an IPv4
+/// service in full.
+fn persistence_mask(server: &VirtualServer) -> Option<String> {
+    let prefix = server.persistence_prefix?;
+    Some(match server.addr {
+        IpAddr::V4(_) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+            Ipv4Addr::from(mask).to_string()
+        }
+        IpAddr::V6(_) => prefix.to_string(),
+    })
 }
 
 /// One command on a real server that is reached by masquerading, `-a`, `-e` or `-d`, as a line for `ipvsadm -R`; `-d`
@@ -112,6 +120,15 @@ pub(super) fn real_server(server: &VirtualServer, real: &RealServer) -> String {
     line.trim_end().to_owned()
 }
 
+/// What the listing calls it (`ipvsadm.c:fwd_name`).
+fn forwarding_name(forwarding: Forwarding) -> &'static str {
+    match forwarding {
+        Forwarding::Masq => "Masq",
+        Forwarding::Route => "Route",
+        Forwarding::Tunnel => "Tunnel",
+    }
+}
+
 /// The listing of a running node, with the connection counts of `state`.
 pub fn list(services: &Services, state: &IpvsState) -> String {
     listing(&services.virtual_servers(), state.buckets(), &|key, addr| state.connections(key, addr))
@@ -138,6 +155,9 @@ pub fn listing(
         }
         if let Some(seconds) = server.persistence_seconds {
             write!(out, " persistent {seconds}").expect("a string takes all");
+            if let Some(mask) = persistence_mask(server) {
+                write!(out, " mask {mask}").expect("a string takes all");
+            }
         }
         out.push('\n');
         let mut reals: Vec<_> = server.real.iter().collect();
@@ -145,7 +165,8 @@ pub fn listing(
         for real in reals {
             let (active, inactive) = connections(&server.key(), real.addr);
             let addr = real.addr.to_string();
-            writeln!(out, "  -> {addr:<28} {:<7} {:<6} {active:<10} {inactive:<10}", "Masq", real.weight)
+            let (forward, weight) = (forwarding_name(real.forwarding), real.weight);
+            writeln!(out, "  -> {addr:<28} {forward:<7} {weight:<6} {active:<10} {inactive:<10}")
                 .expect("a string takes all");
         }
     }
@@ -219,6 +240,26 @@ TCP  192.168.1.129:443 rr
         let text = listing(&[api], 4096, &active);
         let trimmed: String = text.lines().map(|line| format!("{}\n", line.trim_end())).collect();
         assert_eq!(trimmed, seed);
+    }
+
+    #[test]
+    fn the_listing_names_what_forwards_and_the_mask_of_persistence() {
+        let mut v4 = server("rr", "172.20.0.1", Some(300));
+        v4.persistence_prefix = Some(24);
+        let at = |n: u8, forwarding| RealServer { addr: ([10, 0, 0, n], 80).into(), weight: 1, forwarding };
+        v4.real = vec![at(1, Forwarding::Masq), at(2, Forwarding::Route), at(3, Forwarding::Tunnel)];
+        let mut v6 = server("rr", "fd00::1", Some(300));
+        (v6.persistence_prefix, v6.real) = (Some(64), vec![]);
+        let text = listing(&[v4, v6], 4096, &|_, _| (0, 0));
+        let lines: Vec<&str> = text.lines().skip(3).map(str::trim_end).collect();
+        let expected = [
+            "TCP  172.20.0.1:80 rr persistent 300 mask 255.255.255.0",
+            "  -> 10.0.0.1:80                  Masq    1      0          0",
+            "  -> 10.0.0.2:80                  Route   1      0          0",
+            "  -> 10.0.0.3:80                  Tunnel  1      0          0",
+            "TCP  [fd00::1]:80 rr persistent 300 mask 64",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use crate::config::ProxyConfig;
 use crate::kernel::ebpf;
 use crate::kernel::rules::NodeRules;
 use crate::kube::ProxyObjects;
-use crate::proxy::sync::SyncWork;
 use crate::proxy::{Form, ProxyMode};
 use sim_core::classify::Family;
 
@@ -24,7 +23,10 @@ impl ProxyMode for Ebpf {
     fn history(&self) -> &'static str {
         "not kube-proxy: a service map like Cilium's, which any version of Kubernetes can run in its place"
     }
-    fn is_simulated(&self) -> bool {
+    fn is_kube_proxys(&self) -> bool {
+        false
+    }
+    fn runs_iptables(&self) -> bool {
         false
     }
     fn tells_local_traffic(&self) -> bool {
@@ -38,12 +40,5 @@ impl ProxyMode for Ebpf {
     }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         rules.service_map.as_ref().map_or(0, ebpf::ServiceMap::entries)
-    }
-    // No unit fits a map update, and no measured price: nothing is counted, and nothing is simulated.
-    fn first_sync(&self, _objects: &ProxyObjects, _rules: &NodeRules) -> SyncWork {
-        SyncWork::default()
-    }
-    fn endpoint_change_sync(&self, _objects: &ProxyObjects, _rules: &NodeRules, _ports: &[u32]) -> SyncWork {
-        SyncWork::default()
     }
 }

@@ -9,7 +9,7 @@ use crate::kernel::xtables::{self, TableName};
 use crate::kube::ProxyObjects;
 use crate::proxy::input::ToolInput;
 use crate::proxy::sync::SyncWork;
-use crate::proxy::{Form, ProxyMode};
+use crate::proxy::{Dumps, Form, ProxyMode, Simulated};
 use sim_core::classify::Family;
 use sim_core::units::SimTime;
 
@@ -29,6 +29,12 @@ impl ProxyMode for Iptables {
     fn history(&self) -> &'static str {
         "alpha in 1.1, the default since 1.2"
     }
+    fn simulated(&self) -> Option<&dyn Simulated> {
+        Some(self)
+    }
+    fn load_command<'a>(&self, iptables_restore: &'a str) -> Option<&'a str> {
+        Some(iptables_restore)
+    }
     fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
         super::build(objects, config, family)
     }
@@ -45,17 +51,16 @@ impl ProxyMode for Iptables {
         let mut proxier = Proxier::new(first, config, family);
         Some(states.iter().map(|(at, objects)| proxier.sync(*at, objects).into_iter().collect()).collect())
     }
-    fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
-        let saved = xtables::parse::parse(text, family)?;
-        Ok(NodeRules { xtables: saved.tables, xtables_notes: saved.notes, ..NodeRules::default() })
-    }
-    fn diff(&self, wanted: &NodeRules, found: &NodeRules) -> Vec<Difference> {
-        xtables::diff::diff(&wanted.xtables, &found.xtables, Layout::IPTABLES)
+    fn dumps(&self) -> Option<&dyn Dumps> {
+        Some(self)
     }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         let counts = super::rule_counts(rules);
         (counts.filter + counts.nat) as u64
     }
+}
+
+impl Simulated for Iptables {
     fn first_sync(&self, objects: &ProxyObjects, rules: &NodeRules) -> SyncWork {
         let table = nat_rules(rules);
         SyncWork {
@@ -82,6 +87,16 @@ impl ProxyMode for Iptables {
             service_ports: objects.ports.len() as u64,
             ..SyncWork::default()
         }
+    }
+}
+
+impl Dumps for Iptables {
+    fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
+        let saved = xtables::parse::parse(text, family)?;
+        Ok(NodeRules { xtables: saved.tables, xtables_notes: saved.notes, ..NodeRules::default() })
+    }
+    fn diff(&self, wanted: &NodeRules, found: &NodeRules, _config: &ProxyConfig) -> Vec<Difference> {
+        xtables::diff::diff(&wanted.xtables, &found.xtables, Layout::IPTABLES)
     }
 }
 

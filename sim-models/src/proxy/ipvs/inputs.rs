@@ -7,10 +7,11 @@
 //! virtual servers with their real servers, entries (deletions before additions, sorted, set by set), rules,
 //! addresses that are superfluous, virtual servers that are.
 //!
-//! Every sync does everything again; what would change nothing is left out, save for the rules, which are written
-//! whole each time. Real servers go as [`GracefulTermination`] decides. Nobody sends packets here, so connections are
-//! an assumption: [`inputs`] takes it that a TCP server has some when it is removed and none at the look a minute
-//! later, which is the last input of the state; [`inputs_with`] leaves it to the caller.
+//! A state in which nothing of the family changed has no sync. Every sync does everything again; what would change
+//! nothing is left out, save for the rules, which are written whole each time. Real servers go as
+//! [`GracefulTermination`] decides. The looks at those that wait begin a minute after the first of them was drained, and
+//! the last state is followed by one. Nobody sends packets here, so connections are an assumption: [`inputs`] takes it
+//! that a TCP server has some when it is removed and none at the look; [`inputs_with`] leaves it to the caller.
 //!
 //! Left out: what the first sync finds from an earlier kube-proxy (its weights are set back to 1), conntrack's
 //! clean-up, and metrics. Where two Services share an address and port, kube-proxy sets the real servers of one after
@@ -19,12 +20,15 @@
 use super::{build, restore};
 use crate::config::ProxyConfig;
 use crate::kernel::ipset::{IpSet, save};
+use crate::kernel::ipvs::graceful::CHECK_INTERVAL;
 use crate::kernel::ipvs::print::{real_server_command, service_command};
 use crate::kernel::ipvs::{GracefulTermination, ServiceKey, Step, VirtualServer};
 use crate::kernel::rules::NodeRules;
 use crate::kube::ProxyObjects;
+use crate::proxy::changes::Changes;
 use crate::proxy::input::ToolInput;
 use sim_core::classify::Family;
+use sim_core::units::SimTime;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -33,34 +37,48 @@ use std::sync::Arc;
 pub type Connections<'a> = dyn Fn(&ServiceKey, SocketAddr) -> (u32, u32) + 'a;
 
 /// Inputs by state, with TCP servers that are in use when they are removed and idle a minute later.
-pub fn inputs<'s>(
-    states: impl IntoIterator<Item = &'s ProxyObjects>,
+pub fn inputs(
+    states: &[(SimTime, ProxyObjects)],
     config: &ProxyConfig,
     family: Family,
 ) -> Vec<Vec<ToolInput>> {
     inputs_with(states, config, family, |_| &|_, _| (1, 0), |_| &|_, _| (0, 0))
 }
 
-/// Inputs by state. `at_sync` and `at_check` tell the connections at the sync that brings state `n` about, and at the
-/// look at waiting real servers a minute after it.
-pub fn inputs_with<'a, 's>(
-    states: impl IntoIterator<Item = &'s ProxyObjects>,
+/// Inputs by state. `at_sync` and `at_check` tell the connections at a sync and at a look at waiting real servers.
+pub fn inputs_with<'a>(
+    states: &[(SimTime, ProxyObjects)],
     config: &ProxyConfig,
     family: Family,
-    at_sync: impl Fn(usize) -> &'a Connections<'a>,
-    at_check: impl Fn(usize) -> &'a Connections<'a>,
+    at_sync: impl Fn(SimTime) -> &'a Connections<'a>,
+    at_check: impl Fn(SimTime) -> &'a Connections<'a>,
 ) -> Vec<Vec<ToolInput>> {
     let mut node = Node::new(config, family);
-    let mut all = Vec::new();
-    for (n, objects) in states.into_iter().enumerate() {
-        let rules = build(objects, config, family);
-        let mut inputs = Vec::new();
-        if n == 0 {
-            node.start(&rules, &mut inputs);
+    let mut all: Vec<Vec<ToolInput>> = vec![Vec::new(); states.len()];
+    // The objects at the last sync, and the state that it was of: looks between two syncs are told with the earlier.
+    let mut seen: Option<&ProxyObjects> = None;
+    let mut synced = 0;
+    let mut next_check: Option<SimTime> = None;
+    for (n, (now, objects)) in states.iter().enumerate() {
+        while let Some(at) = next_check.filter(|at| at <= now) {
+            node.check(at_check(at), &mut all[synced]);
+            next_check = node.waits().then(|| at + CHECK_INTERVAL);
         }
-        node.sync(&rules, at_sync(n), &mut inputs);
-        node.check(at_check(n), &mut inputs);
-        all.push(inputs);
+        if seen.is_some_and(|seen| Changes::between(seen, objects) == Changes::Nothing) {
+            continue;
+        }
+        let rules = build(objects, config, family);
+        if seen.is_none() {
+            node.start(&rules, &mut all[n]);
+        }
+        node.sync(&rules, at_sync(*now), &mut all[n]);
+        (seen, synced) = (Some(objects), n);
+        if node.waits() {
+            next_check.get_or_insert(*now + CHECK_INTERVAL);
+        }
+    }
+    if let Some(at) = next_check {
+        node.check(at_check(at), &mut all[synced]);
     }
     all
 }
@@ -162,19 +180,23 @@ impl<'a> Node<'a> {
         }
         let mut real = entry.map(|(_, real)| std::mem::take(real)).unwrap_or_default();
         let addrs: Vec<SocketAddr> = wanted.real.iter().map(|real| real.addr).collect();
+        let (mut added, mut deleted) = (Vec::new(), BTreeSet::new());
         for step in self.graceful.plan(&key, &real, &addrs, connections) {
             match step {
                 Step::Add(addr) => {
-                    real.push(addr);
+                    added.push(addr);
                     real_server_command("-a", &key, addr, 1, out);
                 }
                 Step::Delete(addr) => {
-                    real.retain(|there| *there != addr);
+                    deleted.insert(addr);
                     real_server_command("-d", &key, addr, 0, out);
                 }
                 Step::Drain(addr) => real_server_command("-e", &key, addr, 0, out),
             }
         }
+        // One that is added is new, or was deleted just before.
+        real.retain(|there| !deleted.contains(there));
+        real.extend(added);
         self.servers.insert(key, (bare, real));
     }
 
@@ -195,16 +217,28 @@ impl<'a> Node<'a> {
         out
     }
 
+    /// Whether a real server waits for its last connection.
+    fn waits(&self) -> bool {
+        !self.graceful.is_empty()
+    }
+
     /// The look at the real servers that wait.
     fn check(&mut self, connections: &Connections<'_>, inputs: &mut Vec<ToolInput>) {
         let mut out = String::new();
+        let mut gone: BTreeMap<ServiceKey, BTreeSet<SocketAddr>> = BTreeMap::new();
         for (key, addr) in self.graceful.plan_check(connections) {
+            gone.entry(key).or_default().insert(addr);
+        }
+        for (key, gone) in gone {
             // One whose virtual server went before it is only forgotten.
             let Some((_, real)) = self.servers.get_mut(&key) else { continue };
-            if real.contains(&addr) {
-                real.retain(|there| *there != addr);
-                real_server_command("-d", &key, addr, 0, &mut out);
-            }
+            real.retain(|addr| {
+                let goes = gone.contains(addr);
+                if goes {
+                    real_server_command("-d", &key, *addr, 0, &mut out);
+                }
+                !goes
+            });
         }
         push(inputs, "ipvsadm -R # a minute later, without connections", out);
     }

@@ -7,7 +7,7 @@ use crate::kernel::{ipset, ipvs as kernel_ipvs, xtables};
 use crate::kube::ProxyObjects;
 use crate::proxy::input::ToolInput;
 use crate::proxy::sync::SyncWork;
-use crate::proxy::{Form, ProxyMode};
+use crate::proxy::{Dumps, Form, ProxyMode, Simulated};
 use sim_core::classify::Family;
 use sim_core::units::SimTime;
 
@@ -31,6 +31,9 @@ impl ProxyMode for Ipvs {
     }
     fn history(&self) -> &'static str {
         "alpha in 1.8, beta in 1.9, stable in 1.11, deprecated since 1.35"
+    }
+    fn simulated(&self) -> Option<&dyn Simulated> {
+        Some(self)
     }
     fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
         super::build(objects, config, family)
@@ -72,11 +75,8 @@ impl ProxyMode for Ipvs {
         }
         text
     }
-    fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
-        super::read::read(text, family)
-    }
-    fn diff(&self, wanted: &NodeRules, found: &NodeRules) -> Vec<Difference> {
-        super::read::diff(wanted, found)
+    fn dumps(&self) -> Option<&dyn Dumps> {
+        Some(self)
     }
     fn inputs(
         &self,
@@ -84,13 +84,16 @@ impl ProxyMode for Ipvs {
         config: &ProxyConfig,
         family: Family,
     ) -> Option<Vec<Vec<ToolInput>>> {
-        Some(super::inputs::inputs(states.iter().map(|(_, objects)| objects), config, family))
+        Some(super::inputs::inputs(states, config, family))
     }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         let real: usize = rules.ipvs.iter().map(|v| 1 + v.real.len()).sum();
         let fixed: usize = rules.xtables.iter().flat_map(|t| &t.chains).map(|c| c.rules.len()).sum();
         (real + fixed) as u64
     }
+}
+
+impl Simulated for Ipvs {
     fn first_sync(&self, objects: &ProxyObjects, rules: &NodeRules) -> SyncWork {
         let real: u64 = rules.ipvs.iter().map(|v| v.real.len() as u64).sum();
         let servers = rules.ipvs.len() as u64;
@@ -113,6 +116,15 @@ impl ProxyMode for Ipvs {
             service_ports: objects.ports.len() as u64,
             ..SyncWork::default()
         }
+    }
+}
+
+impl Dumps for Ipvs {
+    fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
+        super::read::read(text, family)
+    }
+    fn diff(&self, wanted: &NodeRules, found: &NodeRules, config: &ProxyConfig) -> Vec<Difference> {
+        super::read::diff(wanted, found, &config.ipvs.exclude_cidrs)
     }
 }
 

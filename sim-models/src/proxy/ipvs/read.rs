@@ -11,6 +11,7 @@ use crate::kernel::dump::{Difference, ReadError};
 use crate::kernel::rules::NodeRules;
 use crate::kernel::xtables::diff::Layout;
 use crate::kernel::{ipset, ipvs, xtables};
+use ipnet::IpNet;
 use sim_core::classify::Family;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -127,12 +128,12 @@ fn setting(line: &str) -> Option<(String, String)> {
     (named && !value.is_empty()).then(|| (name.replace('/', "."), value.to_owned()))
 }
 
-/// What differs, mechanism by mechanism.
-pub(super) fn diff(wanted: &NodeRules, found: &NodeRules) -> Vec<Difference> {
+/// What differs, mechanism by mechanism. Virtual servers in the `excluded` networks are not kube-proxy's to delete.
+pub(super) fn diff(wanted: &NodeRules, found: &NodeRules, excluded: &[IpNet]) -> Vec<Difference> {
     let mut out = ipset::diff::diff(&wanted.ipsets, &found.ipsets);
     out.extend(xtables::diff::diff(&wanted.xtables, &found.xtables, Layout::IPVS));
     addresses(wanted, found, &mut out);
-    out.extend(ipvs::diff::diff(&wanted.ipvs, &found.ipvs));
+    out.extend(ipvs::diff::diff(&wanted.ipvs, &found.ipvs, excluded));
     settings(wanted, found, &mut out);
     out
 }

@@ -7,7 +7,7 @@ use crate::kernel::rules::NodeRules;
 use crate::kube::ProxyObjects;
 use crate::proxy::input::ToolInput;
 use crate::proxy::sync::SyncWork;
-use crate::proxy::{Form, ProxyMode};
+use crate::proxy::{Dumps, Form, ProxyMode, Simulated};
 use sim_core::classify::Family;
 use sim_core::units::SimTime;
 
@@ -30,6 +30,15 @@ impl ProxyMode for Nftables {
     fn history(&self) -> &'static str {
         "alpha in 1.29, beta in 1.31, stable in 1.33"
     }
+    fn simulated(&self) -> Option<&dyn Simulated> {
+        Some(self)
+    }
+    fn runs_iptables(&self) -> bool {
+        false
+    }
+    fn load_command<'a>(&self, _iptables_restore: &'a str) -> Option<&'a str> {
+        Some("nft -f -")
+    }
     fn build(&self, objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
         super::build(objects, config, family)
     }
@@ -43,17 +52,8 @@ impl ProxyMode for Nftables {
             Form::Listing => panic!("nftables mode has no form {form:?}"),
         }
     }
-    fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
-        let dump = read::ruleset(text, TABLE)?;
-        let notes = dump.notes(TABLE, family);
-        let nftables = dump.tables.into_iter().find(|table| table.family == family);
-        Ok(NodeRules { nftables, notes, ..NodeRules::default() })
-    }
-    fn diff(&self, wanted: &NodeRules, found: &NodeRules) -> Vec<Difference> {
-        match (&wanted.nftables, &found.nftables) {
-            (Some(wanted), Some(found)) => diff::differences(wanted, found),
-            (wanted, found) => diff::whole_table(wanted.as_ref(), found.as_ref()).into_iter().collect(),
-        }
+    fn dumps(&self) -> Option<&dyn Dumps> {
+        Some(self)
     }
     fn inputs(
         &self,
@@ -74,6 +74,9 @@ impl ProxyMode for Nftables {
         };
         rules.nftables.as_ref().map_or(0, of_table)
     }
+}
+
+impl Simulated for Nftables {
     fn first_sync(&self, objects: &ProxyObjects, _rules: &NodeRules) -> SyncWork {
         let services = objects.ports.len() as u64;
         SyncWork {
@@ -95,6 +98,24 @@ impl ProxyMode for Nftables {
             nft_listed_pairs: services * services.saturating_sub(1) / 2,
             service_ports: services,
             ..SyncWork::default()
+        }
+    }
+}
+
+impl Dumps for Nftables {
+    fn has_both_families(&self) -> bool {
+        true
+    }
+    fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
+        let dump = read::ruleset(text, TABLE)?;
+        let notes = dump.notes(TABLE, family);
+        let nftables = dump.tables.into_iter().find(|table| table.family == family);
+        Ok(NodeRules { nftables, notes, ..NodeRules::default() })
+    }
+    fn diff(&self, wanted: &NodeRules, found: &NodeRules, _config: &ProxyConfig) -> Vec<Difference> {
+        match (&wanted.nftables, &found.nftables) {
+            (Some(wanted), Some(found)) => diff::differences(wanted, found),
+            (wanted, found) => diff::whole_table(wanted.as_ref(), found.as_ref()).into_iter().collect(),
         }
     }
 }

@@ -12,6 +12,7 @@
 //! for its own packets; a real kube-proxy does not start there. Left out: what versions before 1.25 did otherwise
 //! (KUBE-NODEPORT-NON-LOCAL is younger than 1.0), and that it serves one family only, that of its bind address.
 
+mod dump;
 pub mod inputs;
 pub mod mode;
 pub mod ports;
@@ -25,6 +26,7 @@ use crate::proxy::names::service_port_name;
 use ipnet::IpNet;
 use sim_core::classify::{Family, Proto};
 use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -121,6 +123,7 @@ fn service_rules(
         proxy_port,
         host: objects.node_ips.first().map(|&ip| SocketAddr::new(ip, proxy_port)),
         out: Vec::new(),
+        places: BTreeMap::new(),
     };
     let not_bridged = Match::PhysdevIsIn { invert: true };
     let local = Match::AddrtypeLocal { src: false, invert: false };
@@ -152,6 +155,8 @@ struct Writer {
     proxy_port: u16,
     host: Option<SocketAddr>,
     out: Vec<Placed>,
+    /// Positions in `out` by chain and destination.
+    places: BTreeMap<(usize, Option<IpNet>), Vec<usize>>,
 }
 
 impl Writer {
@@ -181,7 +186,9 @@ impl Writer {
     /// Appends a rule unless it is there, as `EnsureRule` does.
     fn push(&mut self, table: TableName, chain: usize, rule: Rule) {
         let placed = Placed { table, chain, rule };
-        if !self.out.contains(&placed) {
+        let same = self.places.entry((chain, placed.rule.dst.map(|test| test.value))).or_default();
+        if !same.iter().any(|&at| self.out[at] == placed) {
+            same.push(self.out.len());
             self.out.push(placed);
         }
     }

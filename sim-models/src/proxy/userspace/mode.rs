@@ -1,13 +1,13 @@
 //! userspace mode in the table of modes. It has rules to print and no simulation: packets end in kube-proxy itself,
-//! whose copying is not modelled. Sync work follows `pkg/proxy/userspace/proxier.go:syncProxyRules`.
+//! whose copying is not modelled.
 
 use crate::config::ProxyConfig;
+use crate::kernel::dump::{Difference, ReadError};
 use crate::kernel::rules::NodeRules;
 use crate::kernel::xtables;
 use crate::kube::ProxyObjects;
 use crate::proxy::input::ToolInput;
-use crate::proxy::sync::SyncWork;
-use crate::proxy::{Form, ProxyMode};
+use crate::proxy::{Dumps, Form, ProxyMode};
 use sim_core::classify::Family;
 use sim_core::units::SimTime;
 
@@ -27,8 +27,8 @@ impl ProxyMode for Userspace {
     fn history(&self) -> &'static str {
         "the only mode of 1.0, the default until 1.1, deprecated since 1.23, removed in 1.26"
     }
-    fn is_simulated(&self) -> bool {
-        false
+    fn load_command<'a>(&self, iptables_restore: &'a str) -> Option<&'a str> {
+        Some(iptables_restore)
     }
     fn tells_local_traffic(&self) -> bool {
         false
@@ -47,22 +47,20 @@ impl ProxyMode for Userspace {
     ) -> Option<Vec<Vec<ToolInput>>> {
         Some(super::inputs::inputs(states.iter().map(|(_, objects)| objects), config, family))
     }
+    fn dumps(&self) -> Option<&dyn Dumps> {
+        Some(self)
+    }
     fn rule_count(&self, rules: &NodeRules) -> u64 {
         rules.xtables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len() as u64).sum()
     }
-    fn first_sync(&self, objects: &ProxyObjects, rules: &NodeRules) -> SyncWork {
-        SyncWork {
-            // Chains made and flushed; then each rule is looked for and added, every one a run of its own.
-            execs: 2 * CHAINS + 2 * self.rule_count(rules),
-            service_ports: objects.ports.len() as u64,
-            ..SyncWork::default()
-        }
-    }
-    fn endpoint_change_sync(&self, _objects: &ProxyObjects, _rules: &NodeRules, _ports: &[u32]) -> SyncWork {
-        // Endpoints go to the balancer inside kube-proxy: no sync at all.
-        SyncWork::default()
-    }
 }
 
-/// Chains that kube-proxy makes.
-const CHAINS: u64 = 5;
+impl Dumps for Userspace {
+    fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
+        let saved = xtables::parse::parse(text, family)?;
+        Ok(NodeRules { xtables: saved.tables, xtables_notes: saved.notes, ..NodeRules::default() })
+    }
+    fn diff(&self, wanted: &NodeRules, found: &NodeRules, _config: &ProxyConfig) -> Vec<Difference> {
+        super::dump::diff(&wanted.xtables, &found.xtables)
+    }
+}

@@ -4,8 +4,7 @@ use super::*;
 use crate::kernel::ipset::IpSets;
 use crate::kernel::xtables::{CompileError, Compiled, print::iptables_save};
 use crate::kube::EndpointLists;
-use crate::proxy::mode;
-use crate::proxy::sync::SyncWork;
+use crate::proxy::{Form, mode};
 use sim_core::units::SimTime;
 use std::collections::BTreeSet;
 
@@ -145,14 +144,10 @@ fn its_rules_cannot_be_walked_and_say_so() {
 }
 
 #[test]
-fn a_sync_runs_iptables_rule_by_rule_and_an_endpoint_change_runs_nothing() {
+fn a_service_and_the_jumps_are_what_its_rules_count() {
     let mode = mode("userspace").unwrap();
-    let objects = objects(vec![api()]);
-    let rules = mode.build(&objects, &config(25), Family::Ipv4);
-    // Five jumps and two rules, each looked for and added; five chains, each made and flushed.
-    assert_eq!(mode.rule_count(&rules), 7);
-    assert_eq!(mode.first_sync(&objects, &rules).execs, 24);
-    assert_eq!(mode.endpoint_change_sync(&objects, &rules, &[0]), SyncWork::default());
+    // Five jumps and two rules.
+    assert_eq!(mode.rule_count(&mode.build(&objects(vec![api()]), &config(25), Family::Ipv4)), 7);
 }
 
 #[test]
@@ -172,4 +167,35 @@ fn a_changed_service_is_closed_and_opened_again_and_the_others_stay() {
     assert!(commands(1).iter().all(|c| c.contains("default/kubernetes:https")));
     assert!(commands(1)[0].contains("--dport 443 ") && commands(1)[2].contains("--dport 8443 "));
     assert_eq!(kinds(2), ["-D", "-D"]);
+}
+
+#[test]
+fn a_node_with_other_proxy_ports_has_the_same_rules_and_one_rule_with_a_third_port_is_told() {
+    let mode = mode("userspace").unwrap().dumps().unwrap();
+    let other = ServicePort {
+        name: "other".into(),
+        cluster_ip: "10.96.0.2".parse().unwrap(),
+        node_port: 30_080,
+        ..api()
+    };
+    let objects = objects(vec![api(), other]);
+    let wanted = mode.build(&objects, &config(25), Family::Ipv4);
+    let given: Vec<u16> = ports::allocate(&objects, 25).into_iter().flatten().collect();
+    // Each has the port that the other one has here.
+    let text = mode.print(&wanted, Form::Load);
+    let [a, b] = [given[0].to_string(), given[1].to_string()];
+    let text = text.replace(&a, "@").replace(&b, &a).replace('@', &b);
+    let read = |text: &str| mode.read(text, Family::Ipv4).unwrap();
+    assert_eq!(mode.diff(&wanted, &read(&text), &config(25)), []);
+    let elsewhere = text.replacen(&format!("192.168.0.2:{a}"), "192.168.0.2:40000", 1);
+    let differences = mode.diff(&wanted, &read(&elsewhere), &config(25));
+    assert_eq!(differences.len(), 1, "{differences:#?}");
+    assert_eq!(differences[0].kind(), "changed");
+}
+
+#[test]
+fn an_address_that_a_service_has_twice_has_its_rules_once() {
+    let address: std::net::IpAddr = "203.0.113.9".parse().unwrap();
+    let with = |addresses| text(ServicePort { external_ips: addresses, ..api() });
+    assert_eq!(with(vec![address, address]), with(vec![address]));
 }

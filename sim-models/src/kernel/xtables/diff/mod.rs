@@ -51,6 +51,17 @@ impl Layout {
     /// itself may not use.
     pub const IPVS: Layout =
         Layout { by_service: &[], any_order: &[(TableName::Filter, "KUBE-IPVS-OUT-FILTER")] };
+    /// userspace mode: every chain has rules of all Services, in the order in which they came.
+    pub const USERSPACE: Layout = Layout {
+        by_service: &[
+            (TableName::Filter, "KUBE-NODEPORT-NON-LOCAL"),
+            (TableName::Nat, "KUBE-PORTALS-CONTAINER"),
+            (TableName::Nat, "KUBE-PORTALS-HOST"),
+            (TableName::Nat, "KUBE-NODEPORT-CONTAINER"),
+            (TableName::Nat, "KUBE-NODEPORT-HOST"),
+        ],
+        any_order: &[],
+    };
 }
 
 /// The rules of one chain, or some of them, with the table that names what they jump to.

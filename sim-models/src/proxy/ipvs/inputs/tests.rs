@@ -6,6 +6,7 @@ use crate::kernel::ipvs::print;
 use crate::kube::{Endpoint, EndpointLists, ServicePort};
 use proptest::prelude::*;
 use sim_core::classify::Proto;
+use sim_core::units::SimSpan;
 use std::collections::BTreeMap;
 
 /// What a node has, read from nothing but the commands.
@@ -96,11 +97,7 @@ impl Model {
 }
 
 fn config() -> ProxyConfig {
-    ProxyConfig {
-        mode: "ipvs".into(),
-        min_sync_period: sim_core::units::SimSpan::ZERO,
-        ..ProxyConfig::default()
-    }
+    ProxyConfig { mode: "ipvs".into(), min_sync_period: SimSpan::ZERO, ..ProxyConfig::default() }
 }
 
 fn objects(ports: Vec<ServicePort>) -> ProxyObjects {
@@ -117,6 +114,16 @@ fn service(n: u8, list: Vec<Endpoint>) -> ServicePort {
     ServicePort::http("ns", &format!("s{n}"), IpAddr::from([10, 96, 0, n]), EndpointLists::ready(list))
 }
 
+/// The states, an hour apart.
+fn hourly(states: impl IntoIterator<Item = ProxyObjects>) -> Vec<(SimTime, ProxyObjects)> {
+    every(SimSpan::from_secs(3600), states)
+}
+
+fn every(apart: SimSpan, states: impl IntoIterator<Item = ProxyObjects>) -> Vec<(SimTime, ProxyObjects)> {
+    let times = std::iter::successors(Some(SimTime::ZERO), move |at| Some(*at + apart));
+    times.zip(states).collect()
+}
+
 fn stdin<'a>(inputs: &'a [ToolInput], command: &str) -> Vec<&'a str> {
     inputs.iter().filter(|input| input.command == command).map(|input| input.stdin.as_str()).collect()
 }
@@ -124,7 +131,7 @@ fn stdin<'a>(inputs: &'a [ToolInput], command: &str) -> Vec<&'a str> {
 #[test]
 fn a_removed_server_in_use_gets_weight_0_and_goes_a_minute_later() {
     let states = [objects(vec![service(1, endpoints(1, 3))]), objects(vec![service(1, endpoints(2, 4))])];
-    let all = inputs(&states, &config(), Family::Ipv4);
+    let all = inputs(&hourly(states), &config(), Family::Ipv4);
     let expected = "\
 -a -t 10.96.0.1:80 -r 10.244.0.3:8080 -m -w 1
 -e -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 0
@@ -136,16 +143,52 @@ fn a_removed_server_in_use_gets_weight_0_and_goes_a_minute_later() {
 }
 
 #[test]
+fn a_state_that_changes_nothing_has_no_sync_and_one_of_slices_alone_writes_the_rules() {
+    let state = objects(vec![service(1, endpoints(1, 3))]);
+    let other_network =
+        ProxyObjects { service_cidrs: vec!["10.96.0.0/12".parse().unwrap()], ..state.clone() };
+    let touched = ProxyObjects { slices_revision: 1, ..state.clone() };
+    let all = inputs(&hourly([state, other_network, touched]), &config(), Family::Ipv4);
+    assert_eq!(all[1], []);
+    let commands: Vec<&str> = all[2].iter().map(|input| input.command.as_str()).collect();
+    assert_eq!(commands, ["iptables-restore -w 5 --noflush --counters"]);
+}
+
+#[test]
+fn the_look_comes_a_minute_after_the_first_drain_before_a_sync_that_is_later_and_with_the_last_sync() {
+    const LOOK: &str = "ipvsadm -R # a minute later, without connections";
+    let with = |from| objects(vec![service(1, endpoints(from, 5))]);
+    let looks = |seconds, states: Vec<ProxyObjects>| -> Vec<Vec<String>> {
+        let all = inputs(&every(SimSpan::from_secs(seconds), states), &config(), Family::Ipv4);
+        let one = |inputs: &Vec<ToolInput>| {
+            let at = inputs.iter().position(|input| input.command == LOOK);
+            assert!(at.is_none_or(|at| at + 1 == inputs.len()), "something follows the look");
+            stdin(inputs, LOOK).concat().lines().map(|line| line[22..].to_owned()).collect()
+        };
+        all.iter().map(one).collect()
+    };
+    let (one, two) = ("10.244.0.1:8080", "10.244.0.2:8080");
+    let none: Vec<String> = Vec::new();
+    let states = || vec![with(1), with(2), with(3)];
+    assert_eq!(looks(30, states()), [none.clone(), none.clone(), vec![one.to_owned(), two.to_owned()]]);
+    assert_eq!(looks(60, states()), [none.clone(), vec![one.to_owned()], vec![two.to_owned()]]);
+    // A state without a sync gets none.
+    let unchanged = vec![with(1), with(2), with(2), with(3)];
+    let expected = [none.clone(), vec![one.to_owned()], none, vec![two.to_owned()]];
+    assert_eq!(looks(40, unchanged), expected);
+}
+
+#[test]
 fn servers_of_udp_and_sctp_and_idle_ones_go_at_once() {
     let with = |proto, from, to| objects(vec![ServicePort { proto, ..service(1, endpoints(from, to)) }]);
     for (proto, option) in [(Proto::Udp, "-u"), (Proto::Sctp, "--sctp-service")] {
-        let all = inputs(&[with(proto, 1, 3), with(proto, 2, 3)], &config(), Family::Ipv4);
+        let all = inputs(&hourly([with(proto, 1, 3), with(proto, 2, 3)]), &config(), Family::Ipv4);
         let expected = format!("-d {option} 10.96.0.1:80 -r 10.244.0.1:8080\n");
         assert_eq!(stdin(&all[1], "ipvsadm -R"), [expected]);
     }
     let states = [with(Proto::Tcp, 1, 3), with(Proto::Tcp, 2, 3)];
     let idle: &Connections<'_> = &|_, _| (0, 0);
-    let all = inputs_with(&states, &config(), Family::Ipv4, |_| idle, |_| idle);
+    let all = inputs_with(&hourly(states), &config(), Family::Ipv4, |_| idle, |_| idle);
     assert_eq!(stdin(&all[1], "ipvsadm -R"), ["-d -t 10.96.0.1:80 -r 10.244.0.1:8080\n"]);
 }
 
@@ -153,7 +196,7 @@ fn servers_of_udp_and_sctp_and_idle_ones_go_at_once() {
 fn a_server_that_returns_while_it_waits_is_deleted_and_added_anew() {
     let states = [(1, 3), (2, 3), (1, 3)].map(|(from, to)| objects(vec![service(1, endpoints(from, to))]));
     let busy: &Connections<'_> = &|_, _| (3, 1);
-    let all = inputs_with(&states, &config(), Family::Ipv4, |_| busy, |_| busy);
+    let all = inputs_with(&hourly(states), &config(), Family::Ipv4, |_| busy, |_| busy);
     let expected = "\
 -d -t 10.96.0.1:80 -r 10.244.0.1:8080
 -a -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 1
@@ -165,23 +208,25 @@ fn a_server_that_returns_while_it_waits_is_deleted_and_added_anew() {
 fn a_service_that_goes_takes_its_server_entries_and_address_unless_its_network_is_excluded() {
     let states =
         [objects(vec![service(1, endpoints(1, 2)), service(2, vec![])]), objects(vec![service(2, vec![])])];
-    let all = inputs(&states, &config(), Family::Ipv4);
+    let all = inputs(&hourly(states.clone()), &config(), Family::Ipv4);
     assert_eq!(stdin(&all[1], "ipvsadm -R"), ["-D -t 10.96.0.1:80\n"]);
     assert_eq!(stdin(&all[1], "ip -batch -"), ["addr del 10.96.0.1/32 dev kube-ipvs0\n"]);
     let entries = "del KUBE-CLUSTER-IP 10.96.0.1,tcp:80\ndel KUBE-IPVS-IPS 10.96.0.1\n";
     assert_eq!(stdin(&all[1], "ipset restore"), [entries]);
     let ipvs = IpvsConfig { exclude_cidrs: vec!["10.96.0.0/30".parse().unwrap()], ..IpvsConfig::default() };
-    let all = inputs(&states, &ProxyConfig { ipvs, ..config() }, Family::Ipv4);
+    let all = inputs(&hourly(states), &ProxyConfig { ipvs, ..config() }, Family::Ipv4);
     assert!(stdin(&all[1], "ipvsadm -R").is_empty());
 }
 
 #[test]
 fn a_server_whose_service_comes_back_while_it_waits_is_lost_until_the_next_sync() {
     let with = |from, to| objects(vec![service(1, endpoints(from, to))]);
-    let states = [with(1, 3), with(2, 3), objects(vec![]), with(1, 3), with(1, 3)];
+    let touched = ProxyObjects { slices_revision: 1, ..with(1, 3) };
+    let states = [with(1, 3), with(2, 3), objects(vec![]), with(1, 3), touched];
     let (busy, idle): (&Connections<'_>, &Connections<'_>) = (&|_, _| (1, 0), &|_, _| (0, 0));
-    let at_check = |n| if n < 3 { busy } else { idle };
-    let all = inputs_with(&states, &config(), Family::Ipv4, |_| busy, at_check);
+    let back = SimTime::ZERO + SimSpan::from_secs(3 * 3600);
+    let at_check = |at| if at <= back { busy } else { idle };
+    let all = inputs_with(&hourly(states), &config(), Family::Ipv4, |_| busy, at_check);
     assert_eq!(all[3].last().unwrap().stdin, "-d -t 10.96.0.1:80 -r 10.244.0.1:8080\n");
     assert_eq!(stdin(&all[4], "ipvsadm -R"), ["-a -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 1\n"]);
 }
@@ -190,7 +235,7 @@ fn a_server_whose_service_comes_back_while_it_waits_is_lost_until_the_next_sync(
 fn an_address_stays_bound_as_long_as_one_port_of_its_service_is_there() {
     let second = ServicePort { port: 443, port_name: "https".into(), ..service(1, vec![]) };
     let states = [objects(vec![service(1, vec![]), second.clone()]), objects(vec![second]), objects(vec![])];
-    let all = inputs(&states, &config(), Family::Ipv4);
+    let all = inputs(&hourly(states), &config(), Family::Ipv4);
     assert_eq!(stdin(&all[0], "ip -batch -")[1], "addr add 10.96.0.1/32 dev kube-ipvs0\n");
     assert_eq!(stdin(&all[1], "ipvsadm -R"), ["-D -t 10.96.0.1:80\n"]);
     assert!(stdin(&all[1], "ip -batch -").is_empty());
@@ -202,7 +247,7 @@ fn ipv6_has_its_own_programs_sets_and_prefixes() {
     let port = ServicePort { cluster_ip: "fd00:96::1".parse().unwrap(), ..service(1, vec![]) };
     let node_ips = vec!["fd00::2".parse().unwrap()];
     let state = ProxyObjects { ports: vec![port], node_ips, ..ProxyObjects::default() };
-    let all = inputs(&[state], &config(), Family::Ipv6);
+    let all = inputs(&hourly([state]), &config(), Family::Ipv6);
     assert_eq!(stdin(&all[0], "ip -batch -")[1], "addr add fd00:96::1/128 dev kube-ipvs0\n");
     assert_eq!(stdin(&all[0], "ipvsadm -R"), ["-A -t [fd00:96::1]:80 -s rr\n"]);
     let entries = "add KUBE-6-CLUSTER-IP fd00:96::1,tcp:80\nadd KUBE-6-IPVS-IPS fd00:96::1\n";
@@ -216,7 +261,7 @@ fn ipv6_has_its_own_programs_sets_and_prefixes() {
 fn affinity_edits_the_virtual_server_and_leaves_its_servers() {
     let sticky = ServicePort { affinity_seconds: Some(600), ..service(1, endpoints(1, 3)) };
     let states = [objects(vec![service(1, endpoints(1, 3))]), objects(vec![sticky])];
-    let all = inputs(&states, &config(), Family::Ipv4);
+    let all = inputs(&hourly(states), &config(), Family::Ipv4);
     assert_eq!(stdin(&all[1], "ipvsadm -R"), ["-E -t 10.96.0.1:80 -s rr -p 600\n"]);
 }
 
@@ -224,10 +269,10 @@ fn affinity_edits_the_virtual_server_and_leaves_its_servers() {
 fn the_first_sync_makes_settings_chains_jumps_device_and_sets() {
     let ipvs = IpvsConfig {
         strict_arp: true,
-        timeouts: [900, 0, 300].map(sim_core::units::SimSpan::from_secs),
+        timeouts: [900, 0, 300].map(SimSpan::from_secs),
         ..IpvsConfig::default()
     };
-    let all = inputs(&[objects(vec![])], &ProxyConfig { ipvs, ..config() }, Family::Ipv4);
+    let all = inputs(&hourly([objects(vec![])]), &ProxyConfig { ipvs, ..config() }, Family::Ipv4);
     let commands: Vec<&str> = all[0].iter().map(|input| input.command.as_str()).collect();
     assert_eq!(commands[..2], ["sysctl -p -", "ipvsadm --set 900 0 300"]);
     assert!(all[0][0].stdin.ends_with("arp_ignore = 1\nnet.ipv4.conf.all.arp_announce = 2\n"));
@@ -245,7 +290,7 @@ fn the_first_sync_makes_settings_chains_jumps_device_and_sets() {
 #[test]
 fn rules_are_written_as_kube_proxy_writes_them() {
     let config = ProxyConfig { cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()], ..config() };
-    let all = inputs(&[objects(vec![service(1, endpoints(1, 3))])], &config, Family::Ipv4);
+    let all = inputs(&hourly([objects(vec![service(1, endpoints(1, 3))])]), &config, Family::Ipv4);
     let expected = "\
 *nat
 :KUBE-SERVICES - [0:0]
@@ -312,7 +357,7 @@ proptest! {
         let cidr = detector.then(|| "10.244.0.0/16".parse().unwrap());
         let config = ProxyConfig { cluster_cidrs: cidr.into_iter().collect(), ..config() };
         let mut model = Model::default();
-        for (inputs, objects) in inputs(&states, &config, Family::Ipv4).iter().zip(&states) {
+        for (inputs, objects) in inputs(&hourly(states.clone()), &config, Family::Ipv4).iter().zip(&states) {
             inputs.iter().for_each(|input| model.apply(input));
             let built = Model::of(&build(objects, &config, Family::Ipv4), &config);
             prop_assert_eq!(&Model { alone: Vec::new(), ..model.clone() }, &built);
