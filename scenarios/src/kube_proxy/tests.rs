@@ -234,6 +234,21 @@ fn values_are_judged_as_kube_proxy_judges_them() {
 }
 
 #[test]
+fn numbers_are_those_of_yaml_1_1_and_other_texts_are_refused() {
+    assert_eq!(with("iptables: {masqueradeBit: 010}\n").proxy("iptables").masquerade_bit, 8);
+    let adjust = "`oomScoreAdj` must be a whole number from -1000 to 1000";
+    told("oomScoreAdj: --9223372036854775808\n", &[adjust, "this is text"]);
+    told("oomScoreAdj: -9223372036854775808\n", &[adjust]);
+    for bit in ["--5", "0x+5", "08", "infinity"] {
+        told(&format!("iptables: {{masqueradeBit: {bit}}}\n"), &["from 0 to 31", "this is text"]);
+    }
+    for qps in ["infinity", "nan", "1e999"] {
+        told(&format!("clientConnection: {{qps: {qps}}}\n"), &["`qps` must be a number", "this is text"]);
+    }
+    with("clientConnection: {qps: 2.5}\n");
+}
+
+#[test]
 fn every_error_is_told_at_once() {
     told("mode: x\nipvs: {scheduler: y}\nfoo: 1\nclusterCIDR: z\n", &["4 errors"]);
 }
