@@ -165,8 +165,13 @@ impl Place {
         let length = text[start..end].chars().count().max(1);
         let from = if line.len() <= Self::WINDOW { 0 } else { before.saturating_sub(Self::WINDOW / 2) };
         let to = line.len().min(from + Self::WINDOW.max(length.min(40)));
-        let shown: String =
-            line[from.min(line.len())..to].iter().map(|c| if *c == '\t' { ' ' } else { *c }).collect();
+        // A terminal would obey control characters; each is shown as one, so that the caret stays in place.
+        let shown = |c: &char| match *c {
+            '\t' => ' ',
+            c if c.is_control() => char::REPLACEMENT_CHARACTER,
+            c => c,
+        };
+        let shown: String = line[from.min(line.len())..to].iter().map(shown).collect();
         let room = (to - from.min(to)).saturating_sub(before - from).max(1);
         Place {
             line: text[..start].matches('\n').count() + 1,

@@ -283,6 +283,8 @@ fn hostile_texts_are_refused_before_they_cost_memory() {
     let out = refused(&format!("{HEAD}{long}: 1\n"));
     assert!(out.len() < 4_000, "{} bytes", out.len());
     assert!(refused(&format!("{HEAD}\"\\e[31m\\u202e\": 1\n")).contains("unknown key `\\u{1b}[31m"));
+    let out = refused(&format!("{HEAD}ipvs: {{excludeCIDRs: [10.0.0.0/\u{12}8]}}\n"));
+    assert!(out.chars().all(|c| c == '\n' || !c.is_control()) && out.contains("10.0.0.0/\u{fffd}8"), "{out}");
     assert!(refused("a: &a [*a]\n").contains("alias"));
     assert!(refused("? [a]\n: 1\n").contains("a key must be text"));
     assert!(refused("a: !!binary x\n").contains("there is no KubeProxyConfiguration"));
