@@ -233,6 +233,24 @@ fn what_a_mode_cannot_do_is_refused_with_what_it_can() {
     refused(&args(&["--node-address", "10.0.0.300"]), &["invalid value '10.0.0.300'"]);
     refused(&["rules", "--read", "-"], &["--mode"]);
     refused(&["rules", "--read", "-", "--mode", "iptables", "--format", "stdin"], &["--format load"]);
+    // A dump is what it is: nothing that shapes rules has a say in it.
+    for flag in [
+        "--node=a",
+        "--node-address=10.0.0.1",
+        "--cluster-cidr=10.0.0.0/8",
+        "--kubernetes=1.30",
+        "--backend=nft",
+        "--scheduler=lc",
+        "--apart=3s",
+        "--proxy-config=x",
+        "--keep-going",
+        "--set=seed=1",
+        "--sync-from=x",
+        "--diff=x",
+    ] {
+        let arguments = ["rules", "--read", "-", "--mode", "ipvs", flag];
+        refused(&arguments, &["cannot be used with"]);
+    }
     for flag in ["--keep-going", "--proxy-config=x", "--sync-from=x"] {
         refused(&["rules", flag, "--scenario", "scenarios/4k-services.toml"], &["cannot be used with"]);
     }

@@ -32,8 +32,15 @@ const MACHINE_PATHS: &[(&str, &str)] =
 /// Files that are longer than [`LINES_MAX`], and why.
 const LONG: &[(&str, &str)] = &[];
 
-/// Extensions of files that people write.
-const WRITTEN: &[&str] = &["rs", "toml", "md", "yaml", "yml", "sh", "txt"];
+/// Extensions of files that people write; CI's script has none.
+const WRITTEN: &[&str] = &["rs", "md", "toml", "yaml", "yml", "sh", ""];
+
+/// Folders of files that stay as they came, and why.
+const UNTIDY: &[(&str, &str)] = &[
+    ("scenarios/bad/", "wrong on purpose"),
+    ("fuzz/corpus/", "wrong on purpose"),
+    ("sim-models/tests/kube-proxy/", "recorded: what kube-proxy was started with"),
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -50,10 +57,11 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         if path.is_dir() {
             let ours = !name.starts_with('.') || [".ci", ".config", ".github"].contains(&name.as_str());
-            if ours && !["target", "out"].contains(&name.as_str()) {
+            if ours && !["target", "out", "artifacts"].contains(&name.as_str()) {
                 walk(&path, files);
             }
-        } else {
+        } else if name != ".git" {
+            // A work tree's `.git` is a file, which says where the repository is.
             files.push(path);
         }
     }
@@ -61,15 +69,21 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
 
 /// Path relative to the workspace and text of every file with one of these extensions.
 fn written(extensions: &[&str]) -> Vec<(String, String)> {
+    texts(|extension| extensions.contains(&extension))
+}
+
+/// The same of every file whose extension is wanted.
+fn texts(wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
     let mut files = Vec::new();
     walk(root(), &mut files);
     let with_text = files.into_iter().filter_map(|path| {
         let relative =
             path.strip_prefix(root()).expect("under the root").to_string_lossy().replace('\\', "/");
         let extension = path.extension().map(|e| e.to_string_lossy().into_owned()).unwrap_or_default();
-        let script = extension.is_empty() && relative.starts_with(".ci/");
-        (script || extensions.contains(&extension.as_str())).then(|| {
-            (relative, fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+        wanted(&extension).then(|| {
+            let bytes = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            // Seeds of the fuzzer may be anything.
+            (relative, String::from_utf8_lossy(&bytes).into_owned())
         })
     });
     let files: Vec<_> = with_text.collect();
@@ -108,7 +122,7 @@ fn no_file_contains_a_banned_word() {
 #[test]
 fn no_file_names_a_path_of_one_machine() {
     let mut slips = String::new();
-    for (path, text) in written(WRITTEN) {
+    for (path, text) in texts(|_| true) {
         for (number, line) in text.lines().enumerate() {
             for (head, tail) in MACHINE_PATHS {
                 if line.contains(&format!("{head}{tail}")) {
@@ -155,11 +169,69 @@ fn no_source_file_is_longer_than_a_subject_needs() {
 #[test]
 fn files_end_with_a_newline_and_have_no_carriage_returns() {
     let mut slips = String::new();
-    for (path, text) in written(&["rs", "md", "toml"]) {
-        // Wrong scenarios are wrong on purpose.
-        if !path.starts_with("scenarios/bad/") && (!text.ends_with('\n') || text.contains('\r')) {
+    let files = written(WRITTEN);
+    for script in [".ci/run", ".gitignore"] {
+        assert!(files.iter().any(|(path, _)| path == script), "{script} is not looked at");
+    }
+    for (path, text) in files {
+        let untidy = UNTIDY.iter().any(|(folder, _)| path.starts_with(folder));
+        if !untidy && (!text.ends_with('\n') || text.contains('\r')) {
             writeln!(slips, "{path}: no newline at its end, or a carriage return").expect("text");
         }
     }
     none(&slips);
+}
+
+/// What stands between `before` and `after` wherever the one is followed by the other on a line.
+fn between(text: &str, before: &str, after: &str) -> Vec<String> {
+    let found = text.lines().filter_map(|line| line.trim().strip_prefix(before)?.split_once(after));
+    found.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Names of what is in a folder, without `.rs`.
+fn names_in(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(root().join(folder)).unwrap_or_else(|e| panic!("{folder}: {e}"));
+    let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().trim_end_matches(".rs").to_owned();
+    entries.map(|entry| name(entry.expect("readable"))).collect()
+}
+
+#[test]
+fn every_fuzz_target_has_its_line_file_binary_and_seeds() {
+    let text = |path: &str| fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let sorted = |mut names: Vec<String>| {
+        names.sort();
+        names
+    };
+    let table = text("fuzz/src/lib.rs");
+    let targets = sorted(between(&table, "Target { name: \"", "\""));
+    assert!(targets.len() > 5, "the table was not found: {targets:?}");
+    let manifest = text("fuzz/Cargo.toml");
+    let bins = manifest.split("[[bin]]").skip(1);
+    let bins = sorted(bins.flat_map(|bin| between(bin, "name = \"", "\"")).collect());
+    let paths = sorted(between(&manifest, "path = \"fuzz_targets/", ".rs\""));
+    assert_eq!(bins, targets, "[[bin]] of fuzz/Cargo.toml beside TARGETS");
+    assert_eq!(paths, targets, "paths of fuzz/Cargo.toml beside TARGETS");
+    assert_eq!(sorted(names_in("fuzz/fuzz_targets")), targets, "fuzz/fuzz_targets beside TARGETS");
+    assert_eq!(sorted(names_in("fuzz/corpus")), targets, "fuzz/corpus beside TARGETS");
+    for target in &targets {
+        assert!(!names_in(&format!("fuzz/corpus/{target}")).is_empty(), "{target} has no seeds");
+        let file = text(&format!("fuzz/fuzz_targets/{target}.rs"));
+        assert!(file.contains(&format!("windtunnel_fuzz::{target}(data)")), "{target}.rs runs another");
+        assert!(table.contains(&format!("run: {target},")), "{target} runs another function");
+    }
+}
+
+#[test]
+fn the_fuzz_workspace_has_the_lints_of_this_one() {
+    let lints = |path: &str, head: &str| {
+        let text = fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let (_, after) = text.split_once(head).unwrap_or_else(|| panic!("{path} has no {head}"));
+        let lines = after.lines().skip(1).take_while(|line| !line.is_empty() && !line.starts_with('['));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for tool in ["rust", "clippy"] {
+        let ours = lints("Cargo.toml", &format!("[workspace.lints.{tool}]"));
+        assert!(!ours.is_empty());
+        assert_eq!(lints("fuzz/Cargo.toml", &format!("[lints.{tool}]")), ours, "{tool}");
+    }
 }

@@ -13,6 +13,7 @@ pub mod mutate;
 use sim_core::classify::Family;
 use sim_models::config::ProxyConfig;
 use sim_models::kernel::cost::CostProfile;
+use sim_models::kube::ProxyObjects;
 use sim_models::kube::import::{Options, import, import_with, text_of};
 use sim_models::kube::resolve::resolve;
 use sim_models::proxy::{Form, MODES, mode};
@@ -35,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ipvs", run: ipvs, dictionary: IPVS },
     Target { name: "scenario", run: scenario, dictionary: TOML },
     Target { name: "profile", run: profile, dictionary: TOML },
+    Target { name: "proxy_config", run: proxy_config, dictionary: YAML },
 ];
 
 const JSON: &[&str] = &[
@@ -243,6 +245,67 @@ const TOML: &[&str] = &[
     "\\UFFFFFFFF",
 ];
 
+const YAML: &[&str] = &[
+    "\n",
+    "\n  ",
+    "apiVersion: kubeproxy.config.k8s.io/v1alpha1",
+    "kind: KubeProxyConfiguration",
+    "kind: ConfigMap",
+    "config.conf: |",
+    "---",
+    "- ",
+    ": ",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    "\"",
+    "'",
+    "&a ",
+    "*a",
+    "!!str ",
+    "null",
+    "~",
+    "true",
+    "off",
+    "mode: ",
+    "ipvs",
+    "nftables",
+    "iptables: ",
+    "conntrack: ",
+    "masqueradeBit: ",
+    "oomScoreAdj: ",
+    "qps: ",
+    "syncPeriod: ",
+    "minSyncPeriod: ",
+    "scheduler: ",
+    "detectLocalMode: ",
+    "InterfaceNamePrefix",
+    "interfaceNamePrefix: ",
+    "nodePortAddresses: ",
+    "primary",
+    "clusterCIDR: ",
+    "10.0.0.0/8",
+    "fd00::/33",
+    "bindAddress: ",
+    "excludeCIDRs: ",
+    "featureGates: ",
+    "1h30m",
+    ".5ms",
+    "9223372036854775807ns",
+    "-9223372036854775808",
+    "--5",
+    "0x",
+    "010",
+    "0b1",
+    "1_000",
+    "1e999",
+    ".inf",
+    "infinity",
+    "\u{feff}",
+];
+
 /// kubectl's JSON: objects, and rules of them.
 pub fn kubectl(data: &[u8]) -> bool {
     let Ok(text) = text_of(data.to_vec()) else { return false };
@@ -366,6 +429,37 @@ pub fn profile(data: &[u8]) -> bool {
     let read = CostProfile::parse(text);
     if let Err(error) = &read {
         assert!(!error.to_string().is_empty());
+    }
+    read.is_ok()
+}
+
+/// KubeProxyConfiguration, and the rules of an empty cluster under it.
+pub fn proxy_config(data: &[u8]) -> bool {
+    use scenarios::diagnostic::Style;
+    use scenarios::known::{Known, Named};
+    use scenarios::kube_proxy::KubeProxyConfiguration;
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let known = Known { schedulers: Named::list(&[("rr", ""), ("lc", "")]), ..Known::default() };
+    let read = KubeProxyConfiguration::parse("fuzz.yaml", text, &known);
+    match &read {
+        Err(diagnostics) => {
+            assert!(!diagnostics.is_empty());
+            let told = diagnostics.render(Style::Plain);
+            assert!(told.contains("fuzz.yaml"), "no place:\n{told}");
+            assert!(told.chars().all(|c| c == '\n' || !c.is_control()), "control characters: {told:?}");
+        }
+        Ok(configuration) => {
+            for mode in MODES {
+                let config = configuration.proxy(mode.name());
+                assert!(config.masquerade_bit < 32, "bit {}", config.masquerade_bit);
+                for family in [Family::Ipv4, Family::Ipv6] {
+                    let rules = mode.build(&ProxyObjects::default(), &config, family);
+                    let printed = mode.print(&rules, Form::Load);
+                    let plain = |c: char| c == '\n' || c == '\t' || (' '..='~').contains(&c);
+                    assert!(printed.chars().all(plain), "{}: strange characters:\n{printed}", mode.name());
+                }
+            }
+        }
     }
     read.is_ok()
 }

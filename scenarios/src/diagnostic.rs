@@ -163,7 +163,12 @@ impl Place {
         let from = if last <= Self::WINDOW { 0 } else { before.saturating_sub(Self::WINDOW / 2) };
         let to = last.min(from + Self::WINDOW.max(length.min(40)));
         let ahead = text[..start].char_indices().rev().take(before - from).last().map_or(start, |(i, _)| i);
-        let visible = |c: char| if c == '\t' { ' ' } else { c };
+        // A terminal would obey control characters; each is shown as one, so that the caret stays in place.
+        let visible = |c: char| match c {
+            '\t' => ' ',
+            c if c.is_control() => char::REPLACEMENT_CHARACTER,
+            c => c,
+        };
         Place {
             line,
             column: before + 1,

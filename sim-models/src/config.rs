@@ -136,7 +136,9 @@ pub struct IpvsConfig {
     pub timeouts: [SimSpan; 3],
 }
 
-/// `conntrack` of KubeProxyConfiguration; zero and `None` leave the kernel's settings alone.
+/// `conntrack` of KubeProxyConfiguration; zero leaves the kernel's settings alone. Rules show all of it as sysctls
+/// ([`crate::proxy::conntrack`]); simulated nodes follow the limit and the lifetimes of established TCP connections and
+/// of UDP flows, and have neither CLOSE_WAIT nor packets outside the window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConntrackConfig {
     /// Greatest number of entries for each core.

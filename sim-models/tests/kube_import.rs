@@ -20,6 +20,29 @@ fn errors(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn names_that_differ_only_at_their_ends_are_different_and_the_same_name_is_told_at_any_length() {
+    for length in [3, 64, 65, 70, 253] {
+        let slice = |last: char, namespace: &str| {
+            let name = format!("{}{last}", "s".repeat(length - 1));
+            format!(
+                r#"{{"kind": "EndpointSlice", "metadata": {{"name": "{name}", "namespace": "{namespace}"}}, "addressType": "IPv4", "endpoints": []}}"#
+            )
+        };
+        let items = [slice('a', "default"), slice('b', "default"), slice('a', "other")];
+        let objects = import(&list(&items)).unwrap_or_else(|errors| panic!("{length}: {}", errors[0]));
+        assert_eq!(objects.slices.len(), 3, "{length}");
+        let again = list(&[items.as_slice(), &[slice('b', "default")]].concat());
+        let told = errors(&again);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].starts_with("6:") && told[0].ends_with("metadata.name: is there twice"),
+            "{}",
+            told[0]
+        );
+    }
+}
+
+#[test]
 fn every_error_of_every_item_is_told_with_its_place() {
     let text = list(&[
         service("Web", r#""clusterIP": "10.96.0.01", "ports": [{"port": 70000}]"#),

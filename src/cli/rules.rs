@@ -100,7 +100,9 @@ pub struct RulesArgs {
     #[arg(long, requires = "diff")]
     pub all: bool,
     /// Read a dump and print it again, in any --format of the --mode; `-` is stdin.
-    #[arg(long, value_name = "DUMP", requires = "mode", conflicts_with_all = ["node", "node_address", "cluster_cidr"])]
+    #[arg(long, value_name = "DUMP", requires = "mode", conflicts_with_all = [
+        "node", "node_address", "cluster_cidr", "kubernetes", "backend", "scheduler", "apart", "proxy_config",
+    ])]
     pub read: Option<PathBuf>,
     /// Tell broken objects, leave them out and go on.
     #[arg(long, conflicts_with_all = ["scenario", "read"])]

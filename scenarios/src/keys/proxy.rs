@@ -134,7 +134,7 @@ static CONNTRACK: Section = Section {
             "max_per_core",
             ENTRIES,
             "32768",
-            "Tracked connections for each core at most; 0 leaves the kernel's limit.",
+            "Tracked connections for each core at most; 0 leaves the kernel's limit. The size of the hash table stays.",
         ),
         with("min", ENTRIES, "131072", "Least limit of tracked connections, however few the cores."),
         with(
@@ -143,12 +143,19 @@ static CONNTRACK: Section = Section {
             "\"24h\"",
             "Lifetime of idle TCP connections; 0s leaves the kernel's.",
         ),
-        with("tcp_close_wait_timeout", TIMEOUT, "\"1h\"", "Lifetime in CLOSE_WAIT; 0s leaves the kernel's."),
+        with(
+            "tcp_close_wait_timeout",
+            TIMEOUT,
+            "\"1h\"",
+            "Lifetime in CLOSE_WAIT; 0s leaves the kernel's. Only `rules` shows it: simulated connections are not in \
+             that state.",
+        ),
         with(
             "tcp_be_liberal",
             Kind::Bool,
             "false",
-            "Take packets outside the window for valid; then no rule drops invalid ones.",
+            "Take packets outside the window for valid; then no rule drops invalid ones. Simulated packets are all \
+             inside it.",
         ),
         with(
             "udp_timeout",

@@ -13,6 +13,7 @@
 mod document;
 mod duration;
 mod keys;
+mod numbers;
 mod values;
 mod yaml;
 

@@ -234,6 +234,22 @@ fn values_are_judged_as_kube_proxy_judges_them() {
 }
 
 #[test]
+fn numbers_are_those_of_yaml_1_1_and_other_texts_are_refused() {
+    assert_eq!(with("iptables: {masqueradeBit: 010}\n").proxy("iptables").masquerade_bit, 8);
+    let adjust = "`oomScoreAdj` must be a whole number from -1000 to 1000";
+    told("oomScoreAdj: --9223372036854775808\n", &[adjust, "this is text"]);
+    told("oomScoreAdj: -9223372036854775808\n", &[adjust]);
+    for bit in ["--5", "0x+5", "infinity"] {
+        told(&format!("iptables: {{masqueradeBit: {bit}}}\n"), &["from 0 to 31", "this is text"]);
+    }
+    told("iptables: {masqueradeBit: 08}\n", &["from 0 to 31", "this is a number"]);
+    for qps in ["infinity", "nan", "1e999"] {
+        told(&format!("clientConnection: {{qps: {qps}}}\n"), &["`qps` must be a number", "this is text"]);
+    }
+    with("clientConnection: {qps: 2.5}\n");
+}
+
+#[test]
 fn every_error_is_told_at_once() {
     told("mode: x\nipvs: {scheduler: y}\nfoo: 1\nclusterCIDR: z\n", &["4 errors"]);
 }
@@ -267,6 +283,8 @@ fn hostile_texts_are_refused_before_they_cost_memory() {
     let out = refused(&format!("{HEAD}{long}: 1\n"));
     assert!(out.len() < 4_000, "{} bytes", out.len());
     assert!(refused(&format!("{HEAD}\"\\e[31m\\u202e\": 1\n")).contains("unknown key `\\u{1b}[31m"));
+    let out = refused(&format!("{HEAD}ipvs: {{excludeCIDRs: [10.0.0.0/\u{12}8]}}\n"));
+    assert!(out.chars().all(|c| c == '\n' || !c.is_control()) && out.contains("10.0.0.0/\u{fffd}8"), "{out}");
     assert!(refused("a: &a [*a]\n").contains("alias"));
     assert!(refused("? [a]\n: 1\n").contains("a key must be text"));
     assert!(refused("a: !!binary x\n").contains("there is no KubeProxyConfiguration"));

@@ -1,6 +1,7 @@
 //! The values of a KubeProxyConfiguration: every key known and of its kind, limits and defaults as kube-proxy has them.
 
 use super::keys::{CONFIGURATION, Key, Kind};
+use super::numbers::{integer, is_number};
 use super::yaml::{Item, Yaml, boolean, shown};
 use super::{KubeProxyConfiguration, Section, duration};
 use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
@@ -79,7 +80,7 @@ fn check_kind(out: &mut Diagnostics, key: &Key, value: &Yaml, path: &str) {
         (Kind::Open, _) | (Kind::Text, Item::Scalar { .. }) => {}
         (Kind::Table(keys), Item::Map(_)) => check(out, keys, value, path),
         (Kind::Bool, Item::Scalar { text, plain: true }) if boolean(text).is_some() => {}
-        (Kind::Number, Item::Scalar { text, plain: true }) if text.parse::<f64>().is_ok() => {}
+        (Kind::Number, Item::Scalar { text, plain: true }) if is_number(text) => {}
         (Kind::Integer { min, max }, Item::Scalar { text, plain: true }) => match integer(text) {
             Some(n) if (min..=max).contains(&n) => {}
             Some(_) => out.push(Diagnostic::new(value.at, path, must())),
@@ -87,7 +88,7 @@ fn check_kind(out: &mut Diagnostics, key: &Key, value: &Yaml, path: &str) {
         },
         (Kind::Duration, Item::Scalar { text, plain }) => {
             // metav1.Duration takes a text only: a number without quotes is none, not even 0.
-            let number = *plain && text.parse::<f64>().is_ok();
+            let number = *plain && is_number(text);
             let wrong = if number { Err("the unit is missing".into()) } else { duration::parse(text) };
             if let Err(message) = wrong {
                 let d = Diagnostic::new(value.at, path, format!("`{}`: {message}", key.name));
@@ -110,20 +111,6 @@ fn check_kind(out: &mut Diagnostics, key: &Key, value: &Yaml, path: &str) {
         }
         _ => refuse(value, must()),
     }
-}
-
-/// A whole number as YAML writes it.
-fn integer(text: &str) -> Option<i64> {
-    let (sign, digits) = match text.strip_prefix('-') {
-        Some(rest) => (-1, rest),
-        None => (1, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let number = match (digits.strip_prefix("0x"), digits.strip_prefix("0o")) {
-        (Some(hex), _) => i64::from_str_radix(hex, 16),
-        (_, Some(octal)) => i64::from_str_radix(octal, 8),
-        _ => digits.parse(),
-    };
-    number.ok().map(|n| sign * n)
 }
 
 /// The values of one configuration. What [`check`] has told is passed over in silence.

@@ -85,7 +85,7 @@ impl Yaml {
         match &self.item {
             _ if self.is_null() => "nothing",
             Item::Scalar { plain: false, .. } => "text",
-            Item::Scalar { text, .. } if text.parse::<f64>().is_ok() => "a number",
+            Item::Scalar { text, .. } if super::numbers::is_number(text) => "a number",
             Item::Scalar { text, .. } if boolean(text).is_some() => "true or false",
             Item::Scalar { .. } => "text",
             Item::List(_) => "a list",

@@ -8,8 +8,9 @@
 //!
 //! Departures: the bytes hashed are ours, so chains have the kernel's lengths in law, not one by one. Left out:
 //! zones, helpers and expectations, the garbage-collection worker (lookups see the same table without it),
-//! window tracking.
+//! window tracking, CLOSE_WAIT (a closing connection lives as long as FIN_WAIT does).
 
+use crate::config;
 use sim_core::classify::hash::reciprocal_scale;
 use sim_core::classify::{Packet, Proto, TcpFlags, Unit, Work};
 use sim_core::units::{SimSpan, SimTime};
@@ -71,18 +72,39 @@ pub struct ConntrackConfig {
     pub buckets: u32,
     /// Greatest number of connections.
     pub max: u32,
-    /// `tcpEstablishedTimeout`: kube-proxy sets 24 h.
+    /// Lifetime of idle established TCP connections: kube-proxy sets 24 h.
     pub tcp_established: SimSpan,
+    /// Lifetime of UDP flows without an answer.
+    pub udp: SimSpan,
+    /// Lifetime of UDP flows with one.
+    pub udp_stream: SimSpan,
 }
 
 impl ConntrackConfig {
     /// A node with more than 4 GiB of memory and kube-proxy's `conntrack.maxPerCore` of 32,768 and `min` of
     /// 131,072; hashsize is what `nf_conntrack_init_start` picks for that much memory.
     pub fn for_cores(cores: u32) -> Self {
+        Self::new(cores, &config::ConntrackConfig::default())
+    }
+
+    /// The same node with what `conntrack` of the configuration makes of it, times cut to seconds as in
+    /// [`proxy::conntrack`](crate::proxy::conntrack); where that is zero the kernel's own settings stand.
+    pub fn new(cores: u32, set: &config::ConntrackConfig) -> Self {
+        const BUCKETS: u32 = 262_144;
+        let lifetime = |set: SimSpan, kernel| match set.as_ns() {
+            0 => SimSpan::from_secs(kernel),
+            ns => SimSpan::from_secs(ns / 1_000_000_000),
+        };
         ConntrackConfig {
-            buckets: 262_144,
-            max: (32_768 * cores).max(131_072),
-            tcp_established: SimSpan::from_secs(86_400),
+            buckets: BUCKETS,
+            max: match set.max_per_core {
+                // `nf_conntrack_init_start`: as many as buckets.
+                0 => BUCKETS,
+                each => each.saturating_mul(cores).max(set.min),
+            },
+            tcp_established: lifetime(set.tcp_established, 432_000),
+            udp: lifetime(set.udp, 30),
+            udp_stream: lifetime(set.udp_stream, 120),
         }
     }
 }
@@ -140,6 +162,15 @@ pub struct Conntrack {
 pub struct TableFull;
 
 impl Conntrack {
+    /// The same table, still without a connection, with other settings: kube-proxy makes them when it starts.
+    ///
+    /// # Panics
+    /// If there are connections.
+    pub fn configured(self, config: ConntrackConfig) -> Self {
+        assert_eq!(self.live, 0, "conntrack is configured before there are connections");
+        Conntrack::new(config, self.key)
+    }
+
     /// An empty table; `key` stands for the kernel's per-boot SipHash key.
     pub fn new(config: ConntrackConfig, key: (u64, u64)) -> Self {
         assert!(config.buckets > 0 && config.max > 0, "conntrack without room: {config:?}");
@@ -248,7 +279,7 @@ impl Conntrack {
         self.allocations += 1;
         let (state, timeout) = match original.proto {
             Proto::Tcp => (State::SynSent, SimSpan::from_secs(120)),
-            _ => (State::SynSent, SimSpan::from_secs(30)),
+            _ => (State::SynSent, self.config.udp),
         };
         let conn = Conn {
             original,
@@ -319,8 +350,7 @@ impl Conntrack {
                 conn.state = State::Established;
                 conn.assured = true;
             }
-            let seconds = if conn.assured { 120 } else { 30 };
-            conn.expires = now + SimSpan::from_secs(seconds);
+            conn.expires = now + if conn.assured { self.config.udp_stream } else { self.config.udp };
             return;
         }
         conn.state = match (conn.state, direction) {
@@ -400,8 +430,38 @@ mod tests {
     }
 
     fn table(buckets: u32, max: u32) -> Conntrack {
-        let config = ConntrackConfig { buckets, max, tcp_established: SimSpan::from_secs(86_400) };
+        let config = ConntrackConfig { buckets, max, ..ConntrackConfig::for_cores(1) };
         Conntrack::new(config, (1, 2))
+    }
+
+    #[test]
+    fn lifetimes_and_the_limit_are_those_of_the_configuration_or_the_kernels() {
+        let kube_proxy = ConntrackConfig::for_cores(8);
+        assert_eq!((kube_proxy.max, kube_proxy.tcp_established.as_secs_f64()), (262_144, 86_400.0));
+        assert_eq!(ConntrackConfig::for_cores(1).max, 131_072);
+        let zero = SimSpan::ZERO;
+        let left = config::ConntrackConfig {
+            max_per_core: 0,
+            tcp_established: zero,
+            ..config::ConntrackConfig::default()
+        };
+        let left = ConntrackConfig::new(64, &left);
+        assert_eq!((left.max, left.tcp_established.as_secs_f64()), (262_144, 432_000.0));
+        let set = config::ConntrackConfig {
+            max_per_core: u32::MAX,
+            udp: SimSpan::from_secs(5),
+            udp_stream: SimSpan::from_secs(7),
+            ..config::ConntrackConfig::default()
+        };
+        let set = ConntrackConfig::new(64, &set);
+        assert_eq!(set.max, u32::MAX);
+        let mut ct = Conntrack::new(ConntrackConfig { buckets: 4, max: 100, ..set }, (1, 2));
+        let udp = Tuple { proto: Proto::Udp, ..tuple(1) };
+        let mut work = Work::new();
+        let id = ct.insert(udp, udp.reversed(), NatStatus::default(), SimTime::ZERO, &mut work).unwrap();
+        assert_eq!(ct.conns[id as usize].expires, SimTime::ZERO + SimSpan::from_secs(5));
+        ct.advance(id, Direction::Reply, TcpFlags::default(), SimTime::ZERO);
+        assert_eq!(ct.conns[id as usize].expires, SimTime::ZERO + SimSpan::from_secs(7));
     }
 
     #[test]

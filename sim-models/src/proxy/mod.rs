@@ -4,6 +4,7 @@
 //! one is a folder and a line.
 
 pub mod changes;
+pub mod conntrack;
 pub mod ebpf;
 pub mod input;
 pub mod iptables;

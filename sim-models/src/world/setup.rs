@@ -5,6 +5,7 @@ use super::{Clients, World};
 use crate::config::{TrafficTarget, WorldConfig};
 use crate::control::{Builder, SyncLoop, Versions};
 use crate::host::Host;
+use crate::kernel::conntrack::ConntrackConfig;
 use crate::kernel::cost::{CostProfile, Locality};
 use crate::kernel::ipvs::scheduler;
 use crate::kernel::path::{NodeState, Origin, Stack, cross};
@@ -82,7 +83,9 @@ impl World {
             .map(|(n, node)| {
                 let (stack, _) = versions[group[n]].load(0, 0, &[], &builder);
                 let path = format!("node/{n}");
-                let state = NodeState::new(config.seed, &path, config.kernel.cores, &node.addresses);
+                let mut state = NodeState::new(config.seed, &path, config.kernel.cores, &node.addresses);
+                let settings = ConntrackConfig::new(config.kernel.cores, &config.proxy.conntrack);
+                state.conntrack = state.conntrack.configured(settings);
                 Host::new(node.name.clone(), node.addresses.clone(), state, stack, config.kernel.cores)
             })
             .collect();

@@ -2,6 +2,7 @@
 
 use super::{diff, folder, text_of};
 use sim_core::classify::Family;
+use sim_models::config::ProxyConfig;
 
 const CASE: &str = "04-loadbalancer";
 
@@ -181,9 +182,9 @@ fn even_a_dump_with_its_last_rule_misplaced_does_not_differ_from_itself() {
         let last = at(lines, &["NOTE: this must be the last rule"]);
         lines.swap(last - 1, last);
     });
-    let mode = sim_models::proxy::mode("iptables").unwrap();
-    let rules = mode.read(&text, Family::Ipv4).unwrap();
-    assert_eq!(mode.diff(&rules, &rules), []);
+    let dumps = sim_models::proxy::mode("iptables").unwrap().dumps().unwrap();
+    let rules = dumps.read(&text, Family::Ipv4).unwrap();
+    assert_eq!(dumps.diff(&rules, &rules, &ProxyConfig::default()), []);
 }
 
 #[test]

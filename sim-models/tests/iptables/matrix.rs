@@ -320,7 +320,8 @@ fn node_ports_answer_where_the_configuration_lets_them() {
         let written = tracer.kernel.tables["filter"].contains_key("KUBE-FIREWALL");
         assert_eq!(written, firewall, "{what}: KUBE-FIREWALL");
         let rules = sim_models::proxy::iptables::build(&resolve(&objects, family, NODE), &config, family);
-        assert_eq!(!rules.sysctls.is_empty(), firewall, "{what}: route_localnet");
+        let route_localnet = rules.sysctls.iter().any(|(name, _)| name == "net.ipv4.conf.all.route_localnet");
+        assert_eq!(route_localnet, firewall, "{what}: route_localnet");
     }
 }
 

@@ -14,7 +14,7 @@ use sim_models::config::{ProxyConfig, XtablesBackend};
 use sim_models::kernel::rules::NodeRules;
 use sim_models::kernel::xtables::Match;
 use sim_models::kube::ProxyObjects;
-use sim_models::proxy::{Form, ProxyMode};
+use sim_models::proxy::{Form, ProxyMode, conntrack};
 use std::collections::BTreeSet;
 
 /// Prints rules, or what kube-proxy writes at its first sync.
@@ -131,6 +131,13 @@ pub fn head(setup: &Setup, family: Family, rules: &NodeRules) -> String {
         .collect();
     for name in counters {
         text.push_str(&format!("# needs the counter: nfacct add {name}\n"));
+    }
+    // ipvs mode has a section for them, which can be loaded.
+    for (name, value) in rules.sysctls.iter().filter(|_| name != "ipvs") {
+        text.push_str(&format!("# sysctl -w {name}={value}\n"));
+    }
+    if let Some(limit) = conntrack::limit(&setup.config).filter(|_| name != "ebpf") {
+        text.push_str(&format!("# {limit}\n"));
     }
     text
 }

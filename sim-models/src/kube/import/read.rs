@@ -140,8 +140,9 @@ pub(super) struct Reader<'a> {
     more: u64,
     /// Offset of the item after which it gave up.
     gave_up: Option<usize>,
-    /// Objects seen so far, as errors name them.
-    seen: BTreeSet<String>,
+    /// Objects seen so far: `kind/namespace/name`, never cut, since long names differ at their ends. No name that the
+    /// API server takes has a slash.
+    seen: BTreeSet<Box<str>>,
     /// Number of the next item.
     next: usize,
     /// Kind of the item before: lists have one kind after the other.
@@ -404,7 +405,9 @@ impl<'a> Reader<'a> {
         let metadata = raw.metadata();
         let object = object_name::<T>(kind, i, metadata.name.as_deref(), metadata.namespace.as_deref());
         let mut checker = Checker::new(&mut self.gathered);
-        if metadata.name.is_some() && !self.seen.insert(object.clone()) {
+        let namespace = metadata.namespace.as_deref().filter(|_| T::NAMESPACED).unwrap_or_default();
+        let key = metadata.name.as_deref().map(|name| format!("{kind}/{namespace}/{name}").into_boxed_str());
+        if key.is_some_and(|key| !self.seen.insert(key)) {
             checker.error(&[Step::Key("metadata"), Step::Key("name")], "is there twice".to_owned());
         }
         checker.metadata(metadata, T::NAMESPACED, T::NAME_IS_LABEL);

@@ -26,6 +26,7 @@ use crate::config::{NodePortAddresses, ProxyConfig, XtablesBackend};
 use crate::kernel::rules::NodeRules;
 use crate::kernel::xtables::{Chain, ChainId, Match, Rule, Table, TableName, Target, Test};
 use crate::kube::ProxyObjects;
+use crate::proxy::conntrack;
 use fixed::NatChain;
 use service::Writer;
 use sim_core::classify::Family;
@@ -118,7 +119,8 @@ pub fn build(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> No
         XtablesBackend::Nft => vec![mangle, filter, nat],
     };
     let route_localnet = ("net.ipv4.conf.all.route_localnet".to_owned(), "1".to_owned());
-    let sysctls = if cx.localhost_node_ports { vec![route_localnet] } else { Vec::new() };
+    let mut sysctls = conntrack::sysctls(config);
+    sysctls.extend(cx.localhost_node_ports.then_some(route_localnet));
     NodeRules { xtables, sysctls, ..NodeRules::default() }
 }
 

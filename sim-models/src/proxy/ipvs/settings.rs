@@ -2,10 +2,11 @@
 //!
 //! Source: `pkg/proxy/ipvs/proxier.go:NewProxier` and `pkg/util/kernel/constants.go`. `net.ipv4.vs.conn_reuse_mode` is
 //! not among them: kube-proxy sets it to 0 on kernels from 4.1 to 5.8 only and leaves it alone on later ones
-//! (kubernetes/kubernetes issue 93297), and no cost profile here is of a kernel that old. What `conntrack` of the
-//! configuration sets is every mode's.
+//! (kubernetes/kubernetes issue 93297), and no cost profile here is of a kernel that old. What every
+//! mode sets comes first: [`conntrack`].
 
 use crate::config::ProxyConfig;
+use crate::proxy::conntrack;
 
 /// What stands in the text where a reader might look for the missing setting.
 pub(super) const CONN_REUSE_MODE: &str =
@@ -21,7 +22,8 @@ pub(super) fn sysctls(config: &ProxyConfig) -> Vec<(String, String)> {
     ];
     let strict_arp = [("net.ipv4.conf.all.arp_ignore", "1"), ("net.ipv4.conf.all.arp_announce", "2")];
     let strict_arp = strict_arp.iter().filter(|_| config.ipvs.strict_arp);
-    always.iter().chain(strict_arp).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    let own = always.iter().chain(strict_arp).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    conntrack::sysctls(config).into_iter().chain(own).collect()
 }
 
 /// Seconds for `ipvsadm --set tcp tcpfin udp`, if any of the three is configured; parts of a second are dropped.

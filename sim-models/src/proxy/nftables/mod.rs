@@ -23,6 +23,7 @@ mod update;
 pub use refused::{LONGEST_COMMENT, refused_by_nft};
 pub use update::update;
 
+use super::conntrack;
 use super::local::LocalDetector;
 use super::node_ports::NodePortIps;
 use crate::config::{NodePortAddresses, ProxyConfig};
@@ -129,5 +130,5 @@ pub fn build(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> No
     for set in &mut table.sets {
         set.keep_last();
     }
-    NodeRules { nftables: Some(table), ..NodeRules::default() }
+    NodeRules { nftables: Some(table), sysctls: conntrack::sysctls(config), ..NodeRules::default() }
 }

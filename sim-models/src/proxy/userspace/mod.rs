@@ -22,6 +22,7 @@ use crate::kernel::hook::Hook;
 use crate::kernel::rules::NodeRules;
 use crate::kernel::xtables::{Chain, ChainId, CtStates, Match, Policy, Rule, Table, TableName, Target, Test};
 use crate::kube::{ProxyObjects, ServicePort};
+use crate::proxy::conntrack;
 use crate::proxy::names::service_port_name;
 use ipnet::IpNet;
 use sim_core::classify::{Family, Proto};
@@ -69,7 +70,7 @@ pub fn build(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> No
             table.chains[placed.chain].rules.push(placed.rule);
         }
     }
-    NodeRules { xtables: vec![filter, nat], ..NodeRules::default() }
+    NodeRules { xtables: vec![filter, nat], sysctls: conntrack::sysctls(config), ..NodeRules::default() }
 }
 
 /// Tables filter and nat with the jumps to kube-proxy's chains. Portals come first in their chains and node ports

@@ -158,6 +158,8 @@ fn settings_are_printed_with_the_timeouts_and_strict_arp_where_asked_for() {
     };
     let plain = text(false, [0; 3]);
     let sysctls = [
+        "net.netfilter.nf_conntrack_tcp_timeout_established = 86400",
+        "net.netfilter.nf_conntrack_tcp_timeout_close_wait = 3600",
         "net.ipv4.vs.conntrack = 1",
         "net.ipv4.vs.expire_nodest_conn = 1",
         "net.ipv4.vs.expire_quiescent_template = 1",
@@ -167,7 +169,7 @@ fn settings_are_printed_with_the_timeouts_and_strict_arp_where_asked_for() {
     assert!(!plain.contains("--set "));
     let set = text(true, [900, 120, 0]);
     let arp = ["net.ipv4.conf.all.arp_ignore = 1", "net.ipv4.conf.all.arp_announce = 2"];
-    assert_eq!(lines(&set, " = ")[4..], arp);
+    assert_eq!(lines(&set, " = ")[sysctls.len()..], arp);
     assert_eq!(lines(&set, "ipvsadm --set"), ["ipvsadm --set 900 120 0"]);
 }
 
