@@ -32,7 +32,7 @@ pub fn transition(args: &RulesArgs, setup: &mut Setup) -> Result<Exit, Failure> 
     let mut history: Vec<Objects> = Vec::new();
     for file in &args.sync_from {
         let objects = import_file(file, args.keep_going, &mut setup.notes)?;
-        history.push(setup.with_node_addresses(objects));
+        history.push(setup.as_seen(objects));
     }
     setup.tell_notes();
     let pause = setup.config.min_sync_period.max(SimSpan::from_ms(1));
