@@ -190,8 +190,7 @@ fn what_a_feature_gate_turns_off_is_not_in_the_rules() {
             assert!(with.contains(ip) && !without.contains(ip), "{mode} {ip}");
         }
     }
-    let drop = "ip daddr @cluster-ips";
-    assert!(of("Other", &["--mode", "nftables"]).0.contains("10.96.0.0/12"), "{drop}");
+    assert!(of("Other", &["--mode", "nftables"]).0.contains("10.96.0.0/12"));
     let (without, told) = of("MultiCIDRServiceAllocator", &["--mode", "nftables"]);
     assert!(!without.contains("10.96.0.0/12"));
     assert!(
@@ -448,6 +447,9 @@ fn every_error_of_an_import_is_told_with_its_place() {
             "3 errors",
         ],
     );
+    let nameless =
+        written("nameless.json", r#"{"kind": "Service", "metadata": {"namespace": "shop"}, "spec": {}}"#);
+    refused(&["rules", "--from", &nameless], &["Service, item 0: metadata.name is missing"]);
 }
 
 #[test]

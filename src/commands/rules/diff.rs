@@ -3,7 +3,7 @@
 use super::objects::text_of;
 use super::setup::{Setup, families, mode_named};
 use super::{family_name, print};
-use crate::cli::{FormatArg, RulesArgs};
+use crate::cli::{FamilyArg, FormatArg, RulesArgs};
 use crate::commands::load::tell;
 use crate::exit::{Exit, Failure};
 use crate::terminal;
@@ -77,11 +77,25 @@ pub fn read_back(args: &RulesArgs, dump: &Path) -> Result<Exit, Failure> {
     for family in families {
         texts.push(mode.print(&read(mode, &name, &text, family)?, form));
     }
+    other_family(mode, &name, &text, args)?;
     match (form, &texts[..]) {
         (Form::Json, [_, _, ..]) => terminal::print(&print::merged(&texts)?)?,
         _ => terminal::print(&texts.concat())?,
     }
     Ok(Exit::Fine)
+}
+
+/// Says that a dump has rules of the family that was not asked for; only nft's may.
+fn other_family(mode: &dyn ProxyMode, name: &str, text: &str, args: &RulesArgs) -> Result<(), Failure> {
+    let other = match args.family {
+        FamilyArg::Ipv4 => Family::Ipv6,
+        FamilyArg::Ipv6 => Family::Ipv4,
+        FamilyArg::Both => return Ok(()),
+    };
+    if mode.name() == "nftables" && read(mode, name, text, other)?.nftables.is_some() {
+        eprintln!("note: the table of {} is left out: --family both prints it too", family_name(other));
+    }
+    Ok(())
 }
 
 /// Only nft lists both families at once.
