@@ -162,6 +162,47 @@ fn the_configuration_of_kube_proxy_gives_mode_node_and_settings_and_flags_win_ov
 }
 
 #[test]
+fn what_a_feature_gate_turns_off_is_not_in_the_rules() {
+    let from = "sim-models/tests/kube-proxy/05-externalips/input.json";
+    let text = fs::read_to_string(from).expect("a recorded cluster");
+    let external: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let items = external["items"].as_array().expect("items");
+    let ips: Vec<&str> = items
+        .iter()
+        .filter_map(|item| item["spec"]["externalIPs"].as_array())
+        .flat_map(|ips| ips.iter().filter_map(|ip| ip.as_str()))
+        .filter(|ip| ip.contains('.'))
+        .collect();
+    assert!(!ips.is_empty());
+    let file =
+        |gate: &str| written(&format!("{gate}.yaml"), &format!("{CONFIG}featureGates: {{{gate}: false}}\n"));
+    let of = |gate: &str, rest: &[&str]| {
+        let file = file(gate);
+        let output =
+            windtunnel_with(&[&["rules", "--from", from, "--proxy-config", &file][..], rest].concat(), "");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (text(output.stdout), text(output.stderr))
+    };
+    for mode in ["iptables", "nftables", "ipvs", "userspace"] {
+        let (with, _) = of("Other", &["--mode", mode]);
+        let (without, _) = of("AllowServiceExternalIPs", &["--mode", mode]);
+        for ip in &ips {
+            assert!(with.contains(ip) && !without.contains(ip), "{mode} {ip}");
+        }
+    }
+    assert!(of("Other", &["--mode", "nftables"]).0.contains("10.96.0.0/12"));
+    let (without, told) = of("MultiCIDRServiceAllocator", &["--mode", "nftables"]);
+    assert!(!without.contains("10.96.0.0/12"));
+    assert!(
+        told.contains("1.36 would not start with the gate MultiCIDRServiceAllocator turned off"),
+        "{told}"
+    );
+    let change = ["--mode", "nftables", "--sync-from", "sim-models/tests/kube-proxy/23-empty/input.json"];
+    assert!(of("Other", &change).0.contains(ips[0]));
+    assert!(!of("AllowServiceExternalIPs", &change).0.contains(ips[0]));
+}
+
+#[test]
 fn mistakes_of_a_configuration_are_told_with_their_place() {
     let file = written("wrong.yaml", &format!("{CONFIG}mode: ipsv\niptables:\n  masqueradebit: 3\n"));
     refused(
@@ -430,6 +471,9 @@ fn every_error_of_an_import_is_told_with_its_place() {
             "3 errors",
         ],
     );
+    let nameless =
+        written("nameless.json", r#"{"kind": "Service", "metadata": {"namespace": "shop"}, "spec": {}}"#);
+    refused(&["rules", "--from", &nameless], &["Service, item 0: metadata.name is missing"]);
 }
 
 #[test]

@@ -156,6 +156,14 @@ fn a_dump_is_printed_again_in_any_form_of_its_mode() {
     let tables: Vec<_> = objects.iter().filter_map(|o| o.get("table")?.get("family")?.as_str()).collect();
     assert_eq!(tables, ["ip", "ip6"]);
     assert_eq!(read("json", &json), json);
+    for (family, note) in
+        [("ipv4", "the table of IPv6 is left out"), ("ipv6", "of IPv4 is left out"), ("both", "")]
+    {
+        let args = ["rules", "--read", "-", "--mode", "nftables", "--family", family];
+        let (_, _, told) = run(&args, &dump);
+        assert_eq!(told.contains("is left out"), family != "both", "{told}");
+        assert!(told.contains(note), "{told}");
+    }
     let save = file(&format!("{CASES}/14-dualstack/iptables-save.legacy.txt"));
     let (code, again, _) = run(&["rules", "--read", "-", "--mode", "iptables"], &save);
     assert_eq!(code, Some(0));
@@ -210,6 +218,23 @@ fn a_change_that_changes_nothing_writes_nothing_and_says_so() {
     let (code, out, told) = run(&args, "");
     assert_eq!((code, out.as_str()), (Some(0), ""));
     assert!(told.contains("note: nothing changes for nftables mode in IPv4"), "{told}");
+}
+
+#[test]
+fn a_change_of_the_nodes_pod_cidrs_makes_kube_proxy_exit_if_it_tells_local_traffic_by_them() {
+    let moved = file(SEED_CLUSTER).replace("10.244.1.0/24", "10.244.7.0/24");
+    for (mode, said) in [("NodeCIDR", true), ("ClusterCIDR", false)] {
+        let config = format!("{}/{mode}.yaml", env!("CARGO_TARGET_TMPDIR"));
+        let head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+        fs::write(&config, format!("{head}detectLocalMode: {mode}\n")).expect("writable");
+        let args = ["rules", "--proxy-config", &config, "--sync-from", SEED_CLUSTER, "--from"];
+        let told = |from: &str| {
+            let (code, _, told) = run(&[&args[..], &[from]].concat(), &moved);
+            assert_eq!(code, Some(0), "{told}");
+            told.contains("note: podCIDRs of worker-1 change: ")
+        };
+        assert_eq!((told("-"), told(SEED_CLUSTER)), (said, false), "{mode}");
+    }
 }
 
 #[test]

@@ -158,12 +158,22 @@ pub fn import_errors(out: &mut Diagnostics, file: &str, text: &str, errors: &[Im
     for error in errors.iter().take(most) {
         let at = At { source, start: error.offset, end: error.offset + 1 };
         let object = if error.object.is_empty() { String::new() } else { format!("{}: ", error.object) };
-        let d = Diagnostic::new(at, &error.path, format!("{object}{}", error.message));
+        let d = Diagnostic::new(at, &error.path, format!("{object}{}", with_subject(error)));
         out.push(if error.object.is_empty() { d.help(format!("allowed: {KUBECTL}")) } else { d });
     }
     if let Some(untold) = errors.len().checked_sub(most).filter(|n| *n > 0) {
         let at = At { source, start: text.len(), end: text.len() };
         out.push(Diagnostic::new(at, "", format!("and {untold} more in this file")));
+    }
+}
+
+/// The message, with what it is about where it does not say so itself.
+fn with_subject(error: &ImportError) -> String {
+    let bare = ["is missing", "is empty"].iter().any(|start| error.message.starts_with(start));
+    if bare && !error.path.is_empty() {
+        format!("{} {}", error.path, error.message)
+    } else {
+        error.message.clone()
     }
 }
 

@@ -85,6 +85,19 @@ pub struct ProxyConfig {
     pub ipvs: IpvsConfig,
     /// Settings of the node's connection tracking.
     pub conntrack: ConntrackConfig,
+    /// What of the objects counts.
+    pub gates: FeatureGates,
+}
+
+/// `featureGates` that shape rules, all on in 1.36.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeatureGates {
+    /// `AllowServiceExternalIPs`: Services answer on their `externalIPs`.
+    pub external_ips: bool,
+    /// `PreferSameTrafficDistribution`: hints of endpoints may name nodes.
+    pub same_node_hints: bool,
+    /// `MultiCIDRServiceAllocator`: ServiceCIDRs are watched.
+    pub service_cidrs: bool,
 }
 
 /// What stands behind the `iptables` command of a node.
@@ -230,7 +243,14 @@ impl Default for ProxyConfig {
             sync_period: SimSpan::from_secs(30),
             ipvs: IpvsConfig::default(),
             conntrack: ConntrackConfig::default(),
+            gates: FeatureGates::default(),
         }
+    }
+}
+
+impl Default for FeatureGates {
+    fn default() -> Self {
+        FeatureGates { external_ips: true, same_node_hints: true, service_cidrs: true }
     }
 }
 

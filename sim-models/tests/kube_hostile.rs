@@ -273,6 +273,7 @@ fn what_is_no_json_of_kubectl_is_told_as_what_it_is() {
         errors("[{}]"),
         ["1:1: is a list without a kind: a `kind: List` object, or objects one after the other, are read"]
     );
+    assert_eq!(errors(&"[".repeat(2_000_000)), ["1:1: is nested too deep"]);
     assert_eq!(errors("\u{0}{}"), ["1:1: begins with a NUL byte: this is no text"]);
     let told = |bytes: &[u8]| text_of(bytes.to_vec()).unwrap_err().to_string();
     assert_eq!(told(b"\xff\xfe{\0"), "1:1: is UTF-16, as PowerShell's `>` writes it: save it as UTF-8");

@@ -35,7 +35,7 @@ fn names_that_differ_only_at_their_ends_are_different_and_the_same_name_is_told_
         let told = errors(&again);
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(
-            told[0].starts_with("6:") && told[0].ends_with("metadata.name: is there twice"),
+            told[0].starts_with("7:") && told[0].ends_with("metadata.name: is there twice"),
             "{}",
             told[0]
         );

@@ -2,11 +2,12 @@
 
 use proptest::prelude::*;
 use sim_core::classify::Family;
-use sim_models::config::{ClusterConfig, EndpointLaw};
+use sim_models::config::{ClusterConfig, EndpointLaw, FeatureGates};
 use sim_models::kube::change::ChangeError;
+use sim_models::kube::gates;
 use sim_models::kube::generate::{GenerateError, fits, generate, total_endpoints};
 use sim_models::kube::import::import;
-use sim_models::kube::objects::Objects;
+use sim_models::kube::objects::{Hints, Objects};
 use sim_models::kube::resolve::resolve;
 use sim_models::kube::{Endpoint, ProxyObjects};
 
@@ -119,6 +120,35 @@ fn endpoints_fall_into_the_lists_that_kube_proxy_makes() {
         let want = (cluster.to_owned(), local.to_owned(), reachable.to_owned(), has_any);
         assert_eq!(got, want, "{spec} {endpoints:?}");
     }
+}
+
+#[test]
+fn a_gate_that_is_off_takes_away_what_it_is_for_and_nothing_else() {
+    let mut items = web(
+        r#", "externalIPs": ["192.0.2.1"]"#,
+        &["10.0.0.2 rs a forNodes=b\n10.0.0.3 rs b forNodes=a", "10.0.0.4 rs a forZones=z1"],
+    );
+    items.service_cidrs = vec!["10.96.0.0/12".parse().unwrap()];
+    let on = FeatureGates::default();
+    let seen = |gates: FeatureGates| {
+        let mut objects = items.clone();
+        gates::apply(&mut objects, gates);
+        let hints = |of: fn(&Hints) -> usize| -> usize {
+            let endpoints = objects.slices.iter().flat_map(|slice| &slice.endpoints);
+            endpoints.filter_map(|endpoint| endpoint.hints.as_deref()).map(of).sum()
+        };
+        let (nodes, zones) = (hints(|hints| hints.nodes.len()), hints(|hints| hints.zones.len()));
+        (objects.services[0].external_ips.len(), nodes, zones, objects.service_cidrs.len())
+    };
+    assert_eq!(seen(on), (1, 2, 1, 1));
+    assert_eq!(seen(FeatureGates { external_ips: false, ..on }), (0, 2, 1, 1));
+    assert_eq!(seen(FeatureGates { same_node_hints: false, ..on }), (1, 0, 1, 1));
+    assert_eq!(seen(FeatureGates { service_cidrs: false, ..on }), (1, 2, 1, 0));
+
+    let mut objects = web("", &["10.0.0.2 rs a forNodes=b\n10.0.0.3 rs b forNodes=a"]);
+    gates::apply(&mut objects, FeatureGates { same_node_hints: false, ..on });
+    let resolved = resolve(&objects, Family::Ipv4, "a");
+    assert_eq!(show(&resolved.ports[0].endpoints.cluster), "10.0.0.2 10.0.0.3");
 }
 
 #[test]

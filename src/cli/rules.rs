@@ -51,7 +51,8 @@ pub struct RulesArgs {
     #[arg(long, value_name = "KEY=VALUE", conflicts_with_all = ["from", "read"])]
     pub set: Vec<String>,
     /// kube-proxy's configuration: KubeProxyConfiguration v1alpha1, YAML or JSON, or the ConfigMap that holds it.
-    /// Gives the mode and, by hostnameOverride, the node.
+    /// Gives the mode and, by hostnameOverride, the node. Of featureGates AllowServiceExternalIPs,
+    /// PreferSameTrafficDistribution and MultiCIDRServiceAllocator count; others shape no rule.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scenario", "read"])]
     pub proxy_config: Option<PathBuf>,
     /// Proxy mode; `windtunnel list modes` has them. Default: that of --proxy-config, the scenario's first, or

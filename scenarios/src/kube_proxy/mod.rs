@@ -8,7 +8,9 @@
 //! release 1.36.
 //!
 //! kube-proxy warns of unknown keys and goes on; here they are errors, since a key that is not read shapes no rules.
-//! Left out: whether a feature gate exists, and what gates change.
+//! Left out: whether a feature gate exists; of gates, those that shape rules count ([`FeatureGates`]).
+//!
+//! [`FeatureGates`]: sim_models::config::FeatureGates
 
 mod document;
 mod duration;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::diagnostic::Style;
 use crate::tests::known;
-use sim_models::config::{DetectLocal, NodePortAddresses};
+use sim_models::config::{DetectLocal, FeatureGates, NodePortAddresses};
 use std::fs;
 use std::path::Path;
 
@@ -123,6 +123,23 @@ fn detectors_and_node_port_addresses_are_those_that_are_written() {
         addresses("nodePortAddresses:\n- 192.168.0.0/16\n- fd00::/8\n"),
         NodePortAddresses::Cidrs(nets)
     );
+}
+
+#[test]
+fn gates_that_shape_rules_are_read_and_others_taken() {
+    let gates = |body: &str| with(body).proxy("nftables").gates;
+    let on = FeatureGates::default();
+    assert_eq!(gates(""), on);
+    assert_eq!(gates("featureGates: {ContextualLogging: false, AllowServiceExternalIPs: true}\n"), on);
+    for (name, want) in [
+        ("AllowServiceExternalIPs", FeatureGates { external_ips: false, ..on }),
+        ("PreferSameTrafficDistribution", FeatureGates { same_node_hints: false, ..on }),
+        ("MultiCIDRServiceAllocator", FeatureGates { service_cidrs: false, ..on }),
+    ] {
+        assert_eq!(gates(&format!("featureGates: {{{name}: false}}\n")), want);
+        assert_eq!(gates(&format!("featureGates:\n  {name}: false\n")), want);
+        told(&format!("featureGates: {{{name}: 0}}\n"), &[&format!("`{name}` must be true or false")]);
+    }
 }
 
 #[test]

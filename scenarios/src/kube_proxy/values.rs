@@ -9,7 +9,9 @@ use crate::known::Known;
 use crate::tree::At;
 use ipnet::IpNet;
 use sim_core::units::SimSpan;
-use sim_models::config::{ConntrackConfig, DetectLocal, IpvsConfig, NodePortAddresses, ProxyConfig};
+use sim_models::config::{
+    ConntrackConfig, DetectLocal, FeatureGates, IpvsConfig, NodePortAddresses, ProxyConfig,
+};
 use std::net::IpAddr;
 
 /// Modes of kube-proxy on Linux, the one that went in 1.26 among them.
@@ -225,7 +227,18 @@ impl<'a> Values<'a> {
             node_port_addresses: self.node_port_addresses(),
             ipvs: self.ipvs(known),
             conntrack: self.conntrack(),
+            gates: self.gates(),
             ..ProxyConfig::default()
+        }
+    }
+
+    /// Gates come and go with releases, so any name is taken; of those that shape rules the value is read.
+    fn gates(&self) -> FeatureGates {
+        let gate = |name: &str| self.boolean(&format!("featureGates.{name}")).unwrap_or(true);
+        FeatureGates {
+            external_ips: gate("AllowServiceExternalIPs"),
+            same_node_hints: gate("PreferSameTrafficDistribution"),
+            service_cidrs: gate("MultiCIDRServiceAllocator"),
         }
     }
 

@@ -2,10 +2,12 @@
 //!
 //! [`objects`] holds what kubectl prints, read by [`import`] or made by [`generate`]; [`resolve`] turns it into
 //! [`ServicePort`]s for one family and one node; [`change`] replaces single endpoints while a simulation runs;
-//! [`arrival`] gives the states that a proxy sees between two states of the objects.
+//! [`arrival`] gives the states that a proxy sees between two states of the objects; [`gates`] takes out what feature
+//! gates turn off.
 
 pub mod arrival;
 pub mod change;
+pub mod gates;
 pub mod generate;
 pub mod import;
 pub mod objects;

@@ -1,7 +1,8 @@
 //! Services resolved to service ports and endpoints, for one family and one node.
 //!
 //! Source: `pkg/proxy/serviceport.go:newBaseServiceInfo`, `pkg/proxy/endpointslicecache.go:addEndpoints`,
-//! `pkg/proxy/topology.go:CategorizeEndpoints` of Kubernetes 1.36 (feature gates at their defaults).
+//! `pkg/proxy/topology.go:CategorizeEndpoints` of Kubernetes 1.36, with its feature gates on
+//! ([`gates`](super::gates) stands for those that are off).
 //!
 //! Two departures, both because kube-proxy's own answer is random: Services keep the order of the objects
 //! (kube-proxy walks a Go map), and of two non-terminating copies of one endpoint in different slices the later

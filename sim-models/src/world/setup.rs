@@ -2,13 +2,14 @@
 
 use super::measure::Measures;
 use super::{Clients, World};
-use crate::config::{TrafficTarget, WorldConfig};
+use crate::config::{FeatureGates, TrafficTarget, WorldConfig};
 use crate::control::{Builder, SyncLoop, Versions};
 use crate::host::Host;
 use crate::kernel::conntrack::ConntrackConfig;
 use crate::kernel::cost::{CostProfile, Locality};
 use crate::kernel::ipvs::scheduler;
 use crate::kernel::path::{NodeState, Origin, Stack, cross};
+use crate::kube::gates;
 use crate::kube::generate::{self, PodAddresses};
 use crate::kube::objects::{Node, Objects};
 use crate::kube::resolve::resolve;
@@ -51,7 +52,10 @@ impl World {
         if scheduler::by_name(&config.proxy.ipvs.scheduler).is_none() {
             return Err(format!("no IPVS scheduler {}", config.proxy.ipvs.scheduler));
         }
-        let (objects, mut addresses) = cluster(&config)?;
+        let (mut objects, mut addresses) = cluster(&config)?;
+        if config.proxy.gates != FeatureGates::default() {
+            gates::apply(Arc::make_mut(&mut objects), config.proxy.gates);
+        }
         let nodes = nodes(&objects, &config);
         let builder = Builder {
             mode,

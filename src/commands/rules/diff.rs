@@ -3,7 +3,7 @@
 use super::objects::text_of;
 use super::setup::{Setup, families, mode_named};
 use super::{family_name, print};
-use crate::cli::{FormatArg, RulesArgs};
+use crate::cli::{FamilyArg, FormatArg, RulesArgs};
 use crate::commands::load::tell;
 use crate::exit::{Exit, Failure};
 use crate::terminal;
@@ -77,11 +77,24 @@ pub fn read_back(args: &RulesArgs, dump: &Path) -> Result<Exit, Failure> {
     for family in families {
         texts.push(mode.print(&read(dumps, &name, &text, family, &mut notes)?, form));
     }
+    other_family(dumps, &text, args);
     match (form, &texts[..]) {
         (Form::Json, [_, _, ..]) => terminal::print(&print::merged(&texts)?)?,
         _ => terminal::print(&texts.concat())?,
     }
     Ok(Exit::Fine)
+}
+
+/// Says that a dump has rules of the family that was not asked for.
+fn other_family(dumps: &dyn Dumps, text: &str, args: &RulesArgs) {
+    let other = match args.family {
+        FamilyArg::Ipv4 => Family::Ipv6,
+        FamilyArg::Ipv6 => Family::Ipv4,
+        FamilyArg::Both => return,
+    };
+    if dumps.has_both_families() && dumps.read(text, other).is_ok_and(|rules| rules.nftables.is_some()) {
+        eprintln!("note: the table of {} is left out: --family both prints it too", family_name(other));
+    }
 }
 
 /// Refuses a mode whose dumps cannot be read.

@@ -4,6 +4,7 @@ use super::family_name;
 use crate::known::KUBERNETES_MINORS;
 use ipnet::IpNet;
 use sim_core::classify::Family;
+use sim_models::config::ProxyConfig;
 use sim_models::kube::objects::Objects;
 use sim_models::proxy::ProxyMode;
 
@@ -70,5 +71,24 @@ pub fn not_modelled(mode: &dyn ProxyMode, minor: u32, notes: &mut Vec<String>) {
              1.{newest}",
             mode.name()
         ));
+    }
+}
+
+/// Feature gates that are off and that this version does not let be turned off, or does not know
+/// (`pkg/features/kube_features.go`).
+pub fn refused_gates(mode: &dyn ProxyMode, config: &ProxyConfig, notes: &mut Vec<String>) {
+    if mode.name() == "ebpf" {
+        return;
+    }
+    let (minor, gates) = (config.kubernetes_minor, config.gates);
+    for (name, on, refused, why) in [
+        ("AllowServiceExternalIPs", gates.external_ips, minor < 36, "it is new in 1.36"),
+        ("PreferSameTrafficDistribution", gates.same_node_hints, minor >= 35, "it is locked on since 1.35"),
+        ("MultiCIDRServiceAllocator", gates.service_cidrs, minor >= 34, "it is locked on since 1.34"),
+    ] {
+        if !on && refused {
+            notes
+                .push(format!("kube-proxy 1.{minor} would not start with the gate {name} turned off: {why}"));
+        }
     }
 }

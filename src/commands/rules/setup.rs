@@ -2,7 +2,7 @@
 //! and what the objects let guess, in this order.
 
 use super::diff::readable;
-use super::notes::{guess_cluster_cidr, not_modelled, what_is_missing};
+use super::notes::{guess_cluster_cidr, not_modelled, refused_gates, what_is_missing};
 use super::objects::{import_file, of_scenario, text_of};
 use super::{family_name, unknown};
 use crate::cli::{BackendArg, FamilyArg, RulesArgs};
@@ -15,6 +15,7 @@ use sim_core::classify::Family;
 use sim_models::config::{DetectLocal, ProxyConfig, XtablesBackend};
 use sim_models::kernel::rules::NodeRules;
 use sim_models::kube::ProxyObjects;
+use sim_models::kube::gates;
 use sim_models::kube::objects::{Node, Objects};
 use sim_models::kube::resolve::resolve;
 use sim_models::proxy::{self, ProxyMode};
@@ -85,11 +86,12 @@ impl Setup {
         };
         setup.local_detector(args, file.is_some());
         let objects = std::mem::take(&mut setup.objects);
-        setup.objects = setup.with_node_addresses(objects);
+        setup.objects = setup.as_seen(objects);
         for family in &setup.families {
             what_is_missing(&setup.objects, &setup.node, *family, &mut setup.notes);
         }
         not_modelled(mode, setup.config.kubernetes_minor, &mut setup.notes);
+        refused_gates(mode, &setup.config, &mut setup.notes);
         Ok(setup)
     }
 
@@ -121,8 +123,10 @@ impl Setup {
         }
     }
 
-    /// Objects whose Node has the addresses that flags and `bindAddress` give it.
-    pub fn with_node_addresses(&self, mut objects: Objects) -> Objects {
+    /// Objects as this kube-proxy sees them: by its feature gates, its Node with the addresses that flags and
+    /// `bindAddress` give it.
+    pub fn as_seen(&self, mut objects: Objects) -> Objects {
+        gates::apply(&mut objects, self.config.gates);
         if self.node_addresses.is_empty() && self.primary_address.is_none() {
             return objects;
         }

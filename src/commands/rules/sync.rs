@@ -11,6 +11,7 @@ use crate::cli::RulesArgs;
 use crate::exit::{Exit, Failure};
 use crate::terminal;
 use sim_core::units::{SimSpan, SimTime};
+use sim_models::config::DetectLocal;
 use sim_models::kube::arrival::arrivals;
 use sim_models::kube::objects::Objects;
 use sim_models::proxy::input::ToolInput;
@@ -32,7 +33,10 @@ pub fn transition(args: &RulesArgs, setup: &mut Setup) -> Result<Exit, Failure> 
     let mut history: Vec<Objects> = Vec::new();
     for file in &args.sync_from {
         let objects = import_file(file, args.keep_going, &mut setup.notes)?;
-        history.push(setup.with_node_addresses(objects));
+        history.push(setup.as_seen(objects));
+    }
+    if setup.config.detect_local == DetectLocal::NodeCidr && setup.mode.tells_local_traffic() {
+        pod_cidrs_that_change(setup, &history);
     }
     setup.tell_notes();
     let pause = setup.config.min_sync_period.max(SimSpan::from_ms(1));
@@ -56,6 +60,20 @@ pub fn transition(args: &RulesArgs, setup: &mut Setup) -> Result<Exit, Failure> 
         eprintln!("note: nothing changes for {mode} mode in {families}: kube-proxy writes nothing");
     }
     Ok(Exit::Fine)
+}
+
+/// Says that kube-proxy does not live through a change of the networks that it tells local traffic by
+/// (`pkg/proxy/node.go:NodePodCIDRHandler`).
+fn pod_cidrs_that_change(setup: &mut Setup, history: &[Objects]) {
+    let of = |objects: &Objects| objects.node(&setup.node).map(|node| node.pod_cidrs.clone());
+    let cidrs: Vec<_> = history.iter().chain([&setup.objects]).filter_map(of).collect();
+    if cidrs.windows(2).any(|pair| pair[0] != pair[1]) {
+        setup.notes.push(format!(
+            "podCIDRs of {} change: with detectLocalMode NodeCIDR kube-proxy exits and, started anew, writes everything; \
+             --format stdin without --sync-from shows that",
+            setup.node
+        ));
+    }
 }
 
 /// Prints the inputs of the states from `from` on; false if there are none.

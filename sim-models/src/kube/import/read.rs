@@ -475,6 +475,15 @@ fn escaped_long(message: &str) -> String {
     }
 }
 
+/// Levels that serde_json reads.
+const DEEPEST: usize = 127;
+
+/// Lists that a text begins with, one in the other.
+fn opening(text: &str) -> usize {
+    let opening = text.bytes().take_while(|byte| *byte == b'[' || byte.is_ascii_whitespace());
+    opening.filter(|byte| *byte == b'[').take(DEEPEST + 1).count()
+}
+
 /// Why a text cannot be JSON objects, where that is plain from its beginning.
 fn no_json(text: &str) -> Option<String> {
     let text = text.trim_start();
@@ -483,6 +492,7 @@ fn no_json(text: &str) -> Option<String> {
     let message = match text.chars().next() {
         None => "there is nothing in it",
         Some('{') => return None,
+        Some('[') if opening(text) > DEEPEST => "is nested too deep",
         Some('[') => {
             "is a list without a kind: a `kind: List` object, or objects one after the other, are read"
         }
