@@ -231,3 +231,18 @@ fn differences_in_a_chain_keep_the_order_of_its_rules() {
         all.iter().map(|d| d.wanted.as_deref().unwrap().rsplit_once(" comment ").unwrap().1).collect();
     assert_eq!(ends, ["\"20\"", "\"9\"", "\"3\""]);
 }
+
+#[test]
+fn braces_around_one_range_and_the_former_name_of_a_port_are_no_difference() {
+    let dump = |rule: &str, name: &str| {
+        format!(
+            "table ip kube-proxy {{\n\tmap no-endpoint-services {{\n\t\ttype ipv4_addr . inet_proto . inet_service : verdict\n\
+             \t\telements = {{ 10.96.0.1 . tcp . 80 comment \"{name}\" : drop }}\n\t}}\n\n\tchain firewall-X-n/s/tcp/p {{\n\t\t{rule}\n\t}}\n}}\n"
+        )
+    };
+    let one = tables(&dump("ip saddr != { 10.0.0.0/8 } drop", "n/s:old"));
+    let other = tables(&dump("ip saddr != 10.0.0.0/8 drop", "n/s:new"));
+    assert_eq!(told(&differences(&one[0], &other[0])), [""; 0]);
+    let wider = tables(&dump("ip saddr != 10.0.0.0/7 drop", "n/s:new"));
+    assert_eq!(differences(&one[0], &wider[0]).len(), 1);
+}

@@ -1,10 +1,14 @@
 //! How the table of a node differs from the one that its objects call for.
 //!
 //! Order means nothing among chains, sets and elements; inside a chain it does, so rules are compared one by one
-//! in their order ([`crate::kernel::align`]); one that stands elsewhere is a difference of its own. No difference are: an empty chain that no one calls for (kube-proxy empties
-//! stale chains and deletes them in a later sync, `pkg/proxy/nftables/proxier.go:syncProxyRules`; see
-//! [`Table::stale_chains`]), the elements of a set that rules update, and the comment of a table or chain that one of the
-//! two does not have, since JSON does not carry it.
+//! in their order ([`crate::kernel::align`]); one that stands elsewhere is a difference of its own. No difference are:
+//! - an empty chain that no one calls for: kube-proxy empties stale chains and deletes them in a later sync
+//!   (`pkg/proxy/nftables/proxier.go:syncProxyRules`; see [`Table::stale_chains`]);
+//! - the elements of a set that rules update;
+//! - the comment of a table or chain that one of the two does not have, since JSON does not carry it;
+//! - other comments of elements that are otherwise equal: kube-proxy sends an element again only when its verdict
+//!   changes, so that it keeps the name that a port had before;
+//! - braces around a single range: ranges that were written one by one are listed merged, and written so they have none.
 
 use super::print::{RuleText, family, timeout};
 use super::{Chain, Element, Key, Set, Table, Verdict};
@@ -132,9 +136,7 @@ impl Diff<'_> {
         for element in &wanted.elements {
             match others.remove(&element.key) {
                 Some(other) => {
-                    let is_same = element.comment == other.comment
-                        && target(self.wanted, element.verdict) == target(self.found, other.verdict);
-                    if !is_same {
+                    if target(self.wanted, element.verdict) != target(self.found, other.verdict) {
                         let texts = (text(self.wanted, element), text(self.found, other));
                         self.push(place.to_owned(), Some(texts.0), Some(texts.1));
                     }
@@ -169,7 +171,8 @@ impl Diff<'_> {
 
     fn rules(&mut self, place: &str, wanted: &Chain, found: &Chain) {
         let (wanted, found) = (texts(self.wanted, wanted), texts(self.found, found));
-        let alignment = Alignment::of(&wanted, &found);
+        let keys = [&wanted, &found].map(|texts| texts.iter().map(|text| bare(text)).collect::<Vec<_>>());
+        let alignment = Alignment::of(&keys[0], &keys[1]);
         for (a, b) in alignment.differences {
             self.push(place.to_owned(), a.map(|a| wanted[a].clone()), b.map(|b| found[b].clone()));
         }
@@ -177,6 +180,15 @@ impl Diff<'_> {
             let place = format!("{place}{RULE}{} found as rule {}", a + 1, b + 1);
             self.push(place, Some(wanted[a].clone()), Some(found[b].clone()));
         }
+    }
+}
+
+/// A rule without the braces of a set of one range: `saddr != { 10.0.0.0/8 } drop`.
+fn bare(rule: &str) -> String {
+    match rule.split_once("{ ").and_then(|(head, rest)| Some((head, rest.split_once(" }")?))) {
+        // A list has commas, a map blanks around its colons.
+        Some((head, (range, tail))) if !range.contains([',', '{', ' ']) => format!("{head}{range}{tail}"),
+        _ => rule.to_owned(),
     }
 }
 
