@@ -158,17 +158,18 @@ pub struct EndpointSlice {
     pub endpoints: Vec<SliceEndpoint>,
     /// `ports` that have a name and a number.
     pub ports: Vec<SlicePort>,
-    /// Stands for all of the slice that is not kept here: `resourceVersion`, labels, annotations. 0 where there is
-    /// nothing of that.
+    /// Stands for all of an imported slice, with what is not kept here: `resourceVersion`, labels, annotations. 0 where
+    /// a slice was made and not read, and nothing compares two states of it.
     pub revision: u64,
 }
 
 impl EndpointSlice {
-    /// Stands for all of the slice: any difference gives, all but surely, another number.
-    pub fn version(&self) -> u64 {
+    /// Makes the revision, so far that of the metadata, stand for all of the slice: any difference gives, all but
+    /// surely, another number. Once an import; resolving for each of a thousand nodes then costs nothing more.
+    pub fn settle_revision(&mut self) {
         let mut hasher = SipHasher13::new();
         self.hash(&mut hasher);
-        hasher.finish()
+        self.revision = hasher.finish();
     }
 }
 

@@ -25,11 +25,10 @@ pub fn resolve(objects: &Objects, family: Family, node: &str) -> ProxyObjects {
     let mut slices_revision = 0u64;
     for slice in objects.slices.iter().filter(|slice| slice.family == family) {
         if let Some(service) = &slice.service {
-            let version = slice.version();
             let (revision, of_service) = slices.entry((&slice.namespace, service)).or_default();
-            *revision = revision.wrapping_add(version);
+            *revision = revision.wrapping_add(slice.revision);
             of_service.push(slice);
-            slices_revision = slices_revision.wrapping_add(version);
+            slices_revision = slices_revision.wrapping_add(slice.revision).wrapping_add(1);
         }
     }
     let mut ports = Vec::with_capacity(objects.services.len());

@@ -5,6 +5,7 @@ use super::error::{ImportError, MAX_ERRORS, Unplaced, placed};
 use super::position::{Step, escaped, locate, offset_at, offset_of, path_to};
 use super::shape::Text;
 use super::{Imported, Options, raw};
+use crate::kube::objects::EndpointSlice;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -210,6 +211,7 @@ impl<'a> Reader<'a> {
         let Gathered { mut objects, mirror, nameless_ports, .. } = self.gathered;
         let (mirrored, mut notes) = mirror.finish(&objects.services);
         objects.slices.extend(mirrored);
+        objects.slices.iter_mut().for_each(EndpointSlice::settle_revision);
         if let Some((slices, first)) = nameless_ports {
             notes.push(format!(
                 "{slices} EndpointSlices, the first of them {first}, have ports without a name: kube-proxy passes over \
