@@ -13,6 +13,7 @@ pub mod local;
 pub mod names;
 pub mod nftables;
 pub mod node_ports;
+mod spelling;
 pub mod sync;
 pub mod userspace;
 

@@ -1,11 +1,11 @@
 //! Rules in the words of kube-proxy: what it writes to the stdin of `iptables-restore`.
 //!
 //! The same [`Rule`]s that [`xtables::print`](crate::kernel::xtables::print) shows as `iptables-save` does, in the
-//! order and the spelling of the arguments in `pkg/proxy/iptables/proxier.go:syncProxyRules`: the comment first,
-//! the destination between protocol and port, other addresses after what they belong to, `--or-mark` and
-//! `--xor-mark`, marks in eight digits, chances in ten decimals.
+//! order of the arguments in `pkg/proxy/iptables/proxier.go:syncProxyRules`: the comment first, the destination between
+//! protocol and port, other addresses after what they belong to. How each is spelt is [`spelling`](crate::proxy::spelling)'s.
 
-use crate::kernel::xtables::{ChainId, CtStates, Match, Rule, Target, Test};
+use crate::kernel::xtables::{ChainId, Match, Rule, Target, Test};
+use crate::proxy::spelling::{negation, write_match, write_target};
 use ipnet::IpNet;
 use std::fmt::{self, Write};
 
@@ -99,7 +99,7 @@ fn write_rule<'n>(
             }
             write_origin(rule, place, out)?;
         } else {
-            write_match(m, place, out)?;
+            write_match(m, place.left, out)?;
         }
     }
     if after == rule.matches.len() && !has_ports {
@@ -140,66 +140,4 @@ fn write_origin(rule: &Rule, place: Place, out: &mut String) -> fmt::Result {
 fn write_net(option: &str, test: &Test<IpNet>, network: bool, out: &mut String) -> fmt::Result {
     write!(out, "{} {option} ", negation(test.invert))?;
     if network { write!(out, "{}", test.value.trunc()) } else { write!(out, "{}", test.value.addr()) }
-}
-
-fn negation(invert: bool) -> &'static str {
-    if invert { " !" } else { "" }
-}
-
-fn write_match(m: &Match, place: Place, out: &mut String) -> fmt::Result {
-    match m {
-        // Names stand bare, sentences in quotes.
-        Match::Comment(text) if text.contains(' ') => write!(out, " -m comment --comment \"{text}\""),
-        Match::Comment(text) => write!(out, " -m comment --comment {text}"),
-        Match::Statistic { .. } => {
-            let chance = 1.0 / place.left as f64;
-            write!(out, " -m statistic --mode random --probability {chance:.10}")
-        }
-        Match::Mark { value, mask, invert } => {
-            write!(out, " -m mark{} --mark {value:#010x}/{mask:#010x}", negation(*invert))
-        }
-        Match::Conntrack { states, invert } => {
-            write!(out, " -m conntrack{} --ctstate {}", negation(*invert), states_text(*states))
-        }
-        Match::AddrtypeLocal { src, invert } => {
-            let side = if *src { "src" } else { "dst" };
-            write!(out, " -m addrtype{} --{side}-type LOCAL", negation(*invert))
-        }
-        Match::Recent { name, set: true, .. } => write!(out, " -m recent --name {name} --set"),
-        Match::Recent { name, set: false, seconds } => {
-            write!(out, " -m recent --name {name} --rcheck")?;
-            seconds.map_or(Ok(()), |seconds| write!(out, " --seconds {seconds} --reap"))
-        }
-        Match::Nfacct(name) => write!(out, " -m nfacct --nfacct-name {name}"),
-        other => panic!("{other:?} is no match that stands alone in kube-proxy's iptables mode"),
-    }
-}
-
-/// States in the order in which kube-proxy names them.
-fn states_text(states: CtStates) -> String {
-    let all = [
-        (states.invalid, "INVALID"),
-        (states.new, "NEW"),
-        (states.related, "RELATED"),
-        (states.established, "ESTABLISHED"),
-        (states.dnat, "DNAT"),
-    ];
-    let set: Vec<&str> = all.into_iter().filter_map(|(set, name)| set.then_some(name)).collect();
-    set.join(",")
-}
-
-fn write_target(target: &Target, out: &mut String) -> fmt::Result {
-    match target {
-        Target::Return => out.write_str(" -j RETURN"),
-        Target::Accept => out.write_str(" -j ACCEPT"),
-        Target::Drop => out.write_str(" -j DROP"),
-        Target::Reject => out.write_str(" -j REJECT"),
-        Target::Mark { value, mask: 0 } => write!(out, " -j MARK --xor-mark {value:#010x}"),
-        Target::Mark { value, mask } if value == mask => write!(out, " -j MARK --or-mark {value:#010x}"),
-        Target::Mark { value, mask } => write!(out, " -j MARK --set-xmark {value:#010x}/{mask:#010x}"),
-        Target::Dnat(to) => write!(out, " -j DNAT --to-destination {to}"),
-        Target::Masquerade { random_fully: true } => out.write_str(" -j MASQUERADE --random-fully"),
-        Target::Masquerade { random_fully: false } => out.write_str(" -j MASQUERADE"),
-        other => panic!("{other:?} is no verdict that kube-proxy writes in iptables mode"),
-    }
 }

@@ -149,7 +149,7 @@ impl<'a> Node<'a> {
         push(inputs, "ipvsadm -R", servers);
         push(inputs, "ipset restore", self.sets(&rules.ipsets));
         let command = format!("{}-restore -w 5 --noflush --counters", self.program());
-        push(inputs, &command, restore::stdin(&rules.xtables, self.config));
+        push(inputs, &command, restore::stdin(&rules.xtables));
 
         let superfluous: Vec<IpAddr> = self.bound.difference(&wanted).copied().collect();
         let unbound: String = superfluous.iter().map(|addr| address("del", *addr)).collect();

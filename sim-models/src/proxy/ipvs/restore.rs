@@ -5,12 +5,12 @@
 //! goes to and fro between chains; the order inside a chain is the same. The jumps from built-in chains are no part
 //! of it: they are made one by one with `iptables -I`.
 
-use crate::config::ProxyConfig;
 use crate::kernel::xtables::{Chain, Match, Rule, Table, TableName, Target};
+use crate::proxy::spelling::{negation, write_match, write_target};
 use std::fmt::Write as _;
 
 /// What `iptables-restore --noflush` reads.
-pub(super) fn stdin(tables: &[Table], config: &ProxyConfig) -> String {
+pub(super) fn stdin(tables: &[Table]) -> String {
     let mut out = String::new();
     for name in [TableName::Nat, TableName::Filter] {
         let table = tables.iter().find(|table| table.name == name).expect("ipvs mode has both tables");
@@ -21,7 +21,7 @@ pub(super) fn stdin(tables: &[Table], config: &ProxyConfig) -> String {
         }
         for chain in own() {
             for rule in &chain.rules {
-                write_rule(table, chain, rule, config, &mut out);
+                write_rule(table, chain, rule, &mut out);
             }
         }
         out.push_str("COMMIT\n");
@@ -43,7 +43,7 @@ pub(super) fn ensure_commands(tables: &[Table], program: &str) -> Vec<String> {
             for rule in chain.rules.iter().rev() {
                 let mut text = format!("{program} -w 5 -I {} -t {option}", chain.name);
                 for m in &rule.matches {
-                    write_match(m, "", &mut text);
+                    write_match(m, 1, &mut text).expect("a string takes all");
                 }
                 if let Some(Target::Jump(to)) = &rule.target {
                     write!(text, " -j {}", table.chains[to.0 as usize].name).expect("a string takes all");
@@ -55,8 +55,7 @@ pub(super) fn ensure_commands(tables: &[Table], program: &str) -> Vec<String> {
     out
 }
 
-fn write_rule(table: &Table, chain: &Chain, rule: &Rule, config: &ProxyConfig, out: &mut String) {
-    let mark = format!("{:#010x}", 1u32 << config.masquerade_bit);
+fn write_rule(table: &Table, chain: &Chain, rule: &Rule, out: &mut String) {
     write!(out, "-A {}", chain.name).expect("a string takes all");
     // A local detector's arguments stand behind the matches; any other address before them.
     let detector = rule.matches.iter().any(|m| matches!(m, Match::Set { .. }));
@@ -66,11 +65,10 @@ fn write_rule(table: &Table, chain: &Chain, rule: &Rule, config: &ProxyConfig, o
             true if !src.value.addr().is_loopback() => src.value.addr().to_string(),
             _ => src.value.to_string(),
         };
-        write!(address, "{} -s {value}", if src.invert { " !" } else { "" }).expect("a string takes all");
+        write!(address, "{} -s {value}", negation(src.invert)).expect("a string takes all");
     }
     if let Some(device) = &rule.in_iface {
-        write!(address, "{} -i {}", if device.invert { " !" } else { "" }, device.value)
-            .expect("a string takes all");
+        write!(address, "{} -i {}", negation(device.invert), device.value).expect("a string takes all");
     }
     if !detector {
         out.push_str(&address);
@@ -79,7 +77,7 @@ fn write_rule(table: &Table, chain: &Chain, rule: &Rule, config: &ProxyConfig, o
         write!(out, " -p {}", proto.value).expect("a string takes all");
     }
     for m in &rule.matches {
-        write_match(m, &mark, out);
+        write_match(m, 1, out).expect("a string takes all");
     }
     if detector {
         out.push_str(&address);
@@ -87,43 +85,8 @@ fn write_rule(table: &Table, chain: &Chain, rule: &Rule, config: &ProxyConfig, o
     match &rule.target {
         None => Ok(()),
         Some(Target::Jump(to)) => write!(out, " -j {}", table.chains[to.0 as usize].name),
-        Some(Target::Return) => write!(out, " -j RETURN"),
-        Some(Target::Accept) => write!(out, " -j ACCEPT"),
-        Some(Target::Drop) => write!(out, " -j DROP"),
-        Some(Target::Reject) => write!(out, " -j REJECT"),
-        Some(Target::Mark { mask: 0, .. }) => write!(out, " -j MARK --xor-mark {mark}"),
-        Some(Target::Mark { .. }) => write!(out, " -j MARK --or-mark {mark}"),
-        Some(Target::Masquerade { random_fully }) => {
-            write!(out, " -j MASQUERADE{}", if *random_fully { " --random-fully" } else { "" })
-        }
-        Some(other) => panic!("not a target of ipvs mode: {other:?}"),
+        Some(target) => write_target(target, out),
     }
     .expect("a string takes all");
     out.push('\n');
-}
-
-fn write_match(m: &Match, mark: &str, out: &mut String) {
-    let not = |invert: &bool| if *invert { "! " } else { "" };
-    match m {
-        Match::Comment(text) => write!(out, " -m comment --comment \"{text}\""),
-        Match::Set { name, from_src, .. } => {
-            let sides: Vec<_> = from_src.iter().map(|&src| if src { "src" } else { "dst" }).collect();
-            write!(out, " -m set --match-set {name} {}", sides.join(","))
-        }
-        Match::Mark { invert, .. } => write!(out, " -m mark {}--mark {mark}/{mark}", not(invert)),
-        Match::Conntrack { states, .. } => {
-            let states = if states.new { "NEW" } else { "RELATED,ESTABLISHED" };
-            write!(out, " -m conntrack --ctstate {states}")
-        }
-        Match::AddrtypeLocal { src, invert } => {
-            let side = if *src { "src" } else { "dst" };
-            write!(out, " -m addrtype {}--{side}-type LOCAL", not(invert))
-        }
-        Match::PhysdevIsIn { invert } => write!(out, " -m physdev {}--physdev-is-in", not(invert)),
-        Match::IpvsVirtual { addr, port, proto } => {
-            write!(out, " -m ipvs --vaddr {addr} --vproto {proto} --vport {port}")
-        }
-        other => panic!("not a match of ipvs mode: {other:?}"),
-    }
-    .expect("a string takes all");
 }

@@ -85,13 +85,13 @@ impl Model {
     }
 
     /// Everything that a full build has, as a model.
-    fn of(rules: &NodeRules, config: &ProxyConfig) -> Model {
+    fn of(rules: &NodeRules) -> Model {
         let mut model = Model::default();
         print::save(&rules.ipvs).lines().for_each(|line| model.ipvsadm(line));
         save(&rules.ipsets).lines().for_each(|line| model.ipset(line));
         rules.dummy_addrs.iter().for_each(|addr| model.ip(address("add", *addr).trim_end()));
         model.sysctls = rules.sysctls.iter().cloned().collect();
-        model.rules = restore::stdin(&rules.xtables, config);
+        model.rules = restore::stdin(&rules.xtables);
         model
     }
 }
@@ -359,7 +359,7 @@ proptest! {
         let mut model = Model::default();
         for (inputs, objects) in inputs(&hourly(states.clone()), &config, Family::Ipv4).iter().zip(&states) {
             inputs.iter().for_each(|input| model.apply(input));
-            let built = Model::of(&build(objects, &config, Family::Ipv4), &config);
+            let built = Model::of(&build(objects, &config, Family::Ipv4));
             prop_assert_eq!(&Model { alone: Vec::new(), ..model.clone() }, &built);
         }
         // Only the start runs single commands.
