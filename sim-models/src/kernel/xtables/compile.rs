@@ -1,18 +1,27 @@
-//! Tables turned into the form that [`super::walk`] evaluates: address tests in columns, everything else in one
-//! record a rule, and per rule the cache lines that a walk over it reads.
+//! Tables turned into the form that [`super::walk`] evaluates: address tests in columns, targets beside them, and what
+//! is common to many rules ([`bodies`](super::bodies)) once. Long chains are indexed ([`index`](super::index)).
 //!
-//! A compiled table never changes; an update compiles the table anew, as `iptables-restore` replaces the blob.
+//! Which cache lines a rule reads follows from its place in the blob ([`blob`](super::blob)). `iptables-restore`
+//! replaces the whole blob; here a change of some chains may also be made in place ([`update`](super::update)).
 
-use super::{CtStates, Match, Policy, Rule, Table, TableName, Target, Test, layout, opaque_name};
+use super::blob::Blob;
+use super::bodies::Bodies;
+use super::columns::Columns;
+use super::index::LongChain;
+use super::update::Free;
+use super::{ChainId, CtStates, Match, Policy, Rule, Table, TableName, Target, Test, layout, opaque_name};
 use crate::kernel::hook::{ChainKind, Hook, HookFn};
 use crate::kernel::ipset::IpSets;
 use ipnet::IpNet;
-use sim_core::classify::linear::{AddrPair, AddrTest, LinearTable};
-use sim_core::classify::{Family, Packet, Proto};
+use sim_core::classify::indexed::PHASES;
+use sim_core::classify::{Family, Proto};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// An eighth of a cache line: entries are aligned to it.
+pub(super) const STEP: u64 = layout::LINE / PHASES as u64;
 
 /// All tables of one family on one node.
 #[derive(Clone, Debug)]
@@ -20,58 +29,95 @@ pub struct Compiled {
     pub(super) tables: Vec<CompiledTable>,
 }
 
+/// One table. Rules are kept in columns, each chain's side by side; [`Indexed`] chains in blocks.
 #[derive(Clone, Debug)]
 pub(super) struct CompiledTable {
     pub(super) name: TableName,
-    pub(super) addrs: Columns,
-    pub(super) rules: Vec<CompiledRule>,
-    /// lines_before[i]: distinct lines read by failing every rule before `i`, in address order.
-    pub(super) lines_before: Vec<u32>,
+    pub(super) family: Family,
+    pub(super) rules: Rules,
+    pub(super) bodies: Bodies,
+    /// By [`ChainId`](super::ChainId).
     pub(super) chains: Vec<CompiledChain>,
+    pub(super) long: Vec<LongChain>,
+    /// Numbers of chains and of long chains that were taken out.
+    pub(super) gone: Vec<u32>,
+    pub(super) free_long: Vec<u32>,
+    pub(super) names: BTreeMap<Arc<str>, ChainId>,
+    pub(super) blob: Blob,
     pub(super) size: layout::BlobSize,
+    /// Lines that a rule reads which fails on its addresses, by its phase.
+    pub(super) cost: [u8; PHASES],
 }
 
-/// Address columns of either family.
+/// Columns of rules.
 #[derive(Clone, Debug)]
-pub(super) enum Columns {
-    V4(LinearTable<1>),
-    V6(LinearTable<4>),
+pub(super) struct Rules {
+    pub(super) addrs: Columns,
+    pub(super) entries: Vec<Entry>,
+    pub(super) free: Free,
+}
+
+/// What of a rule is its own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Entry {
+    pub(super) target: Option<Target>,
+    pub(super) body: u32,
+    /// The destination is one address: what the rule leads to belongs to one Service.
+    pub(super) one_dst: bool,
+    /// Where it begins in a cache line, in eighths, relative to the chain's first rule. Not kept in [`LongChain`]s.
+    pub(super) phase: u8,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct CompiledChain {
-    pub(super) first: u32,
-    pub(super) end: u32,
     pub(super) base: Option<(Hook, Policy)>,
+    pub(super) rules: ChainRules,
+    /// Length in the blob, with head and tail.
+    pub(super) bytes: u64,
+    pub(super) name: Arc<str>,
 }
 
-#[derive(Clone, Debug)]
+/// Where a chain's rules are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChainRules {
+    /// Side by side.
+    Short {
+        first: u32,
+        len: u32,
+    },
+    /// Number of a [`LongChain`].
+    Long(u32),
+    /// The chain was taken out; no rule leads to it.
+    Gone,
+}
+
+/// What rules do that differ in address and target only.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct CompiledRule {
     /// Address tests that value and mask cannot decide.
     pub(super) negated: Option<Box<Negated>>,
     pub(super) ifaces: Option<Box<Ifaces>>,
     pub(super) proto: Option<Test<Proto>>,
     pub(super) matches: SmallVec<[CompiledMatch; 2]>,
-    pub(super) target: Option<Target>,
-    /// The destination is one address: what the rule leads to belongs to one Service.
-    pub(super) one_dst: bool,
-    /// Lines of the rule's body beyond those a failed rule reads.
-    pub(super) body_lines: u16,
+    /// Bytes in the blob.
+    pub(super) bytes: u32,
+    /// Lines of the rule's body beyond those a failed rule reads, by its phase.
+    pub(super) body_lines: [u8; PHASES],
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Negated {
     pub(super) src: Option<IpNet>,
     pub(super) dst: Option<IpNet>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Ifaces {
     pub(super) input: Option<Test<Arc<str>>>,
     pub(super) output: Option<Test<Arc<str>>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum CompiledMatch {
     Comment,
     Ports { sport: Option<Test<(u16, u16)>>, dport: Option<Test<(u16, u16)>> },
@@ -162,49 +208,79 @@ fn compile_table(
     sets: &IpSets,
     recents: &mut BTreeMap<Arc<str>, usize>,
 ) -> Result<CompiledTable, CompileError> {
+    let count = table.chains.iter().map(|c| c.rules.len()).sum();
     let mut out = CompiledTable {
         name: table.name,
-        addrs: match table.family {
-            Family::Ipv4 => Columns::V4(LinearTable::new()),
-            Family::Ipv6 => Columns::V6(LinearTable::new()),
-        },
-        rules: Vec::new(),
-        lines_before: Vec::new(),
+        family: table.family,
+        rules: Rules::with_room(table.family, count),
+        bodies: Bodies::new(table.family),
         chains: Vec::with_capacity(table.chains.len()),
+        long: Vec::new(),
+        gone: Vec::new(),
+        free_long: Vec::new(),
+        names: BTreeMap::new(),
+        blob: Blob::default(),
         size: layout::blob_size(table),
+        cost: std::array::from_fn(|phase| {
+            layout::new_lines_of_failed_rule(phase as u64 * STEP, table.family, &mut u64::MAX.clone()) as u8
+        }),
     };
-    let (mut offset, mut last_line, mut lines) = (0u64, u64::MAX, 0u32);
     for chain in &table.chains {
-        if chain.base.is_none() {
-            offset += layout::head_bytes(table.family);
-        }
-        let first = out.rules.len() as u32;
+        let first = out.rules.entries.len();
+        let mut bytes = 0;
         for rule in &chain.rules {
-            out.lines_before.push(lines);
-            lines += layout::new_lines_of_failed_rule(offset, table.family, &mut last_line);
-            let bytes = layout::rule_bytes(rule, table.family);
-            let body = layout::lines_of_body(offset, rule, table.family);
-            offset += bytes;
-            out.addrs.push(rule);
-            out.rules.push(compile_rule(rule, &chain.name, sets, recents, body as u16)?);
+            let entry = out.entry(rule, &chain.name, sets, recents, bytes)?;
+            bytes += u64::from(out.bodies.get(entry.body).bytes);
+            out.rules.push(rule, entry);
         }
-        offset += layout::tail_bytes(table.family);
-        out.chains.push(CompiledChain { first, end: out.rules.len() as u32, base: chain.base });
+        let rules = out.chain_rules(first, chain.rules.len());
+        let bytes = bytes + out.ends_bytes(chain.base.is_some());
+        out.blob.push(out.chains.len(), bytes / STEP);
+        out.chains.push(CompiledChain { base: chain.base, rules, bytes, name: chain.name.clone() });
     }
-    out.lines_before.push(lines);
+    out.names = (0..).map(ChainId).zip(&table.chains).map(|(id, c)| (c.name.clone(), id)).collect();
     Ok(out)
 }
 
-fn compile_rule(
+impl CompiledTable {
+    /// What is kept of `rule`, `bytes` behind the chain's first.
+    pub(super) fn entry(
+        &mut self,
+        rule: &Rule,
+        chain: &str,
+        sets: &IpSets,
+        recents: &mut BTreeMap<Arc<str>, usize>,
+        bytes: u64,
+    ) -> Result<Entry, CompileError> {
+        if let Some(Target::Redirect { .. }) = rule.target {
+            return Err(CompileError::NotSimulated { chain: chain.to_owned(), target: "REDIRECT" });
+        }
+        let family = self.family;
+        let body = self.bodies.number(rule, || compile_rule(rule, chain, sets, recents, family))?;
+        if let Some(Target::Opaque(text)) = &rule.target {
+            return Err(not_modelled(chain, text));
+        }
+        Ok(Entry {
+            target: rule.target.clone(),
+            body,
+            one_dst: rule.dst.is_some_and(|t| !t.invert && t.value.prefix_len() == t.value.max_prefix_len()),
+            phase: (bytes / STEP % PHASES as u64) as u8,
+        })
+    }
+
+    /// Bytes of a chain's head and tail.
+    pub(super) fn ends_bytes(&self, is_base: bool) -> u64 {
+        layout::tail_bytes(self.family) + if is_base { 0 } else { layout::head_bytes(self.family) }
+    }
+}
+
+pub(super) fn compile_rule(
     rule: &Rule,
     chain: &str,
     sets: &IpSets,
     recents: &mut BTreeMap<Arc<str>, usize>,
-    body_lines: u16,
+    family: Family,
 ) -> Result<CompiledRule, CompileError> {
-    if let Some(Target::Redirect { .. }) = rule.target {
-        return Err(CompileError::NotSimulated { chain: chain.to_owned(), target: "REDIRECT" });
-    }
     let negated = |test: &Option<Test<IpNet>>| test.filter(|t| t.invert).map(|t| t.value);
     let (src, dst) = (negated(&rule.src), negated(&rule.dst));
     let matches = rule
@@ -239,18 +315,18 @@ fn compile_rule(
             })
         })
         .collect::<Result<_, CompileError>>()?;
-    if let Some(Target::Opaque(text)) = &rule.target {
-        return Err(not_modelled(chain, text));
-    }
+    let bytes = layout::rule_bytes(rule, family);
+    assert!(bytes.is_multiple_of(STEP), "entries are aligned to 8 bytes: {bytes} of {rule:?}");
     Ok(CompiledRule {
         negated: (src.is_some() || dst.is_some()).then(|| Box::new(Negated { src, dst })),
         ifaces: (rule.in_iface.is_some() || rule.out_iface.is_some())
             .then(|| Box::new(Ifaces { input: rule.in_iface.clone(), output: rule.out_iface.clone() })),
         proto: rule.proto,
         matches,
-        target: rule.target.clone(),
-        one_dst: rule.dst.is_some_and(|t| !t.invert && t.value.prefix_len() == t.value.max_prefix_len()),
-        body_lines,
+        bytes: bytes as u32,
+        body_lines: std::array::from_fn(|phase| {
+            u8::try_from(layout::lines_of_body(phase as u64 * STEP, rule, family)).expect("a rule is short")
+        }),
     })
 }
 
@@ -262,49 +338,13 @@ fn not_modelled(chain: &str, text: &str) -> CompileError {
     }
 }
 
-impl Columns {
-    fn push(&mut self, rule: &Rule) {
-        match self {
-            Columns::V4(table) => table.push(addr_test(rule, words4)),
-            Columns::V6(table) => table.push(addr_test(rule, words6)),
-        }
+impl Rules {
+    fn with_room(family: Family, count: usize) -> Self {
+        Rules { addrs: Columns::new(family), entries: Vec::with_capacity(count), free: Free::default() }
     }
 
-    /// The first rule in `first..end` whose addresses fit.
-    pub(super) fn next_fit(&self, first: usize, end: usize, packet: &Packet) -> Option<usize> {
-        match self {
-            Columns::V4(t) => {
-                t.next_fit(first..end, &AddrPair { dst: words4(packet.dst), src: words4(packet.src) })
-            }
-            Columns::V6(t) => {
-                t.next_fit(first..end, &AddrPair { dst: words6(packet.dst), src: words6(packet.src) })
-            }
-        }
-    }
-}
-
-fn addr_test<const W: usize>(rule: &Rule, words: fn(IpAddr) -> [u32; W]) -> AddrTest<W> {
-    let column = |test: &Option<Test<IpNet>>| match test {
-        Some(t) if !t.invert => (words(t.value.network()), words(t.value.netmask())),
-        _ => ([0; W], [0; W]),
-    };
-    let ((dst, dst_mask), (src, src_mask)) = (column(&rule.dst), column(&rule.src));
-    AddrTest { dst, dst_mask, src, src_mask }
-}
-
-fn words4(addr: IpAddr) -> [u32; 1] {
-    match addr {
-        IpAddr::V4(a) => [u32::from(a)],
-        IpAddr::V6(a) => panic!("IPv6 address {a} in an IPv4 table"),
-    }
-}
-
-fn words6(addr: IpAddr) -> [u32; 4] {
-    match addr {
-        IpAddr::V6(a) => {
-            let bits = u128::from(a);
-            [(bits >> 96) as u32, (bits >> 64) as u32, (bits >> 32) as u32, bits as u32]
-        }
-        IpAddr::V4(a) => panic!("IPv4 address {a} in an IPv6 table"),
+    pub(super) fn push(&mut self, rule: &Rule, entry: Entry) {
+        self.addrs.push(rule);
+        self.entries.push(entry);
     }
 }

@@ -5,12 +5,18 @@
 //! what a node lists back into it and [`diff`] compares two of them. What is not typed here is kept as text
 //! (`Opaque`), printed as it was and refused by [`compile`].
 
+mod blob;
+mod bodies;
+mod columns;
 pub mod compile;
 pub mod diff;
+mod index;
 pub mod layout;
 pub mod parse;
 pub mod print;
 pub mod recent;
+pub mod reference;
+pub mod update;
 pub mod walk;
 
 pub use compile::{CompileError, Compiled};
@@ -118,7 +124,7 @@ pub struct Rule {
 }
 
 /// A match extension.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Match {
     /// Always true.
     Comment(Arc<str>),
@@ -210,7 +216,7 @@ pub fn opaque_name(text: &str) -> &str {
 }
 
 /// States of `--ctstate`, as a set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct CtStates {
     /// INVALID.
     pub invalid: bool,
