@@ -66,7 +66,12 @@ impl<const W: usize> LinearTable<W> {
     }
     /// The test of rule `i`.
     pub fn test(&self, i: usize) -> AddrTest<W> {
-        AddrTest { dst: self.dst[i], dst_mask: self.dst_mask[i], src: self.src[i], src_mask: self.src_mask[i] }
+        AddrTest {
+            dst: self.dst[i],
+            dst_mask: self.dst_mask[i],
+            src: self.src[i],
+            src_mask: self.src_mask[i],
+        }
     }
     /// Another test for rule `i`.
     pub fn set(&mut self, i: usize, test: AddrTest<W>) {

@@ -183,3 +183,118 @@ fn too_many_residual_rules_are_walked() {
     assert!(Indexed::new(cost(), &items, 0).is_indexed());
     assert!(!Indexed::new(cost(), &items[..95], 0).is_indexed());
 }
+
+/// Ways to be wrong about lines and places, each of which the comparison above must see.
+#[derive(Clone, Copy, Debug)]
+enum Mutation {
+    /// The phase that the sequence begins at is forgotten.
+    NoBegin,
+    /// Blocks do not begin where the ones before them end.
+    NoBlockPhase,
+    /// A rule's phase is one eighth too far.
+    PhaseOff,
+    /// A rule of the worst phase reads a line less.
+    Straddle,
+    /// One block's sum is left out.
+    LostBlock,
+    /// One line too many at one place in a block.
+    LineTooMany,
+    /// Members are counted at their phase in the block.
+    MembersUnturned,
+    /// A member is lost.
+    MemberLost,
+    /// A residual rule is not stopped at.
+    ResidualLost,
+    /// A posting is lost.
+    PostingLost,
+}
+
+impl Mutation {
+    const ALL: [Mutation; 10] = [
+        Mutation::NoBegin,
+        Mutation::NoBlockPhase,
+        Mutation::PhaseOff,
+        Mutation::Straddle,
+        Mutation::LostBlock,
+        Mutation::LineTooMany,
+        Mutation::MembersUnturned,
+        Mutation::MemberLost,
+        Mutation::ResidualLost,
+        Mutation::PostingLost,
+    ];
+
+    fn make(self, index: &mut Indexed) {
+        let last = index.blocks.len() - 1;
+        match self {
+            Mutation::NoBegin => {
+                for block in &mut index.blocks {
+                    block.lines = [block.lines[0]; PHASES];
+                }
+            }
+            Mutation::NoBlockPhase => index.blocks.iter_mut().for_each(|b| b.phase = 0),
+            Mutation::PhaseOff => index.blocks[1].phases[5] = turned(index.blocks[1].phases[5], 1) as u8,
+            Mutation::Straddle => {
+                index.cost = [index.cost[0]; PHASES];
+                (0..=last).for_each(|b| index.sum_block(b));
+                index.sum_blocks();
+            }
+            Mutation::LostBlock => index.blocks[last].lines = index.blocks[last - 1].lines,
+            Mutation::LineTooMany => index.blocks[1].sums[77][3] += 1,
+            Mutation::MembersUnturned => {
+                for block in &mut index.blocks {
+                    for (_, members) in &mut block.members {
+                        members.rotate_left(1);
+                    }
+                }
+            }
+            Mutation::MemberLost => index.groups[0][last][2] -= 1,
+            Mutation::ResidualLost => {
+                let block = index.blocks.iter_mut().find(|b| b.residual != 0).expect("there is one");
+                block.residual = 0;
+                index.residual.fill(0);
+            }
+            Mutation::PostingLost => {
+                let block = &index.blocks[2];
+                let (number, hash) =
+                    block.keys.iter().enumerate().find_map(|(n, k)| Some((n, k.hash()?))).expect("one");
+                let postings = index.postings.as_mut().expect("indexed");
+                postings.remove(hash, (2 << NUMBER_BITS | number) as u32);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_mutation_of_the_line_algebra_is_caught() {
+    let items: Vec<Item> = (0..900u32)
+        .map(|n| {
+            let key = match n % 9 {
+                0 => Key::Member { group: 0, hash: (10_000 + n).wrapping_mul(0x9e37_79b9) },
+                _ if n == 400 => Key::Residual,
+                _ => Key::Exact(n.wrapping_mul(0x9e37_79b9)),
+            };
+            Item { steps: 19 + n * 7 % 40, key }
+        })
+        .collect();
+    let plain = Plain { rules: items.iter().enumerate().map(|(n, &i)| (n as u32, i)).collect() };
+    let store = Numbers((0..900).collect());
+    let all = |index: &Indexed| {
+        for (from, to) in [(0, 900), (0, 400), (130, 205), (205, 890), (256, 257), (390, 410), (300, 300)] {
+            for begin in 0..8 {
+                check(index, &store, &plain, (from, to, begin, vec![10_603, 301]));
+            }
+        }
+        // Members to the last: a member that is lost is one too few.
+        let members: u32 = index.members(0, 0..index.end()).iter().sum();
+        assert_eq!(members, 100);
+        (0..900).step_by(3).for_each(|n| check(index, &store, &plain, (n as usize, 900, 1, vec![n])));
+    };
+    let index = Indexed::new(cost(), &items, 0);
+    all(&index);
+    for mutation in Mutation::ALL {
+        let mut wrong = index.clone();
+        mutation.make(&mut wrong);
+        let caught = std::panic::catch_unwind(|| all(&wrong)).is_err();
+        assert!(caught, "{mutation:?} is not seen");
+    }
+}

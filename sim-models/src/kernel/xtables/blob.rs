@@ -44,7 +44,8 @@ impl Blob {
         let last = match self.order.last().filter(|b| !full(b)) {
             Some(&block) => block,
             None => {
-                let phase = self.order.last().map_or(0, |&b| sum(self.phases[b as usize], self.steps[b as usize]));
+                let phase =
+                    self.order.last().map_or(0, |&b| sum(self.phases[b as usize], self.steps[b as usize]));
                 self.order.push(self.blocks.len() as u32);
                 self.blocks.push(Vec::with_capacity(FILL));
                 self.phases.push(phase);

@@ -81,10 +81,7 @@ pub(super) struct CompiledChain {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChainRules {
     /// Side by side.
-    Short {
-        first: u32,
-        len: u32,
-    },
+    Short { first: u32, len: u32 },
     /// Number of a [`LongChain`].
     Long(u32),
     /// The chain was taken out; no rule leads to it.

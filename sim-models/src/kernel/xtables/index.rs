@@ -65,7 +65,8 @@ impl Addrs {
         let within = |addr: [u32; 4], value: [u32; 4], mask: [u32; 4]| {
             (0..4).all(|i| (addr[i] ^ value[i]) & mask[i] == 0)
         };
-        within(words(packet.dst), self.dst, self.dst_mask) && within(words(packet.src), self.src, self.src_mask)
+        within(words(packet.dst), self.dst, self.dst_mask)
+            && within(words(packet.src), self.src, self.src_mask)
     }
 
     /// Hash of the one address that it takes to fit.
@@ -298,7 +299,8 @@ fn member(rule: &CompiledRule, addrs: Addrs, groups: &mut Vec<Group>) -> Option<
         g.addrs == addrs
             && g.body_lines == rule.body_lines
             && g.alike.matches[..] == rule.matches[..at]
-            && (&g.alike.negated, &g.alike.ifaces, &g.alike.proto) == (&rule.negated, &rule.ifaces, &rule.proto)
+            && (&g.alike.negated, &g.alike.ifaces, &g.alike.proto)
+                == (&rule.negated, &rule.ifaces, &rule.proto)
     };
     let group = match groups.iter().position(alike) {
         Some(known) => known,

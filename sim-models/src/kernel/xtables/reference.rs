@@ -94,7 +94,8 @@ impl Chains for PlainTable {
         let mut last_line = u64::MAX;
         for (place, PlainRule { rule, body, offset }) in rules.iter().enumerate().skip(from) {
             cx.work[Unit::RuleEvals] += 1;
-            cx.work[Unit::LinesStream] += layout::new_lines_of_failed_rule(*offset, self.family, &mut last_line);
+            cx.work[Unit::LinesStream] +=
+                layout::new_lines_of_failed_rule(*offset, self.family, &mut last_line);
             if !(fits(&rule.src, cx.packet.src) && fits(&rule.dst, cx.packet.dst)) {
                 continue;
             }

@@ -122,7 +122,12 @@ impl Compiled {
 
     /// Makes one change in the table at place `table`. For [`TableChange::Add`] the new chain's number is returned, for
     /// others that of the chain.
-    pub fn apply(&mut self, table: usize, change: TableChange, sets: &IpSets) -> Result<ChainId, UpdateError> {
+    pub fn apply(
+        &mut self,
+        table: usize,
+        change: TableChange,
+        sets: &IpSets,
+    ) -> Result<ChainId, UpdateError> {
         let table = &mut self.tables[table];
         match change {
             TableChange::Add { after, name } => table.add(after, name),

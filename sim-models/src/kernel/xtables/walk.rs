@@ -234,30 +234,18 @@ impl CompiledTable {
         (self.blob.phase(chain) + head as u8) % PHASES as u8
     }
 
-    fn next_hit(
-        &self,
-        chain: usize,
-        from: Place,
-        by_index: bool,
-        cx: &mut PacketCx<'_>,
-    ) -> Option<Place> {
+    fn next_hit(&self, chain: usize, from: Place, by_index: bool, cx: &mut PacketCx<'_>) -> Option<Place> {
         let begin = self.begin(chain);
         match self.chains[chain].rules {
             ChainRules::Short { first, len } => {
                 let (first, end) = (first as usize, (first + len) as usize);
                 let hit = match &self.rules.addrs {
                     Columns::V4(t) => {
-                        let pair = AddrPair {
-                            dst: words4(cx.packet.dst),
-                            src: words4(cx.packet.src),
-                        };
+                        let pair = AddrPair { dst: words4(cx.packet.dst), src: words4(cx.packet.src) };
                         self.next_side_by_side(t, &pair, first + from..end, begin, cx)
                     }
                     Columns::V6(t) => {
-                        let pair = AddrPair {
-                            dst: words6(cx.packet.dst),
-                            src: words6(cx.packet.src),
-                        };
+                        let pair = AddrPair { dst: words6(cx.packet.dst), src: words6(cx.packet.src) };
                         self.next_side_by_side(t, &pair, first + from..end, begin, cx)
                     }
                 };
