@@ -70,14 +70,11 @@ pub enum UpdateError {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Free {
     ranges: BTreeMap<usize, Vec<usize>>,
-    /// Rules in them.
-    rules: usize,
 }
 
 impl Store for Rules {
     fn allocate(&mut self, count: usize) -> usize {
         if let Some(first) = self.free.ranges.get_mut(&count).and_then(Vec::pop) {
-            self.free.rules -= count;
             return first;
         }
         let first = self.entries.len();
@@ -97,7 +94,6 @@ impl Store for Rules {
 
     fn release(&mut self, range: Range<usize>) {
         if !range.is_empty() {
-            self.free.rules += range.len();
             self.free.ranges.entry(range.len()).or_default().push(range.start);
         }
     }
@@ -374,7 +370,7 @@ impl CompiledTable {
 impl Compiled {
     /// What these tables take of this program's memory, index included, and how many rules they have.
     pub fn own_bytes(&self) -> (usize, usize) {
-        let rules = |t: &CompiledTable| t.rules.entries.len() - t.rules.free.rules;
+        let rules = |t: &CompiledTable| t.chains.iter().map(|c| t.slots(c.rules).count()).sum::<usize>();
         (self.tables.iter().map(CompiledTable::own_bytes).sum(), self.tables.iter().map(rules).sum())
     }
 
