@@ -11,7 +11,7 @@ use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
 use sim_models::config::{ClusterConfig, EndpointLaw, ProxyConfig};
 use sim_models::kernel::hook::{
-    ChainKind, CtState, Hook, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx,
+    ChainKind, CtView, Hook, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx,
 };
 use sim_models::kernel::ipset::IpSets;
 use sim_models::kernel::path::{NodeState, Origin, Stack, cross};
@@ -205,8 +205,7 @@ impl Walk {
         let mut work = Work::new();
         let mut cx = PacketCx {
             packet: Packet::tcp_syn(CLIENT, 40_000, port.cluster_ip, port.port),
-            ct_state: CtState::New,
-            ct_dnat: false,
+            ct: CtView::NEW,
             in_iface: "veth0",
             out_iface: "",
             ipvs_virtual: None,

@@ -8,6 +8,7 @@
 
 use super::ipset::IpSets;
 use super::xtables::recent::RecentTables;
+use sim_core::classify::hash::reciprocal_scale;
 use sim_core::classify::{Packet, Unit, Work};
 use sim_core::rng::Stream;
 use sim_core::units::SimTime;
@@ -81,6 +82,26 @@ pub enum CtState {
     Untracked,
 }
 
+/// What rules may read and change of the packet's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CtView {
+    /// State of the packet in it.
+    pub state: CtState,
+    /// Whether the packet goes the way of the answers.
+    pub reply: bool,
+    /// Whether its destination was translated (`ctstate DNAT`, `ct status dnat`).
+    pub dnat: bool,
+    /// Whether its source was translated (`ctstate SNAT`, `ct status snat`).
+    pub snat: bool,
+    /// The connection's mark, which CONNMARK and `ct mark set` write.
+    pub mark: u32,
+}
+
+impl CtView {
+    /// The first packet of a connection.
+    pub const NEW: CtView = CtView { state: CtState::New, reply: false, dnat: false, snat: false, mark: 0 };
+}
+
 /// What rules ask the NAT core to do with the connection of this packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NatRequest {
@@ -126,6 +147,14 @@ impl KernelRandom {
         work[Unit::RngU32] += 1;
         self.stream.next_u32()
     }
+    /// True with probability `p` / 2^31: the draw of `-m statistic --mode random`.
+    pub fn chance(&mut self, p: u32, work: &mut Work) -> bool {
+        self.u32(work) & 0x7fff_ffff < p
+    }
+    /// A number below `n` by `reciprocal_scale`: the draw of `numgen random`.
+    pub fn below(&mut self, n: u32, work: &mut Work) -> u32 {
+        reciprocal_scale(self.u32(work), n)
+    }
 }
 
 /// What is known about the node while its rules run.
@@ -140,10 +169,8 @@ pub struct NodeCx {
 pub struct PacketCx<'a> {
     /// Headers; rules change the mark, NAT the addresses.
     pub packet: Packet,
-    /// Conntrack state.
-    pub ct_state: CtState,
-    /// Whether the connection's destination was translated (`ctstate DNAT`, `ct status dnat`).
-    pub ct_dnat: bool,
+    /// The packet's connection, as rules see it.
+    pub ct: CtView,
     /// Device it came in on, empty where there is none.
     pub in_iface: &'a str,
     /// Device it leaves by, empty where not yet known.

@@ -12,4 +12,5 @@ pub mod nat;
 pub mod nftables;
 pub mod path;
 pub mod rules;
+pub mod trace;
 pub mod xtables;

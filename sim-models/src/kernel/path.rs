@@ -15,11 +15,12 @@
 
 use super::conntrack::{ConnId, Conntrack, ConntrackConfig, Direction, NatStatus, Tuple};
 use super::hook::{
-    ChainKind, CtState, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx,
+    ChainKind, CtState, CtView, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx,
 };
 use super::ipset::IpSets;
 use super::ipvs::{IpvsConfig, IpvsState, IpvsVerdict, Services};
 use super::rules::NodeRules;
+use super::trace::{Observer, Step};
 use super::xtables::recent::RecentTables;
 use super::{nat, nftables, xtables};
 use sim_core::classify::{Packet, Unit, Verdict, Work};
@@ -179,7 +180,7 @@ struct Tracked {
 }
 
 /// One packet under way.
-struct Walk<'a> {
+struct Walk<'a, O> {
     stack: &'a Stack,
     state: &'a mut NodeState,
     packet: Packet,
@@ -191,10 +192,23 @@ struct Walk<'a> {
     translated: Option<std::net::SocketAddr>,
     masqueraded: bool,
     ipvs_virtual: Option<std::net::SocketAddr>,
+    observer: &'a mut O,
 }
 
 /// Sends `packet` through the node.
 pub fn cross(stack: &Stack, state: &mut NodeState, packet: Packet, origin: Origin, now: SimTime) -> Crossing {
+    cross_observed(stack, state, packet, origin, now, &mut ())
+}
+
+/// The same, telling `observer` each step.
+pub fn cross_observed<O: Observer>(
+    stack: &Stack,
+    state: &mut NodeState,
+    packet: Packet,
+    origin: Origin,
+    now: SimTime,
+    observer: &mut O,
+) -> Crossing {
     let mut work = Work::new();
     let (entry, in_iface) = match origin {
         Origin::Pod => (Hook::Prerouting, "veth0"),
@@ -237,8 +251,11 @@ pub fn cross(stack: &Stack, state: &mut NodeState, packet: Packet, origin: Origi
         translated: None,
         masqueraded: false,
         ipvs_virtual: None,
+        observer,
     };
+    walk.tell(Step::Tracked(if first { CtState::New } else { CtState::Established }));
     let outcome = walk.run(entry);
+    walk.tell(Step::End(outcome));
     let verdict = match outcome {
         HookVerdict::Drop => Verdict::Drop,
         HookVerdict::Reject => {
@@ -253,7 +270,11 @@ pub fn cross(stack: &Stack, state: &mut NodeState, packet: Packet, origin: Origi
     Crossing { verdict, packet: walk.packet, first, work: walk.work }
 }
 
-impl Walk<'_> {
+impl<O: Observer> Walk<'_, O> {
+    fn tell(&mut self, step: Step) {
+        self.observer.step(step, &self.packet, &self.work);
+    }
+
     fn run(&mut self, entry: Hook) -> HookVerdict {
         let verdict = self.hook(entry, i32::MIN..i32::MAX);
         if verdict != HookVerdict::Accept {
@@ -265,8 +286,10 @@ impl Walk<'_> {
                 self.work[Unit::Reroutes] += 1;
             }
         } else if self.is_local(self.packet.dst) {
+            self.tell(Step::Routed { local: true });
             return self.deliver();
         } else {
+            self.tell(Step::Routed { local: false });
             self.out_iface = "veth0";
             self.work[Unit::PathForward] += 1;
             let verdict = self.hook(Hook::Forward, i32::MIN..i32::MAX);
@@ -304,6 +327,7 @@ impl Walk<'_> {
                     self.work[Unit::PathForward] += 1;
                     self.ipvs_virtual = Some(std::net::SocketAddr::new(before.dst, before.dport));
                     self.translate_by_ipvs(to);
+                    self.tell(Step::Ipvs(to));
                     self.out_iface = "veth0";
                     // Re-injected at LOCAL_OUT; conntrack and destination NAT have seen this packet already.
                     let verdict = self.hook(Hook::Output, i32::MIN..i32::MAX);
@@ -333,6 +357,7 @@ impl Walk<'_> {
     /// Runs the hook's functions with a priority in `range`.
     fn hook(&mut self, hook: Hook, range: std::ops::Range<i32>) -> HookVerdict {
         let stack = self.stack;
+        self.tell(Step::Hook(hook));
         let nat_due = |p: i32| range.contains(&p) && stack.has_nat;
         let nat_priority = if matches!(hook, Hook::Prerouting | Hook::Output) { -100 } else { 100 };
         let mut nat_done = hook == Hook::Forward || !nat_due(nat_priority);
@@ -441,6 +466,7 @@ impl Walk<'_> {
             } else if self.tracked.direction == Direction::Original {
                 self.masqueraded = true;
             }
+            self.tell(if destination { Step::Destination(wanted) } else { Step::Source(wanted) });
         }
     }
 
@@ -489,8 +515,13 @@ impl Walk<'_> {
     fn call(&mut self, mechanism: Mechanism, id: usize) -> (HookVerdict, NatRequest) {
         let mut cx = PacketCx {
             packet: self.packet,
-            ct_state: if self.tracked.id.is_some() { CtState::Established } else { CtState::New },
-            ct_dnat: self.tracked.nat.dst,
+            ct: CtView {
+                state: if self.tracked.id.is_some() { CtState::Established } else { CtState::New },
+                reply: self.tracked.direction == Direction::Reply,
+                dnat: self.tracked.nat.dst,
+                snat: self.tracked.nat.src,
+                mark: 0,
+            },
             in_iface: self.in_iface,
             out_iface: self.out_iface,
             ipvs_virtual: self.ipvs_virtual,
@@ -504,10 +535,10 @@ impl Walk<'_> {
             work: &mut self.work,
         };
         let verdict = match mechanism {
-            Mechanism::Xtables => self.stack.xtables.run(id, &mut cx),
+            Mechanism::Xtables => self.stack.xtables.run_observed(id, &mut cx, self.observer),
             Mechanism::Nftables => {
                 let engine = self.stack.nftables.as_ref().expect("its hooks are registered");
-                engine.run_at(id, &mut cx, Some(&mut self.state.dynamic), self.now)
+                engine.run_observed(id, &mut cx, Some(&mut self.state.dynamic), self.now, self.observer)
             }
         };
         let (mark, asked) = (cx.packet.mark, cx.nat);

@@ -4,10 +4,10 @@ use sim_core::classify::{Family, Packet, Work};
 use sim_core::rng::Stream;
 use sim_core::units::SimTime;
 use sim_models::config::ProxyConfig;
-use sim_models::kernel::hook::{CtState, Hook, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx};
+use sim_models::kernel::hook::{CtView, Hook, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx};
 use sim_models::kernel::ipset::IpSets;
-use sim_models::kernel::nftables::eval::Trace;
 use sim_models::kernel::nftables::{DynamicSets, Engine};
+use sim_models::kernel::trace::Observer;
 use sim_models::kernel::xtables::recent::RecentTables;
 use sim_models::kube::{Endpoint, EndpointLists, ProxyObjects, ServicePort};
 use std::collections::BTreeSet;
@@ -99,12 +99,11 @@ impl Node {
     }
 
     /// The same, or made on this node if `from` is output, telling which rules matched.
-    pub fn traced(&mut self, packet: Packet, from: Hook, trace: &mut impl Trace) -> Outcome {
+    pub fn traced(&mut self, packet: Packet, from: Hook, trace: &mut impl Observer) -> Outcome {
         let mut work = Work::new();
         let mut cx = PacketCx {
             packet,
-            ct_state: CtState::New,
-            ct_dnat: false,
+            ct: CtView::NEW,
             in_iface: if from == Hook::Output { "" } else { self.iface },
             out_iface: "",
             nat: NatRequest::default(),
@@ -123,14 +122,14 @@ impl Node {
         let mut next = Some(from);
         'path: while let Some(hook) = next {
             for h in hooks.iter().filter(|h| h.hook == hook) {
-                verdict = self.engine.run_traced(h.id, &mut cx, Some(&mut self.dynamic), self.now, trace);
+                verdict = self.engine.run_observed(h.id, &mut cx, Some(&mut self.dynamic), self.now, trace);
                 if verdict != HookVerdict::Accept {
                     break 'path;
                 }
-                if let (false, Some(to)) = (cx.ct_dnat, cx.nat.dnat) {
+                if let (false, Some(to)) = (cx.ct.dnat, cx.nat.dnat) {
                     cx.packet.dst = to.ip();
                     cx.packet.dport = to.port();
-                    cx.ct_dnat = true;
+                    cx.ct.dnat = true;
                 }
             }
             next = match hook {

@@ -2,12 +2,12 @@
 //! must match the same rules here, in the same order.
 
 use crate::support::{Node, V4, config};
-use sim_core::classify::{Packet, Proto, TcpFlags};
+use sim_core::classify::{Packet, Proto, TcpFlags, Work};
 use sim_models::kernel::hook::{Hook, HookVerdict};
-use sim_models::kernel::nftables::eval::Trace;
 use sim_models::kernel::nftables::expr::Flow;
 use sim_models::kernel::nftables::print::RuleText;
-use sim_models::kernel::nftables::{ChainId, DynamicSets, Engine, Table};
+use sim_models::kernel::nftables::{DynamicSets, Engine, Table};
+use sim_models::kernel::trace::{Observer, Step};
 use sim_models::kube::import::import;
 use sim_models::kube::resolve::resolve;
 use sim_models::proxy::nftables::build;
@@ -16,10 +16,14 @@ use std::path::Path;
 
 struct Matched<'a>(&'a Table, Vec<String>);
 
-impl Trace for Matched<'_> {
-    fn rule(&mut self, chain: ChainId, rule: usize, _: Flow) {
-        let chain = self.0.chain(chain);
-        self.1.push(format!("{}\t{}", chain.name, RuleText(self.0, &chain.rules[rule])));
+impl Observer for Matched<'_> {
+    fn step(&mut self, step: Step, _: &Packet, _: &Work) {
+        if let Step::NftRule { chain, rule, flow } = step
+            && flow != Flow::Break
+        {
+            let chain = self.0.chain(chain);
+            self.1.push(format!("{}\t{}", chain.name, RuleText(self.0, &chain.rules[rule as usize])));
+        }
     }
 }
 

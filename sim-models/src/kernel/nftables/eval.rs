@@ -14,6 +14,7 @@ use super::set::{Backend, Found, derive_seed, key_words};
 use super::validate::JUMP_STACK;
 use super::{ChainId, Key, Rule, SetId, Table, Verdict, memory};
 use crate::kernel::hook::{HookFn, HookVerdict, PacketCx};
+use crate::kernel::trace::{Observer, Step};
 use sim_core::classify::{Family, Unit};
 use sim_core::units::{SimSpan, SimTime};
 use std::sync::Arc;
@@ -49,17 +50,6 @@ pub struct Counts {
     pub sets: usize,
     /// Their elements.
     pub elements: usize,
-}
-
-/// Hears of every rule that was evaluated to its end, as `nft monitor trace` does.
-pub trait Trace {
-    /// Rule `rule` of `chain` did not break; `flow` is what it said.
-    fn rule(&mut self, chain: ChainId, rule: usize, flow: Flow);
-}
-
-impl Trace for () {
-    #[inline]
-    fn rule(&mut self, _: ChainId, _: usize, _: Flow) {}
 }
 
 impl Engine {
@@ -102,7 +92,7 @@ impl Engine {
 
     /// Runs base chain `id` over a packet, without session affinity: dynamic sets stay empty.
     pub fn run(&self, id: usize, cx: &mut PacketCx<'_>) -> HookVerdict {
-        self.run_traced(id, cx, None, SimTime::ZERO, &mut ())
+        self.run_observed(id, cx, None, SimTime::ZERO, &mut ())
     }
 
     /// Runs base chain `id` over a packet at `now`, with the node's dynamic sets.
@@ -113,20 +103,21 @@ impl Engine {
         dynamic: Option<&mut DynamicSets>,
         now: SimTime,
     ) -> HookVerdict {
-        self.run_traced(id, cx, dynamic, now, &mut ())
+        self.run_observed(id, cx, dynamic, now, &mut ())
     }
 
-    /// The same, telling `trace` which rules matched.
-    pub fn run_traced(
+    /// The same, telling `observer` each step.
+    pub fn run_observed(
         &self,
         id: usize,
         cx: &mut PacketCx<'_>,
         mut dynamic: Option<&mut DynamicSets>,
         now: SimTime,
-        trace: &mut impl Trace,
+        observer: &mut impl Observer,
     ) -> HookVerdict {
         debug_assert_eq!(cx.packet.family(), self.family, "a packet of the other family");
         cx.work[Unit::NftChains] += 1;
+        observer.step(Step::NftChain(ChainId(id as u32)), &cx.packet, cx.work);
         let mut regs = Regs::default();
         let mut stack = [(0u32, 0u32, 0u32); JUMP_STACK];
         let mut depth = 0;
@@ -163,9 +154,8 @@ impl Engine {
                 }
                 lines += end - at.line;
                 seen = end;
-                if flow != Flow::Break {
-                    trace.rule(ChainId(current), rule as usize - 1, flow);
-                }
+                let step = Step::NftRule { chain: ChainId(current), rule: rule - 1, flow };
+                observer.step(step, &cx.packet, cx.work);
                 match flow {
                     Flow::Continue | Flow::Break => {}
                     Flow::Verdict(v) => {

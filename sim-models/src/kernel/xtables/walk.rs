@@ -8,8 +8,9 @@
 //! Left out: the TEE stack, GOTO, and fragments (a packet here always has its transport header).
 
 use super::compile::{Compiled, CompiledMatch, CompiledRule, CompiledTable};
-use super::{Policy, Target, Test};
+use super::{ChainId, Policy, Target, Test};
 use crate::kernel::hook::{CtState, Hook, HookVerdict, PacketCx};
+use crate::kernel::trace::{Observer, Step};
 use sim_core::classify::Unit;
 use smallvec::SmallVec;
 use std::net::SocketAddr;
@@ -17,12 +18,31 @@ use std::net::SocketAddr;
 impl Compiled {
     /// Runs the function `id` that [`Compiled::hooks`] registered.
     pub fn run(&self, id: usize, cx: &mut PacketCx<'_>) -> HookVerdict {
-        self.tables[id / 8].walk(Hook::ALL[id % 8], cx)
+        self.run_observed(id, cx, &mut ())
+    }
+
+    /// The same, telling `observer` each step.
+    pub fn run_observed(
+        &self,
+        id: usize,
+        cx: &mut PacketCx<'_>,
+        observer: &mut impl Observer,
+    ) -> HookVerdict {
+        let table = id / 8;
+        observer.step(Step::XtTable(table), &cx.packet, cx.work);
+        self.tables[table].walk(Hook::ALL[id % 8], table, cx, observer)
     }
 }
 
 impl CompiledTable {
-    fn walk(&self, hook: Hook, cx: &mut PacketCx<'_>) -> HookVerdict {
+    /// `table` is its own place, for what `observer` is told.
+    fn walk(
+        &self,
+        hook: Hook,
+        table: usize,
+        cx: &mut PacketCx<'_>,
+        observer: &mut impl Observer,
+    ) -> HookVerdict {
         let base = self.chains.iter().position(|c| c.base.is_some_and(|(h, _)| h == hook));
         let base = base.unwrap_or_else(|| panic!("{:?} has no {hook:?} chain", self.name));
         let policy = self.chains[base].base.map(|(_, p)| p).expect("found by its base");
@@ -35,8 +55,16 @@ impl CompiledTable {
         let mut endpoint: Option<u32> = None;
         let lines = |cx: &PacketCx<'_>| cx.work[Unit::LinesStream] + cx.work[Unit::LinesChase];
         let verdict = loop {
-            let end = self.chains[chain].end as usize;
-            let Some(hit) = self.next_hit(at, end, cx) else {
+            let (first, end) = (self.chains[chain].first as usize, self.chains[chain].end as usize);
+            let id = ChainId(chain as u32);
+            let from = (at - first) as u32;
+            let hit = self.next_hit(at, end, cx);
+            let rule = (hit.unwrap_or(end) - first) as u32;
+            if rule > from {
+                observer.step(Step::XtMissed { table, chain: id, from, to: rule }, &cx.packet, cx.work);
+            }
+            observer.step(Step::XtMatched { table, chain: id, rule }, &cx.packet, cx.work);
+            let Some(hit) = hit else {
                 // The chain's closing entry: RETURN, or the policy.
                 cx.work[Unit::RuleEvals] += 1;
                 cx.work[Unit::RuleIpHits] += 1;
@@ -83,6 +111,8 @@ impl CompiledTable {
                         cx.work[Unit::RuleEvals] += 1;
                         cx.work[Unit::RuleIpHits] += 1;
                         cx.work[Unit::RuleHits] += 1;
+                        let rule = (end - first) as u32;
+                        observer.step(Step::XtMatched { table, chain: id, rule }, &cx.packet, cx.work);
                         break policy_verdict(policy);
                     }
                 },
@@ -188,7 +218,7 @@ fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
         }
         &CompiledMatch::Statistic { p } => {
             cx.work[Unit::MatchStatistic] += 1;
-            cx.random.u32(cx.work) & 0x7fff_ffff < p
+            cx.random.chance(p, cx.work)
         }
         &CompiledMatch::Mark { value, mask, invert } => {
             cx.work[Unit::MatchMark] += 1;
@@ -196,13 +226,13 @@ fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
         }
         &CompiledMatch::Conntrack { states, invert } => {
             cx.work[Unit::MatchConntrack] += 1;
-            let by_state = match cx.ct_state {
+            let by_state = match cx.ct.state {
                 CtState::New => states.new,
                 CtState::Established => states.established,
                 CtState::Invalid => states.invalid,
                 CtState::Untracked => false,
             };
-            (by_state || (states.dnat && cx.ct_dnat)) != invert
+            (by_state || (states.dnat && cx.ct.dnat)) != invert
         }
         &CompiledMatch::AddrtypeLocal { src, invert } => {
             cx.work[Unit::MatchAddrtype] += 1;

@@ -33,13 +33,13 @@ impl Ct {
     #[inline]
     pub fn eval(&self, regs: &mut Regs, cx: &mut PacketCx<'_>) -> Flow {
         cx.work[Unit::NftCt] += 1;
-        let value = match (self.key, cx.ct_state) {
+        let value = match (self.key, cx.ct.state) {
             (CtKey::State, CtState::Invalid) => 1,
             (CtKey::State, CtState::Established) => 1 << 1,
             (CtKey::State, CtState::New) => STATE_NEW,
             (CtKey::State, CtState::Untracked) => 1 << 6,
             (CtKey::Status, CtState::Invalid | CtState::Untracked) => return Flow::Break,
-            (CtKey::Status, _) if cx.ct_dnat => STATUS_DNAT,
+            (CtKey::Status, _) if cx.ct.dnat => STATUS_DNAT,
             (CtKey::Status, _) => 0,
         };
         regs.0[usize::from(self.dreg)] = value;

@@ -4,7 +4,6 @@
 use super::Regs;
 use crate::kernel::hook::PacketCx;
 use sim_core::classify::Unit;
-use sim_core::classify::hash::reciprocal_scale;
 
 /// Generate a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +19,6 @@ impl Numgen {
     #[inline]
     pub fn eval(&self, regs: &mut Regs, cx: &mut PacketCx<'_>) {
         cx.work[Unit::NftNumgen] += 1;
-        let drawn = cx.random.u32(cx.work);
-        regs.0[usize::from(self.dreg)] = reciprocal_scale(drawn, self.modulus);
+        regs.0[usize::from(self.dreg)] = cx.random.below(self.modulus, cx.work);
     }
 }
