@@ -13,6 +13,7 @@
 //!
 //! Left out: bridge netfilter, raw sockets, fragments, ICMP errors as packets of their own.
 
+use super::answer::IcmpLimit;
 use super::conntrack::{ConnId, Conntrack, ConntrackConfig, Direction, NatStatus, Tuple};
 use super::hook::{
     ChainKind, CtState, CtView, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx,
@@ -23,7 +24,8 @@ use super::rules::NodeRules;
 use super::trace::{Observer, Step};
 use super::xtables::recent::RecentTables;
 use super::{nat, nftables, xtables};
-use sim_core::classify::{Packet, Unit, Verdict, Work};
+use ipnet::IpNet;
+use sim_core::classify::{Family, Packet, Proto, Unit, Verdict, Work};
 use sim_core::rng::Stream;
 use sim_core::units::SimTime;
 use std::collections::BTreeSet;
@@ -65,6 +67,8 @@ pub struct Stack {
     has_nat: bool,
     /// Whether IPVS has services: its hooks are registered with the first.
     has_ipvs: bool,
+    /// Whether anything needs connection tracking, whose hooks are registered only then.
+    tracks: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +106,7 @@ impl Stack {
             hooks,
             has_nat,
             has_ipvs: !rules.ipvs.is_empty(),
+            tracks: rules.need_conntrack(),
         })
     }
 
@@ -128,10 +133,14 @@ pub struct NodeState {
     node: NodeCx,
     /// Address that masquerading gives packets.
     node_ip: IpAddr,
+    /// The same for packets into these networks.
+    near: Vec<(IpNet, IpAddr)>,
     random: KernelRandom,
     recent: RecentTables,
     /// Contents of nftables' dynamic sets (affinity).
     dynamic: nftables::DynamicSets,
+    /// How many ICMP errors the node sends.
+    pub icmp: IcmpLimit,
 }
 
 impl NodeState {
@@ -148,10 +157,25 @@ impl NodeState {
             ipvs: IpvsState::new(IpvsConfig::default(), boot.next_u32()),
             node: NodeCx { local_addrs: node_ips.iter().copied().collect() },
             node_ip: node_ips[0],
+            near: Vec::new(),
             random: KernelRandom::new(Stream::new(seed, path, "get_random_u32")),
             recent: RecentTables::default(),
             dynamic: nftables::DynamicSets::new(),
+            icmp: IcmpLimit::default(),
         }
+    }
+}
+
+impl NodeState {
+    /// Makes `addr` the node's address on the device that packets into `network` leave by.
+    pub fn set_near(&mut self, network: IpNet, addr: IpAddr) {
+        self.near.push((network, addr));
+    }
+
+    /// The address that masquerading gives a packet to `dst`: one of the device it leaves by.
+    fn masquerade_address(&self, dst: IpAddr) -> IpAddr {
+        let near = self.near.iter().filter(|(network, _)| network.contains(&dst));
+        near.max_by_key(|(network, _)| network.prefix_len()).map_or(self.node_ip, |&(_, addr)| addr)
     }
 }
 
@@ -177,6 +201,8 @@ struct Tracked {
     nat: NatStatus,
     dst_bound: bool,
     src_bound: bool,
+    /// Belongs to no connection and begins none.
+    invalid: bool,
 }
 
 /// One packet under way.
@@ -216,9 +242,11 @@ pub fn cross_observed<O: Observer>(
         Origin::Host => (Hook::Output, ""),
     };
     let tuple = Tuple::of(&packet);
-    let known = state.conntrack.lookup(&tuple, now, &mut work);
+    let v6 = packet.family() == Family::Ipv6;
+    work[Unit::PathV6] += u32::from(v6);
+    let known = if stack.tracks { state.conntrack.lookup(&tuple, now, &mut work) } else { None };
     let known = known.filter(|&(id, direction)| !state.conntrack.reopen(id, direction, packet.flags));
-    if known.is_none() && !state.conntrack.make_room(&tuple, now) {
+    if stack.tracks && known.is_none() && !state.conntrack.make_room(&tuple, now) {
         return Crossing { verdict: Verdict::Drop, packet, first: true, work };
     }
     let tracked = match known {
@@ -226,7 +254,7 @@ pub fn cross_observed<O: Observer>(
             state.conntrack.advance(id, direction, packet.flags, now);
             let conn = state.conntrack.conn(id);
             let (original, reply, nat) = (conn.original, conn.reply, conn.nat);
-            Tracked { id: Some(id), direction, original, reply, nat, dst_bound: true, src_bound: true }
+            Tracked { id: Some(id), direction, original, reply, nat, dst_bound: true, src_bound: true, invalid: false }
         }
         None => Tracked {
             id: None,
@@ -236,9 +264,15 @@ pub fn cross_observed<O: Observer>(
             nat: NatStatus::default(),
             dst_bound: false,
             src_bound: false,
+            invalid: false,
         },
     };
     let first = tracked.id.is_none();
+    if stack.tracks {
+        work[Unit::CtTcp] += u32::from(packet.proto == Proto::Tcp);
+        work[Unit::CtTcpNew] += u32::from(first && packet.proto == Proto::Tcp);
+        work[Unit::CtNewV6] += u32::from(first && v6);
+    }
     let mut walk = Walk {
         stack,
         state,
@@ -253,8 +287,12 @@ pub fn cross_observed<O: Observer>(
         ipvs_virtual: None,
         observer,
     };
-    walk.tell(Step::Tracked(if first { CtState::New } else { CtState::Established }));
+    walk.tell(Step::Tracked(walk.ct_state()));
     let outcome = walk.run(entry);
+    if outcome != HookVerdict::Accept {
+        walk.work[Unit::PathStopped] += 1;
+        walk.work[Unit::CtStopped] += u32::from(first && stack.tracks);
+    }
     walk.tell(Step::End(outcome));
     let verdict = match outcome {
         HookVerdict::Drop => Verdict::Drop,
@@ -270,13 +308,74 @@ pub fn cross_observed<O: Observer>(
     Crossing { verdict, packet: walk.packet, first, work: walk.work }
 }
 
+/// Sends a packet of the node itself that belongs to no connection and begins none: an ICMP error about a
+/// connection that is not there. It passes the hooks without NAT.
+pub(super) fn cross_invalid<O: Observer>(
+    stack: &Stack,
+    state: &mut NodeState,
+    packet: Packet,
+    now: SimTime,
+    observer: &mut O,
+) -> Work {
+    let tuple = Tuple::of(&packet);
+    let mut walk = Walk {
+        stack,
+        state,
+        packet,
+        tracked: Tracked {
+            id: None,
+            direction: Direction::Original,
+            original: tuple,
+            reply: tuple.reversed(),
+            nat: NatStatus::default(),
+            dst_bound: true,
+            src_bound: true,
+            invalid: true,
+        },
+        now,
+        work: Work::new(),
+        in_iface: "",
+        out_iface: "",
+        translated: None,
+        masqueraded: false,
+        ipvs_virtual: None,
+        observer,
+    };
+    for hook in [Hook::Output, Hook::Postrouting] {
+        if walk.hook(hook, i32::MIN..i32::MAX) != HookVerdict::Accept {
+            break;
+        }
+    }
+    walk.work
+}
+
 impl<O: Observer> Walk<'_, O> {
+    fn ct_state(&self) -> CtState {
+        match self.tracked.id {
+            _ if !self.stack.tracks => CtState::Untracked,
+            _ if self.tracked.invalid => CtState::Invalid,
+            Some(_) => CtState::Established,
+            None => CtState::New,
+        }
+    }
+
     fn tell(&mut self, step: Step) {
         self.observer.step(step, &self.packet, &self.work);
     }
 
     fn run(&mut self, entry: Hook) -> HookVerdict {
-        let verdict = self.hook(entry, i32::MIN..i32::MAX);
+        // IPVS takes the node's own packets between destination NAT and the filters.
+        let ipvs_out = entry == Hook::Output && self.stack.has_ipvs;
+        if ipvs_out {
+            let verdict = self.hook(entry, i32::MIN..-98);
+            if verdict != HookVerdict::Accept {
+                return verdict;
+            }
+            if let Some(verdict) = self.ipvs(Unit::PathOutput) {
+                return verdict;
+            }
+        }
+        let verdict = self.hook(entry, if ipvs_out { -98..i32::MAX } else { i32::MIN..i32::MAX });
         if verdict != HookVerdict::Accept {
             return verdict;
         }
@@ -291,11 +390,11 @@ impl<O: Observer> Walk<'_, O> {
         } else {
             self.tell(Step::Routed { local: false });
             self.out_iface = "veth0";
-            self.work[Unit::PathForward] += 1;
             let verdict = self.hook(Hook::Forward, i32::MIN..i32::MAX);
             if verdict != HookVerdict::Accept {
                 return verdict;
             }
+            self.work[Unit::PathForward] += 1;
             self.ipvs_answer();
         }
         self.leave()
@@ -313,40 +412,46 @@ impl<O: Observer> Walk<'_, O> {
         if verdict != HookVerdict::Accept {
             return verdict;
         }
-        if self.stack.has_ipvs {
-            let before = self.packet;
-            let verdict = self.state.ipvs.request(
-                &self.stack.ipvs,
-                &before,
-                self.now,
-                &mut self.state.random,
-                &mut self.work,
-            );
-            match verdict {
-                IpvsVerdict::Translate { to, .. } => {
-                    self.work[Unit::PathForward] += 1;
-                    self.ipvs_virtual = Some(std::net::SocketAddr::new(before.dst, before.dport));
-                    self.translate_by_ipvs(to);
-                    self.tell(Step::Ipvs(to));
-                    self.out_iface = "veth0";
-                    // Re-injected at LOCAL_OUT; conntrack and destination NAT have seen this packet already.
-                    let verdict = self.hook(Hook::Output, i32::MIN..i32::MAX);
-                    if verdict != HookVerdict::Accept {
-                        return verdict;
-                    }
-                    return self.leave();
-                }
-                IpvsVerdict::Reply { from } => {
-                    (self.packet.src, self.packet.sport) = (from.ip(), from.port());
-                }
-                IpvsVerdict::NoDestination => return HookVerdict::Reject,
-                IpvsVerdict::Drop => return HookVerdict::Drop,
-                IpvsVerdict::NotAService => {}
-            }
+        if let Some(verdict) = self.ipvs(Unit::PathForward) {
+            return verdict;
         }
         self.work[Unit::PathInput] += 1;
         let verdict = self.hook(Hook::Input, 98..i32::MAX);
         if verdict == HookVerdict::Accept { self.confirm() } else { verdict }
+    }
+
+    /// IPVS at LOCAL_IN, or at LOCAL_OUT for the node's own packets: what becomes of a packet that it takes.
+    fn ipvs(&mut self, path: Unit) -> Option<HookVerdict> {
+        if !self.stack.has_ipvs {
+            return None;
+        }
+        let before = self.packet;
+        let verdict = self.state.ipvs.request(
+            &self.stack.ipvs,
+            &before,
+            self.now,
+            &mut self.state.random,
+            &mut self.work,
+        );
+        match verdict {
+            IpvsVerdict::Translate { to, .. } => {
+                self.work[path] += 1;
+                self.ipvs_virtual = Some(std::net::SocketAddr::new(before.dst, before.dport));
+                self.translate_by_ipvs(to);
+                self.tell(Step::Ipvs(to));
+                self.out_iface = "veth0";
+                // Put back at LOCAL_OUT; conntrack and destination NAT have seen this packet already.
+                let verdict = self.hook(Hook::Output, i32::MIN..i32::MAX);
+                Some(if verdict == HookVerdict::Accept { self.leave() } else { verdict })
+            }
+            IpvsVerdict::Reply { from } => {
+                (self.packet.src, self.packet.sport) = (from.ip(), from.port());
+                None
+            }
+            IpvsVerdict::NoDestination => Some(HookVerdict::Reject),
+            IpvsVerdict::Drop => Some(HookVerdict::Drop),
+            IpvsVerdict::NotAService => None,
+        }
     }
 
     fn leave(&mut self) -> HookVerdict {
@@ -358,7 +463,7 @@ impl<O: Observer> Walk<'_, O> {
     fn hook(&mut self, hook: Hook, range: std::ops::Range<i32>) -> HookVerdict {
         let stack = self.stack;
         self.tell(Step::Hook(hook));
-        let nat_due = |p: i32| range.contains(&p) && stack.has_nat;
+        let nat_due = |p: i32| range.contains(&p) && stack.has_nat && stack.tracks && !self.tracked.invalid;
         let nat_priority = if matches!(hook, Hook::Prerouting | Hook::Output) { -100 } else { 100 };
         let mut nat_done = hook == Hook::Forward || !nat_due(nat_priority);
         for (mechanism, function) in &stack.hooks[hook as usize] {
@@ -412,13 +517,14 @@ impl<O: Observer> Walk<'_, O> {
 
     fn bind(&mut self, destination: bool, request: NatRequest) {
         let (reply, work) = (self.tracked.reply, &mut self.work);
+        let own = self.state.masquerade_address(self.packet.dst);
         let ct = &mut self.state.conntrack;
         let reply = match (destination, request.dnat, request.masquerade) {
             (true, Some(to), _) => nat::bind_destination(reply, to, work),
             (false, _, Some(random_fully)) => nat::bind_masquerade(
                 ct,
                 reply,
-                self.state.node_ip,
+                own,
                 random_fully,
                 self.now,
                 &mut self.state.random,
@@ -461,6 +567,8 @@ impl<O: Observer> Walk<'_, O> {
         if (*ip, *port) != (wanted.ip(), wanted.port()) {
             (*ip, *port) = (wanted.ip(), wanted.port());
             self.work[Unit::NatMangle] += 1;
+            // `nf_nat_ipv4_out`: IPsec policies may say otherwise for the new source (`nf_xfrm_me_harder`).
+            self.work[Unit::NatXfrm] += u32::from(!destination);
             if destination {
                 self.translated = Some(wanted);
             } else if self.tracked.direction == Direction::Original {
@@ -496,7 +604,7 @@ impl<O: Observer> Walk<'_, O> {
 
     /// `nf_conntrack_confirm`: the connection becomes visible, unless its reply tuple is taken or there is no room.
     fn confirm(&mut self) -> HookVerdict {
-        if self.tracked.id.is_some() {
+        if self.tracked.id.is_some() || !self.stack.tracks {
             return HookVerdict::Accept;
         }
         let Tracked { original, reply, nat, .. } = self.tracked;
@@ -516,7 +624,7 @@ impl<O: Observer> Walk<'_, O> {
         let mut cx = PacketCx {
             packet: self.packet,
             ct: CtView {
-                state: if self.tracked.id.is_some() { CtState::Established } else { CtState::New },
+                state: self.ct_state(),
                 reply: self.tracked.direction == Direction::Reply,
                 dnat: self.tracked.nat.dst,
                 snat: self.tracked.nat.src,

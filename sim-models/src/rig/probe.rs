@@ -4,6 +4,7 @@ use super::Rig;
 use super::case::{Crowd, Probe};
 use super::cell::Unpredicted;
 use super::ruleset::{Addresses, NODE_PORTS, PORT, plus};
+use crate::kernel::answer::{self, IcmpLimit};
 use crate::kernel::conntrack::{ConntrackConfig, NatStatus, Tuple};
 use crate::kernel::hook::KernelRandom;
 use crate::kernel::ipvs::{IpvsConfig, IpvsState};
@@ -28,6 +29,9 @@ impl Rig {
     pub(super) fn fresh_state(&self, seed: u64) -> NodeState {
         let addresses = Addresses::of(self.case.family);
         let mut state = NodeState::new(seed + 1, "rig", 2, &addresses.of_node());
+        if self.case.icmp_unlimited {
+            state.icmp = IcmpLimit::off();
+        }
         if let Some((_, bits)) = self.case.ipvs_conns {
             let config = IpvsConfig { conn_tab_bits: bits, ..IpvsConfig::default() };
             state.ipvs = IpvsState::new(config, Stream::new(seed + 1, "rig", "ipvs").next_u32());
@@ -149,7 +153,18 @@ impl Rig {
             packet.src = plus(packet.src, flow);
         }
         let now = SimTime::from_ns(u64::from(flow) * 100_000);
-        cross(&self.stack, state, packet, self.origin(), now)
+        let mut crossing = cross(&self.stack, state, packet, self.origin(), now);
+        match (crossing.verdict, self.case.probe) {
+            (Verdict::Reject, _) => {
+                let from = Addresses::of(self.case.family).near_client;
+                crossing.work += &answer::refuse(&self.stack, state, &packet, from, now, &mut ());
+            }
+            (Verdict::Accept, Probe::WireToNode) => {
+                crossing.work += &answer::reset(&self.stack, state, &packet, now, &mut ()).work;
+            }
+            _ => {}
+        }
+        crossing
     }
 
     pub(super) fn first_packets(&self, places: &[u32], seed: u64) -> Vec<Crossing> {

@@ -166,6 +166,7 @@ impl IpvsState {
         if let Some(id) = self.conns.lookup_in(&key, work) {
             match self.existing(id, opens) {
                 Existing::Use => {
+                    work[Unit::IpvsTcp] += u32::from(packet.proto == Proto::Tcp);
                     self.packet_seen(id, packet, Direction::Request, now);
                     return IpvsVerdict::Translate { to: self.transmit(id, work), new: false };
                 }
@@ -200,6 +201,7 @@ impl IpvsState {
             self.controlled_by.insert(id, template);
             *self.controls.entry(template).or_default() += 1;
         }
+        work[Unit::IpvsTcp] += u32::from(packet.proto == Proto::Tcp);
         self.packet_seen(id, packet, Direction::Request, now);
         IpvsVerdict::Translate { to: self.transmit(id, work), new: true }
     }

@@ -3,6 +3,7 @@
 //!
 //! A compiled table never changes; an update compiles the table anew, as `iptables-restore` replaces the blob.
 
+use super::recent::search_bytes;
 use super::{CtStates, Match, Policy, Rule, Table, TableName, Target, Test, layout, opaque_name};
 use crate::kernel::hook::{ChainKind, Hook, HookFn};
 use crate::kernel::ipset::IpSets;
@@ -43,6 +44,22 @@ pub(super) struct CompiledChain {
     pub(super) first: u32,
     pub(super) end: u32,
     pub(super) base: Option<(Hook, Policy)>,
+    /// Rules that test the source, by test, in order.
+    pub(super) src_tests: Vec<(Test<IpNet>, Vec<u32>)>,
+}
+
+impl CompiledChain {
+    /// How many of the rules `from..to` fail at the source: the kernel compares no more of those.
+    pub(super) fn src_misses(&self, from: usize, to: usize, packet: &Packet) -> u32 {
+        let mut misses = 0;
+        for (test, rules) in &self.src_tests {
+            if test.value.contains(&packet.src) == test.invert {
+                let before = |end: usize| rules.partition_point(|&rule| (rule as usize) < end);
+                misses += (before(to) - before(from)) as u32;
+            }
+        }
+        misses
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -79,7 +96,7 @@ pub(super) enum CompiledMatch {
     Mark { value: u32, mask: u32, invert: bool },
     Conntrack { states: CtStates, invert: bool },
     AddrtypeLocal { src: bool, invert: bool },
-    Recent { table: usize, set: bool, seconds: Option<u32> },
+    Recent { table: usize, name_bytes: u32, set: bool, seconds: Option<u32> },
     Set { index: usize, from_src: SmallVec<[bool; 3]>, invert: bool },
     Nfacct,
     PhysdevIsIn { invert: bool },
@@ -120,8 +137,8 @@ pub enum CompileError {
 impl Compiled {
     /// Compiles `tables`; `sets` are the node's ipsets, which set matches refer to.
     pub fn new(tables: &[Table], sets: &IpSets) -> Result<Self, CompileError> {
-        let mut recents = BTreeMap::new();
-        let tables = tables.iter().map(|t| compile_table(t, sets, &mut recents)).collect::<Result<_, _>>()?;
+        let recents = recents(tables);
+        let tables = tables.iter().map(|t| compile_table(t, sets, &recents)).collect::<Result<_, _>>()?;
         Ok(Compiled { tables })
     }
 
@@ -160,7 +177,7 @@ fn priority(table: TableName, hook: Hook) -> i32 {
 fn compile_table(
     table: &Table,
     sets: &IpSets,
-    recents: &mut BTreeMap<Arc<str>, usize>,
+    recents: &Recents,
 ) -> Result<CompiledTable, CompileError> {
     let mut out = CompiledTable {
         name: table.name,
@@ -189,17 +206,54 @@ fn compile_table(
             out.rules.push(compile_rule(rule, &chain.name, sets, recents, body as u16)?);
         }
         offset += layout::tail_bytes(table.family);
-        out.chains.push(CompiledChain { first, end: out.rules.len() as u32, base: chain.base });
+        let src_tests = src_tests(&chain.rules, first);
+        out.chains.push(CompiledChain { first, end: out.rules.len() as u32, base: chain.base, src_tests });
     }
     out.lines_before.push(lines);
     Ok(out)
+}
+
+/// Tables of the recent match by name: place in the kernel's list, bytes compared until it is found there.
+type Recents = BTreeMap<Arc<str>, (usize, u32)>;
+
+/// The list is in the order in which rules are checked. `iptables-legacy` loads a table's own chains in the order
+/// of their names (libiptc's `iptc_insert_chain`).
+fn recents(tables: &[Table]) -> Recents {
+    let mut names: Vec<Arc<str>> = Vec::new();
+    let mut places: Recents = BTreeMap::new();
+    for table in tables {
+        let (base, mut own): (Vec<_>, Vec<_>) = table.chains.iter().partition(|c| c.base.is_some());
+        own.sort_by(|a, b| a.name.cmp(&b.name));
+        for m in base.into_iter().chain(own).flat_map(|c| &c.rules).flat_map(|rule| &rule.matches) {
+            if let Match::Recent { name, .. } = m
+                && !places.contains_key(name)
+            {
+                places.insert(name.clone(), (names.len(), 0));
+                names.push(name.clone());
+            }
+        }
+    }
+    for (name, bytes) in names.iter().zip(search_bytes(&names)) {
+        places.get_mut(name).expect("just put there").1 = bytes;
+    }
+    places
+}
+
+fn src_tests(rules: &[Rule], first: u32) -> Vec<(Test<IpNet>, Vec<u32>)> {
+    let mut tests: BTreeMap<(IpNet, bool), Vec<u32>> = BTreeMap::new();
+    for (at, rule) in (first..).zip(rules) {
+        if let Some(test) = rule.src {
+            tests.entry((test.value, test.invert)).or_default().push(at);
+        }
+    }
+    tests.into_iter().map(|((value, invert), rules)| (Test { invert, value }, rules)).collect()
 }
 
 fn compile_rule(
     rule: &Rule,
     chain: &str,
     sets: &IpSets,
-    recents: &mut BTreeMap<Arc<str>, usize>,
+    recents: &Recents,
     body_lines: u16,
 ) -> Result<CompiledRule, CompileError> {
     if let Some(Target::Redirect { .. }) = rule.target {
@@ -220,9 +274,8 @@ fn compile_rule(
                 &Match::State(states) => CompiledMatch::Conntrack { states, invert: false },
                 &Match::AddrtypeLocal { src, invert } => CompiledMatch::AddrtypeLocal { src, invert },
                 Match::Recent { name, set, seconds } => {
-                    let next = recents.len();
-                    let table = *recents.entry(name.clone()).or_insert(next);
-                    CompiledMatch::Recent { table, set: *set, seconds: *seconds }
+                    let (table, name_bytes) = recents[name];
+                    CompiledMatch::Recent { table, name_bytes, set: *set, seconds: *seconds }
                 }
                 Match::Set { name, from_src, invert } => CompiledMatch::Set {
                     index: sets.index_of(name).ok_or_else(|| CompileError::NoSuchSet {

@@ -8,7 +8,9 @@
 
 use sim_core::classify::{Unit, Work};
 use sim_core::units::SimTime;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// `ip_list_tot`: addresses that one table remembers.
 const IP_LIST_TOT: usize = 100;
@@ -43,7 +45,9 @@ impl RecentTables {
         if table.first().is_some_and(|&(_, at)| at.as_ns() < oldest) {
             table.remove(0);
         }
-        table.iter().any(|&(a, at)| a == addr && at.as_ns() >= oldest)
+        let found = table.iter().any(|&(a, at)| a == addr && at.as_ns() >= oldest);
+        work[Unit::RecentFound] += u32::from(found);
+        found
     }
 
     /// `--set`: stores or refreshes `addr`. Always true.
@@ -51,12 +55,40 @@ impl RecentTables {
         let table = self.find(index, work);
         if let Some(at) = table.iter().position(|&(a, _)| a == addr) {
             table.remove(at);
-        } else if table.len() == IP_LIST_TOT {
-            table.remove(0);
+            work[Unit::RecentFound] += 1;
+        } else {
+            work[Unit::RecentNew] += 1;
+            if table.len() == IP_LIST_TOT {
+                table.remove(0);
+                work[Unit::RecentEvict] += 1;
+            }
         }
         table.push((addr, now));
         true
     }
+}
+
+/// For each table of the list, bytes that comparing names takes (`strcmp`) until it is found: with each table before
+/// it as far as the names are equal and one more, and its own whole.
+pub fn search_bytes(names: &[Arc<str>]) -> Vec<u32> {
+    // A tree of the names so far: at each node, how many go through it, and where it goes on.
+    let mut nodes: Vec<(u32, BTreeMap<u8, usize>)> = vec![Default::default()];
+    let mut out = Vec::with_capacity(names.len());
+    for (before, name) in names.iter().enumerate() {
+        let (mut equal, mut at) = (0, 0);
+        for byte in name.bytes() {
+            let next = nodes.len();
+            let found = *nodes[at].1.entry(byte).or_insert(next);
+            if found == next {
+                nodes.push(Default::default());
+            }
+            at = found;
+            equal += nodes[at].0;
+            nodes[at].0 += 1;
+        }
+        out.push(equal + before as u32 + name.len() as u32 + 1);
+    }
+    out
 }
 
 #[cfg(test)]
@@ -74,6 +106,12 @@ mod tests {
         let now = SimTime::from_ns(200);
         assert!(!tables.check(0, addr(0), Some(10), now, &mut work));
         assert!(tables.check(0, addr(1), Some(10), now, &mut work));
+    }
+
+    #[test]
+    fn names_are_compared_as_far_as_they_are_equal_and_one_byte_more() {
+        let names: Vec<Arc<str>> = ["AAB", "AAC", "B", "AAC2"].into_iter().map(Into::into).collect();
+        assert_eq!(search_bytes(&names), [4, 3 + 4, 1 + 1 + 2, 3 + 4 + 1 + 5]);
     }
 
     #[test]

@@ -7,11 +7,11 @@
 //!
 //! Left out: the TEE stack, GOTO, and fragments (a packet here always has its transport header).
 
-use super::compile::{Compiled, CompiledMatch, CompiledRule, CompiledTable};
+use super::compile::{Compiled, CompiledChain, CompiledMatch, CompiledRule, CompiledTable};
 use super::{ChainId, Policy, Target, Test};
 use crate::kernel::hook::{CtState, Hook, HookVerdict, PacketCx};
 use crate::kernel::trace::{Observer, Step};
-use sim_core::classify::Unit;
+use sim_core::classify::{Family, Unit};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 
@@ -47,6 +47,7 @@ impl CompiledTable {
         let base = base.unwrap_or_else(|| panic!("{:?} has no {hook:?} chain", self.name));
         let policy = self.chains[base].base.map(|(_, p)| p).expect("found by its base");
         cx.work[Unit::TableWalks] += 1;
+        let evaluated = cx.work[Unit::RuleEvals];
         let mut stack: SmallVec<[(usize, usize); 16]> = SmallVec::new();
         let (mut chain, mut at) = (base, self.chains[base].first as usize);
         // Since a rule for one address led away at this depth, lines are those of one Service.
@@ -58,7 +59,7 @@ impl CompiledTable {
             let (first, end) = (self.chains[chain].first as usize, self.chains[chain].end as usize);
             let id = ChainId(chain as u32);
             let from = (at - first) as u32;
-            let hit = self.next_hit(at, end, cx);
+            let hit = self.next_hit(&self.chains[chain], at, end, cx);
             let rule = (hit.unwrap_or(end) - first) as u32;
             if rule > from {
                 observer.step(Step::XtMissed { table, chain: id, from, to: rule }, &cx.packet, cx.work);
@@ -66,9 +67,7 @@ impl CompiledTable {
             observer.step(Step::XtMatched { table, chain: id, rule }, &cx.packet, cx.work);
             let Some(hit) = hit else {
                 // The chain's closing entry: RETURN, or the policy.
-                cx.work[Unit::RuleEvals] += 1;
-                cx.work[Unit::RuleIpHits] += 1;
-                cx.work[Unit::RuleHits] += 1;
+                closing_entry(cx);
                 match stack.pop() {
                     Some(back) => {
                         cx.work[Unit::Returns] += 1;
@@ -108,9 +107,7 @@ impl CompiledTable {
                     }
                     None => {
                         // RETURN from a built-in chain goes to its policy entry, which is evaluated.
-                        cx.work[Unit::RuleEvals] += 1;
-                        cx.work[Unit::RuleIpHits] += 1;
-                        cx.work[Unit::RuleHits] += 1;
+                        closing_entry(cx);
                         let rule = (end - first) as u32;
                         observer.step(Step::XtMatched { table, chain: id, rule }, &cx.packet, cx.work);
                         break policy_verdict(policy);
@@ -144,15 +141,26 @@ impl CompiledTable {
             cx.work[Unit::LinesOwn] += lines(cx) - since;
             cx.work[Unit::LinesEndpoint] += endpoint.map_or(0, |since| lines(cx) - since);
         }
+        if cx.packet.family() == Family::Ipv6 {
+            cx.work[Unit::RuleEvalsV6] += cx.work[Unit::RuleEvals] - evaluated;
+        }
         verdict
     }
 
     /// The first rule of `at..end` that matches whole; counts every rule evaluated on the way.
-    fn next_hit(&self, mut at: usize, end: usize, cx: &mut PacketCx<'_>) -> Option<usize> {
+    fn next_hit(
+        &self,
+        chain: &CompiledChain,
+        mut at: usize,
+        end: usize,
+        cx: &mut PacketCx<'_>,
+    ) -> Option<usize> {
         loop {
             let fit = self.addrs.next_fit(at, end, &cx.packet);
             let stop = fit.map_or(end, |i| i + 1);
-            cx.work[Unit::RuleEvals] += (stop - at) as u32;
+            let evaluated = (stop - at) as u32;
+            cx.work[Unit::RuleEvals] += evaluated;
+            cx.work[Unit::RuleSrcHits] += evaluated - chain.src_misses(at, stop, &cx.packet);
             cx.work[Unit::LinesStream] += self.lines_before[stop] - self.lines_before[at];
             let fit = fit?;
             if rule_matches(&self.rules[fit], cx) {
@@ -161,6 +169,13 @@ impl CompiledTable {
             }
             at = fit + 1;
         }
+    }
+}
+
+/// The entry that closes a chain: no test, a counter, a verdict.
+fn closing_entry(cx: &mut PacketCx<'_>) {
+    for unit in [Unit::RuleEvals, Unit::RuleSrcHits, Unit::RuleIpHits, Unit::RuleHits] {
+        cx.work[unit] += 1;
     }
 }
 
@@ -185,8 +200,13 @@ fn rule_matches(rule: &CompiledRule, cx: &mut PacketCx<'_>) -> bool {
     {
         return false;
     }
-    if rule.proto.is_some_and(|p| (p.value == cx.packet.proto) == p.invert) {
-        return false;
+    if let Some(proto) = rule.proto {
+        if cx.packet.family() == Family::Ipv6 {
+            cx.work[Unit::RuleProtosV6] += 1;
+        }
+        if (proto.value == cx.packet.proto) == proto.invert {
+            return false;
+        }
     }
     cx.work[Unit::RuleIpHits] += 1;
     cx.work[Unit::LinesChase] += u32::from(rule.body_lines);
@@ -239,8 +259,9 @@ fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
             let addr = if src { cx.packet.src } else { cx.packet.dst };
             cx.is_local(addr) != invert
         }
-        &CompiledMatch::Recent { table, set, seconds } => {
+        &CompiledMatch::Recent { table, name_bytes, set, seconds } => {
             cx.work[Unit::MatchRecent] += 1;
+            cx.work[Unit::RecentNameBytes] += name_bytes;
             let (addr, now) = (cx.packet.src, cx.now);
             if set {
                 cx.recent.set(table, addr, now, cx.work)
