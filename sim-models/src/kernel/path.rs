@@ -15,12 +15,14 @@
 
 use super::conntrack::{ConnId, Conntrack, ConntrackConfig, Direction, NatStatus, Tuple};
 use super::hook::{
-    ChainKind, CtState, CtView, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx,
+    ChainKind, CtState, CtView, FlowRef, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx,
+    PacketCx,
 };
 use super::ipset::IpSets;
 use super::ipvs::{IpvsConfig, IpvsState, IpvsVerdict, Services};
 use super::rules::NodeRules;
 use super::trace::{Observer, Step};
+use super::xtables::memory::Memory;
 use super::xtables::recent::RecentTables;
 use super::{nat, nftables, xtables};
 use sim_core::classify::{Packet, Unit, Verdict, Work};
@@ -130,6 +132,7 @@ pub struct NodeState {
     node_ip: IpAddr,
     random: KernelRandom,
     recent: RecentTables,
+    memory: Memory,
     /// Contents of nftables' dynamic sets (affinity).
     dynamic: nftables::DynamicSets,
 }
@@ -150,6 +153,7 @@ impl NodeState {
             node_ip: node_ips[0],
             random: KernelRandom::new(Stream::new(seed, path, "get_random_u32")),
             recent: RecentTables::default(),
+            memory: Memory::default(),
             dynamic: nftables::DynamicSets::new(),
         }
     }
@@ -513,6 +517,9 @@ impl<O: Observer> Walk<'_, O> {
     }
 
     fn call(&mut self, mechanism: Mechanism, id: usize) -> (HookVerdict, NatRequest) {
+        let tracked = &self.tracked;
+        let conn = tracked.id.map(|id| self.state.conntrack.conn(id));
+        let flow = FlowRef { original: &tracked.original, reply: &tracked.reply, conn };
         let mut cx = PacketCx {
             packet: self.packet,
             ct: CtView {
@@ -529,7 +536,12 @@ impl<O: Observer> Walk<'_, O> {
             node: &self.state.node,
             dummy_addrs: &self.stack.dummy_addrs,
             sets: &self.stack.sets,
+            notrack: false,
+            hotdrop: false,
+            flow: Some(flow),
+            bridge: None,
             recent: &mut self.state.recent,
+            memory: &mut self.state.memory,
             now: self.now,
             random: &mut self.state.random,
             work: &mut self.work,
