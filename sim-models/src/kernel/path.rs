@@ -16,12 +16,14 @@
 use super::answer::IcmpLimit;
 use super::conntrack::{ConnId, Conntrack, ConntrackConfig, Direction, NatStatus, Tuple};
 use super::hook::{
-    ChainKind, CtState, CtView, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx,
+    ChainKind, CtState, CtView, FlowRef, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx,
+    PacketCx,
 };
 use super::ipset::IpSets;
 use super::ipvs::{IpvsConfig, IpvsState, IpvsVerdict, Services};
 use super::rules::NodeRules;
 use super::trace::{Observer, Step};
+use super::xtables::memory::Memory;
 use super::xtables::recent::RecentTables;
 use super::{nat, nftables, xtables};
 use ipnet::IpNet;
@@ -137,6 +139,7 @@ pub struct NodeState {
     near: Vec<(IpNet, IpAddr)>,
     random: KernelRandom,
     recent: RecentTables,
+    memory: Memory,
     /// Contents of nftables' dynamic sets (affinity).
     dynamic: nftables::DynamicSets,
     /// How many ICMP errors the node sends.
@@ -160,6 +163,7 @@ impl NodeState {
             near: Vec::new(),
             random: KernelRandom::new(Stream::new(seed, path, "get_random_u32")),
             recent: RecentTables::default(),
+            memory: Memory::default(),
             dynamic: nftables::DynamicSets::new(),
             icmp: IcmpLimit::default(),
         }
@@ -254,7 +258,16 @@ pub fn cross_observed<O: Observer>(
             state.conntrack.advance(id, direction, packet.flags, now);
             let conn = state.conntrack.conn(id);
             let (original, reply, nat) = (conn.original, conn.reply, conn.nat);
-            Tracked { id: Some(id), direction, original, reply, nat, dst_bound: true, src_bound: true, invalid: false }
+            Tracked {
+                id: Some(id),
+                direction,
+                original,
+                reply,
+                nat,
+                dst_bound: true,
+                src_bound: true,
+                invalid: false,
+            }
         }
         None => Tracked {
             id: None,
@@ -521,15 +534,9 @@ impl<O: Observer> Walk<'_, O> {
         let ct = &mut self.state.conntrack;
         let reply = match (destination, request.dnat, request.masquerade) {
             (true, Some(to), _) => nat::bind_destination(reply, to, work),
-            (false, _, Some(random_fully)) => nat::bind_masquerade(
-                ct,
-                reply,
-                own,
-                random_fully,
-                self.now,
-                &mut self.state.random,
-                work,
-            ),
+            (false, _, Some(random_fully)) => {
+                nat::bind_masquerade(ct, reply, own, random_fully, self.now, &mut self.state.random, work)
+            }
             _ => nat::bind_null(ct, reply, self.now, &mut self.state.random, work),
         };
         let changed = reply != self.tracked.reply;
@@ -621,6 +628,9 @@ impl<O: Observer> Walk<'_, O> {
     }
 
     fn call(&mut self, mechanism: Mechanism, id: usize) -> (HookVerdict, NatRequest) {
+        let tracked = &self.tracked;
+        let conn = tracked.id.map(|id| self.state.conntrack.conn(id));
+        let flow = FlowRef { original: &tracked.original, reply: &tracked.reply, conn };
         let mut cx = PacketCx {
             packet: self.packet,
             ct: CtView {
@@ -637,7 +647,12 @@ impl<O: Observer> Walk<'_, O> {
             node: &self.state.node,
             dummy_addrs: &self.stack.dummy_addrs,
             sets: &self.stack.sets,
+            notrack: false,
+            hotdrop: false,
+            flow: Some(flow),
+            bridge: None,
             recent: &mut self.state.recent,
+            memory: &mut self.state.memory,
             now: self.now,
             random: &mut self.state.random,
             work: &mut self.work,
