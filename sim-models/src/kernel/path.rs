@@ -18,7 +18,7 @@ use super::hook::{
     ChainKind, CtState, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx,
 };
 use super::ipset::IpSets;
-use super::ipvs::{IpvsConfig, IpvsState, IpvsVerdict, Services};
+use super::ipvs::{Arrival, IpvsConfig, IpvsState, IpvsVerdict, Services};
 use super::rules::NodeRules;
 use super::xtables::recent::RecentTables;
 use super::{nat, nftables, xtables};
@@ -91,7 +91,7 @@ impl Stack {
         }
         let has_nat = hooks.iter().flatten().any(|(_, h)| h.kind == ChainKind::Nat);
         let dummy_addrs = rules.dummy_addrs.iter().copied().collect();
-        let ipvs = Services::new(&rules.ipvs)?;
+        let ipvs = Services::of_rules(rules, seed)?;
         Ok(Stack {
             xtables,
             nftables,
@@ -292,10 +292,11 @@ impl Walk<'_> {
         }
         if self.stack.has_ipvs {
             let before = self.packet;
-            let verdict = self.state.ipvs.request(
+            let arrival = Arrival { now: self.now, confirmed: self.tracked.id.is_some(), local_out: false };
+            let verdict = self.state.ipvs.request_of(
                 &self.stack.ipvs,
                 &before,
-                self.now,
+                arrival,
                 &mut self.state.random,
                 &mut self.work,
             );
