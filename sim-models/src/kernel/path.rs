@@ -20,7 +20,7 @@ use super::hook::{
     PacketCx,
 };
 use super::ipset::IpSets;
-use super::ipvs::{IpvsConfig, IpvsState, IpvsVerdict, Services};
+use super::ipvs::{Arrival, IpvsConfig, IpvsState, IpvsVerdict, Services};
 use super::rules::NodeRules;
 use super::trace::{Observer, Step};
 use super::xtables::memory::Memory;
@@ -98,7 +98,7 @@ impl Stack {
         }
         let has_nat = hooks.iter().flatten().any(|(_, h)| h.kind == ChainKind::Nat);
         let dummy_addrs = rules.dummy_addrs.iter().copied().collect();
-        let ipvs = Services::new(&rules.ipvs)?;
+        let ipvs = Services::of_rules(rules, seed)?;
         Ok(Stack {
             xtables,
             nftables,
@@ -439,10 +439,12 @@ impl<O: Observer> Walk<'_, O> {
             return None;
         }
         let before = self.packet;
-        let verdict = self.state.ipvs.request(
+        let confirmed = self.tracked.id.is_some();
+        let arrival = Arrival { now: self.now, confirmed, local_out: path == Unit::PathOutput };
+        let verdict = self.state.ipvs.request_of(
             &self.stack.ipvs,
             &before,
-            self.now,
+            arrival,
             &mut self.state.random,
             &mut self.work,
         );
