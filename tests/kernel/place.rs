@@ -1,0 +1,172 @@
+//! A node in a network namespace of its own, and the world at the other ends of its devices.
+//!
+//! ```text
+//! world  veth0 ---- veth0  node   local pods
+//!        eth0  ---- eth0          everything else, by the default route
+//! ```
+//! The world is a second namespace without addresses: nobody in it answers, what comes there is only looked at. There
+//! is no ARP. All processes are in a PID namespace that ends with the shell, so that nothing stays behind; the host's
+//! own namespaces are not touched.
+
+use crate::bytes::{self, Seen};
+use crate::support::lab::file;
+use sim_core::classify::Packet;
+use sim_models::kernel::path::Origin;
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+/// Other addresses of the node, which no Node object lists.
+pub const EXTRA: [&str; 2] = ["192.168.1.9", "fd99::9"];
+
+/// Networks of the node's own pods: of the recorded clusters, of those made IPv6, and of the one that has both.
+const POD_CIDRS: [&str; 3] = ["10.244.0.0/24", "fd00::af4:0/120", "fd00:244::/64"];
+
+const SETUP: &str = "\
+mount -t tmpfs lab /run
+sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 \\
+  net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0 net.ipv4.conf.all.route_localnet=1 \\
+  net.ipv4.icmp_ratemask=0 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.accept_dad=0
+echo > /proc/sys/net/ipv6/icmp/ratemask
+unshare -n sleep 600 &
+world=$!
+while [ \"$(readlink /proc/$world/ns/net)\" = \"$(readlink /proc/$$/ns/net)\" ]; do sleep 0.01; done
+ip link set lo up
+for device in eth0 veth0; do
+  ip link add $device address 02:00:00:00:00:01 type veth peer name $device netns $world
+  ip link set $device arp off addrgenmode none up
+  nsenter -t $world -n ip link set $device arp off addrgenmode none up
+done
+ip route add default dev eth0
+ip -6 route add default dev eth0
+";
+
+/// Where a packet was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Point {
+    /// With the local pods.
+    Pods,
+    /// On the way out of the node.
+    Wire,
+    /// At the node itself.
+    Node,
+}
+
+impl Point {
+    fn of(name: &str) -> Self {
+        match name {
+            "veth0" => Point::Pods,
+            "eth0" => Point::Wire,
+            "host" => Point::Node,
+            other => panic!("no such place: {other}"),
+        }
+    }
+
+    /// Where a packet comes out that leaves for `addr`.
+    pub fn towards(addr: IpAddr, node_ips: &[IpAddr]) -> Self {
+        let pods = POD_CIDRS.map(|net| net.parse::<ipnet::IpNet>().expect("a network"));
+        if addr.is_loopback() || node_ips.contains(&addr) {
+            Point::Node
+        } else if pods.iter().any(|net| net.contains(&addr)) {
+            Point::Pods
+        } else {
+            Point::Wire
+        }
+    }
+}
+
+/// A packet to send, with its number.
+#[derive(Clone, Copy, Debug)]
+pub struct Shot {
+    pub packet: Packet,
+    pub origin: Origin,
+    pub id: u32,
+}
+
+/// A running node.
+pub struct Node {
+    name: String,
+    shell: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Node {
+    /// Starts one with these addresses of its own beside [`EXTRA`]; `name` is that of its scratch files.
+    pub fn start(name: &str, node_ips: &[IpAddr]) -> Self {
+        let mut shell = Command::new("unshare");
+        shell.args(["-n", "-m", "-p", "-f", "--kill-child", "--mount-proc", "sh", "-e"]);
+        shell.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut shell = shell.spawn().expect("unshare is there");
+        let stdin = shell.stdin.take().expect("a pipe");
+        let stdout = BufReader::new(shell.stdout.take().expect("a pipe"));
+        let mut node = Node { name: name.to_owned(), shell, stdin, stdout };
+        node.run("exec 2>&1");
+        node.run(SETUP);
+        for addr in node_ips {
+            let rest = if addr.is_ipv4() { "/24 dev eth0" } else { "/120 dev eth0 nodad" };
+            node.run(&format!("ip addr add {addr}{rest}"));
+        }
+        // Of a scope that masquerading does not choose.
+        node.run(&format!("ip addr add {}/32 dev lo scope host\nip addr add {}/128 dev lo nodad", EXTRA[0], EXTRA[1]));
+        for net in POD_CIDRS {
+            node.run(&format!("ip route add {net} dev veth0"));
+        }
+        node
+    }
+
+    /// What this shell script prints, which must not fail.
+    #[track_caller]
+    pub fn run(&mut self, script: &str) -> String {
+        self.stdin.write_all(format!("{script}\necho ==done==\n").as_bytes()).expect("the shell lives");
+        let mut text = String::new();
+        loop {
+            let mut line = String::new();
+            let length = self.stdout.read_line(&mut line).expect("the tools print UTF-8");
+            assert!(length > 0, "{}: the shell ended in:\n{script}\nafter:\n{text}", self.name);
+            if line == "==done==\n" {
+                return text;
+            }
+            text.push_str(&line);
+        }
+    }
+
+    /// A scratch file of this node.
+    pub fn file(&self, part: &str, text: &str) -> String {
+        file(&format!("lab.{}.{part}", self.name), text).display().to_string()
+    }
+
+    /// Sends packets, one after another, and gives what came out, where.
+    pub fn fire(&mut self, shots: &[Shot]) -> Vec<(Point, Seen)> {
+        let mut lines = String::new();
+        for shot in shots {
+            let from = match shot.origin {
+                Origin::Pod => "veth0",
+                Origin::Wire => "eth0",
+                Origin::Host => "host",
+            };
+            let hex = bytes::hex(&bytes::compose(&shot.packet, shot.id));
+            writeln!(lines, "{from} {hex}").expect("a String takes everything");
+        }
+        let path = self.file("packets", &lines);
+        let wire = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel/wire.py");
+        let seen = self.run(&format!("python3 '{}' $world '{path}'", wire.display()));
+        let seen = seen.lines().filter_map(|line| {
+            let (place, hex) = line.split_once(' ').unwrap_or_else(|| panic!("{}: {seen}", self.name));
+            assert!(["veth0", "eth0", "host"].contains(&place), "{}: {seen}", self.name);
+            Some((Point::of(place), bytes::read(&bytes::unhex(hex))?))
+        });
+        seen.collect()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Its child is killed with it, and with that the PID namespace.
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+    }
+}
