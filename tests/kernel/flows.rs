@@ -7,7 +7,7 @@ use crate::clusters::in_family;
 use crate::place::EXTRA;
 use sim_core::classify::{Family, Packet, Proto, TcpFlags};
 use sim_models::kernel::path::Origin;
-use sim_models::kube::ProxyObjects;
+use sim_models::kube::{ProxyObjects, ServicePort};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -71,7 +71,7 @@ pub fn episodes(objects: &ProxyObjects, family: Family) -> Vec<Episode> {
     let mut together = BTreeMap::<(usize, Origin3, IpAddr), Vec<Packet>>::new();
     let many = objects.ports.len() > 30;
     let mut drawn = BTreeSet::new();
-    for (at, port) in objects.ports.iter().enumerate() {
+    let frontends_of = |port: &ServicePort| {
         let mut frontends = vec![SocketAddr::new(port.cluster_ip, port.port)];
         let outside = port.external_ips.iter().chain(&port.load_balancer_vips);
         frontends.extend(outside.map(|&ip| SocketAddr::new(ip, port.port)));
@@ -79,6 +79,11 @@ pub fn episodes(objects: &ProxyObjects, family: Family) -> Vec<Episode> {
             let ips = objects.node_ips.iter().chain([&extra]);
             frontends.extend(ips.map(|&ip| SocketAddr::new(ip, port.node_port)));
         }
+        frontends
+    };
+    let every: BTreeSet<_> = objects.ports.iter().flat_map(frontends_of).collect();
+    for (at, port) in objects.ports.iter().enumerate() {
+        let frontends = frontends_of(port);
         let endpoints = &port.endpoints.reachable;
         let choices = endpoints.len();
         for &(origin, src) in &clients.all {
@@ -115,7 +120,8 @@ pub fn episodes(objects: &ProxyObjects, family: Family) -> Vec<Episode> {
         let others = [Proto::Tcp, Proto::Udp, Proto::Sctp].into_iter().filter(|proto| *proto != port.proto);
         for (n, &(origin, src)) in clients.all.iter().enumerate().filter(|(n, _)| !many || n % 3 == at % 3) {
             let direct = endpoints.get(n % choices.max(1)).map(|endpoint| (endpoint.addr, port.proto));
-            let wrong = frontends.iter().map(|to| (SocketAddr::new(to.ip(), to.port() ^ 1), port.proto));
+            let wrong = frontends.iter().map(|to| SocketAddr::new(to.ip(), to.port() ^ 1));
+            let wrong = wrong.filter(|to| !every.contains(to)).map(|to| (to, port.proto));
             let other = others.clone().map(|proto| (frontends[n % frontends.len()], proto));
             for (to, proto) in wrong.chain(other).chain(direct) {
                 alone.push((origin, maker.packet(src, to, proto)));

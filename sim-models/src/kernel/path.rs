@@ -186,6 +186,8 @@ struct Walk<'a, O> {
     packet: Packet,
     tracked: Tracked,
     now: SimTime,
+    /// The packet began its connection: conntrack says NEW of it to the end, although it is confirmed on the way.
+    first: bool,
     work: Work,
     in_iface: &'static str,
     out_iface: &'static str,
@@ -245,6 +247,7 @@ pub fn cross_observed<O: Observer>(
         packet,
         tracked,
         now,
+        first,
         work,
         in_iface,
         out_iface: "",
@@ -285,6 +288,11 @@ impl<O: Observer> Walk<'_, O> {
             if self.translated.is_some() {
                 self.work[Unit::Reroutes] += 1;
             }
+            let verdict = self.leave();
+            if verdict == HookVerdict::Accept && self.is_local(self.packet.dst) && !self.stack.has_ipvs {
+                return self.loop_back();
+            }
+            return verdict;
         } else if self.is_local(self.packet.dst) {
             self.tell(Step::Routed { local: true });
             return self.deliver();
@@ -299,6 +307,18 @@ impl<O: Observer> Walk<'_, O> {
             self.ipvs_answer();
         }
         self.leave()
+    }
+
+    /// What the node sends to itself leaves by `lo` and comes in there again, with its connection: conntrack and NAT,
+    /// which have seen it, do nothing more (`nf_conntrack_in` returns at once for a packet that has one).
+    fn loop_back(&mut self) -> HookVerdict {
+        (self.in_iface, self.out_iface) = ("lo", "");
+        let verdict = self.hook(Hook::Prerouting, i32::MIN..i32::MAX);
+        if verdict != HookVerdict::Accept {
+            return verdict;
+        }
+        self.tell(Step::Routed { local: true });
+        self.deliver()
     }
 
     fn is_local(&self, addr: IpAddr) -> bool {
@@ -516,7 +536,7 @@ impl<O: Observer> Walk<'_, O> {
         let mut cx = PacketCx {
             packet: self.packet,
             ct: CtView {
-                state: if self.tracked.id.is_some() { CtState::Established } else { CtState::New },
+                state: if self.first { CtState::New } else { CtState::Established },
                 reply: self.tracked.direction == Direction::Reply,
                 dnat: self.tracked.nat.dst,
                 snat: self.tracked.nat.src,
