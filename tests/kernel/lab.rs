@@ -1,17 +1,18 @@
 //! Flows through the kernel and through the model, with the same rules, and every difference.
 //!
-//! Two rounds for each cluster. In the first the node's own answers (ICMP errors, resets) are discarded before they meet
-//! any rule, so that all counters are of the flows alone; in the second they come out, and are what is looked at.
+//! Three rounds for each cluster. In the first, single packets, and in the second, connections of a packet, its answer
+//! and one more; in both the node's own answers (ICMP errors, resets) are discarded before they meet any rule, so that
+//! all counters are of the flows alone. In the third these come out, and are what is looked at.
 
 use crate::bytes::Seen;
 use crate::clusters::{Cluster, NODE, clusters};
 use crate::counters;
 use crate::flows::{Episode, episodes};
 use crate::place::{Node, Point, Shot};
-use crate::predict::{Fate, Hits, Model};
+use crate::predict::{Fate, Hits, Model, agreeing, answer};
 use crate::support::lab::{able, say};
 use crate::support::printed;
-use sim_core::classify::{Family, Packet, Proto};
+use sim_core::classify::{Family, Packet, Proto, TcpFlags};
 use sim_models::proxy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -51,7 +52,7 @@ const SILENCE: &str = "\
 add table inet lab
 add chain inet lab answers { type filter hook output priority -400; }
 add rule inet lab answers meta l4proto { icmp, ipv6-icmp } drop
-add rule inet lab answers tcp flags & (rst | ack) == rst | ack drop
+add rule inet lab answers tcp flags & rst == rst drop
 ";
 
 /// What a cluster's flows gave.
@@ -151,7 +152,7 @@ fn is(fate: Fate, sent: &Packet, seen: &[(Point, Seen)]) -> bool {
     }
 }
 
-fn first_round(node: &mut Node, backend: Backend, side: &Side, what: &str, tally: &mut Tally) {
+fn single_packets(node: &mut Node, backend: Backend, side: &Side, what: &str, tally: &mut Tally) {
     let packets = side.episodes.iter().flat_map(|e| e.packets.iter().map(move |&packet| (e, packet)));
     let shots = shots(packets);
     let before = listed(node, backend, side.family);
@@ -170,7 +171,7 @@ fn first_round(node: &mut Node, backend: Backend, side: &Side, what: &str, tally
         let agrees = |fates: &[Fate]| {
             fates.iter().zip(&episode.packets).zip(ids.clone()).all(|((fate, sent), id)| is(*fate, sent, of(id)))
         };
-        let (prediction, found) = side.model.agreeing(episode, agrees);
+        let (prediction, found) = agreeing(|seed| side.model.predict(episode, seed), agrees);
         side.model.count(&prediction, &mut expected);
         tally.flows += episode.packets.len();
         for fate in &prediction.fates {
@@ -180,7 +181,7 @@ fn first_round(node: &mut Node, backend: Backend, side: &Side, what: &str, tally
                 Fate::Dropped => tally.dropped += 1,
             }
         }
-        if found.is_err() {
+        if !found {
             let mut text = format!("{what}: {:?}", episode.origin);
             for ((fate, sent), id) in prediction.fates.iter().zip(&episode.packets).zip(ids.clone()) {
                 write!(text, "\n    {sent}\n      model:  {fate:?}\n      kernel: {}", told(of(id)))
@@ -213,19 +214,81 @@ fn first_round(node: &mut Node, backend: Backend, side: &Side, what: &str, tally
             }
         }
     }
-    let counters: BTreeSet<_> = after.keys().chain(expected.keys()).collect();
-    for counter in counters {
+    compare_counters(what, &before, &after, &expected, tally);
+}
+
+/// Every counter has gone up by what the model says.
+fn compare_counters(what: &str, before: &Hits, after: &Hits, expected: &Hits, tally: &mut Tally) {
+    for counter in after.keys().chain(expected.keys()).collect::<BTreeSet<_>>() {
         let number = |hits: &Hits| hits.get(counter).copied().unwrap_or(0);
-        let kernel = number(&after) - number(&before);
+        let (kernel, model) = (number(after) - number(before), number(expected));
         tally.counters += 1;
-        if kernel != number(&expected) {
+        if kernel != model {
             let (table, chain, rule) = counter;
             tally.differences.push(format!(
-                "{what}: counter of {table} {chain} {rule}: kernel {kernel}, model {}",
-                number(&expected)
+                "{what}: counter of {table} {chain} {rule}: kernel {kernel}, model {model}"
             ));
         }
     }
+}
+
+/// One first packet of each kind, from other ports than before.
+fn one_of_each(side: &Side, ports_below: u16) -> Vec<Episode> {
+    let mut kinds = BTreeSet::new();
+    let firsts = side.episodes.iter().filter(|e| {
+        let p = e.packets[0];
+        kinds.insert((e.origin as u8, p.src, p.dst, p.dport, p.proto.number()))
+    });
+    let moved = |p: Packet| Packet { sport: p.sport - ports_below, ..p };
+    firsts.map(|e| Episode { packets: vec![moved(e.packets[0])], ..e.clone() }).collect()
+}
+
+fn conversations(node: &mut Node, backend: Backend, side: &Side, what: &str, tally: &mut Tally) {
+    let mut episodes = one_of_each(side, 6_000);
+    // An answer to an INIT would have to show its tag.
+    episodes.retain(|e| e.packets[0].proto != Proto::Sctp && e.alone);
+    let before = listed(node, backend, side.family);
+    let firsts = shots(episodes.iter().map(|e| (e, e.packets[0])));
+    let mut steps = vec![fire(node, &firsts)];
+    let (mut answers, mut thirds) = (Vec::new(), Vec::new());
+    for shot in &firsts {
+        let arrived = steps[0].get(&shot.id).into_iter().flatten().find(|(_, seen)| seen.error.is_none());
+        let Some((Some(origin), seen)) = arrived.map(|(at, seen)| (at.origin(), seen)) else { continue };
+        let follows = |packet: Packet, flags| match packet.proto {
+            Proto::Tcp => packet.with_flags(flags),
+            _ => packet,
+        };
+        answers.push(Shot { packet: follows(answer(&seen.packet), TcpFlags::SYN_ACK), origin, ..*shot });
+        thirds.push(Shot { packet: follows(shot.packet, TcpFlags::ACK), ..*shot });
+    }
+    steps.push(fire(node, &answers));
+    steps.push(fire(node, &thirds));
+    let after = listed(node, backend, side.family);
+    let mut expected = Hits::new();
+    let none = Vec::new();
+    for (episode, shot) in episodes.iter().zip(&firsts) {
+        let seen: Vec<_> = steps.iter().map(|step| step.get(&shot.id).unwrap_or(&none)).collect();
+        let agrees = |fates: &[Fate]| {
+            let right = fates.iter().zip(&seen).all(|(fate, seen)| is(*fate, &shot.packet, seen));
+            // The translation of the first packet is that of the third.
+            right && (fates.len() < 3 || source(seen[0]) == source(seen[2]))
+        };
+        let (prediction, found) = agreeing(|seed| side.model.converse(episode, seed), agrees);
+        side.model.count(&prediction, &mut expected);
+        tally.flows += 1;
+        if !found {
+            let told: Vec<_> = seen.iter().map(|seen| told(seen)).collect();
+            tally.differences.push(format!(
+                "{what}: {:?} {}, answered\n      model:  {:?}\n      kernel: {told:?}",
+                episode.origin, shot.packet, prediction.fates
+            ));
+        }
+    }
+    compare_counters(&format!("{what}, answered"), &before, &after, &expected, tally);
+}
+
+fn source(seen: &[(Point, Seen)]) -> Option<SocketAddr> {
+    seen.first().map(|(_, seen)| SocketAddr::new(seen.packet.src, seen.packet.sport))
 }
 
 fn told(seen: &[(Point, Seen)]) -> String {
@@ -239,20 +302,14 @@ fn told(seen: &[(Point, Seen)]) -> String {
     told.collect::<Vec<_>>().join("; ")
 }
 
-fn second_round(node: &mut Node, side: &Side, what: &str, tally: &mut Tally) {
-    // Flows that were not sent before, of every kind once.
-    let mut kinds = BTreeSet::new();
-    let first = side.episodes.iter().map(|e| (e, e.packets[0])).filter(|(e, p)| {
-        kinds.insert((e.origin as u8, p.src, p.dst, p.dport, p.proto.number()))
-    });
-    let other_port = |p: Packet| Packet { sport: p.sport - 12_000, ..p };
-    let flows: Vec<_> = first.map(|(e, p)| (e, other_port(p))).collect();
-    let shots = shots(flows.iter().copied());
+fn answers_of_the_node(node: &mut Node, side: &Side, what: &str, tally: &mut Tally) {
+    let episodes = one_of_each(side, 12_000);
+    let shots = shots(episodes.iter().map(|e| (e, e.packets[0])));
     let seen = fire(node, &shots);
     let none = Vec::new();
-    for ((episode, packet), shot) in flows.iter().zip(&shots) {
-        let alone = Episode { packets: vec![*packet], ..(*episode).clone() };
-        let fate = side.model.predict(&alone, 1).fates[0];
+    for (episode, shot) in episodes.iter().zip(&shots) {
+        let packet = shot.packet;
+        let fate = side.model.predict(episode, 1).fates[0];
         let seen = seen.get(&shot.id).unwrap_or(&none);
         let answers: Vec<_> =
             seen.iter().filter(|(_, seen)| seen.error.is_some() || seen.packet.flags.rst).collect();
@@ -304,12 +361,13 @@ fn compare(backend: Backend) {
         node.run(&format!("nft -f '{silence}'"));
         for side in &sides {
             let what = format!("{name} {} {:?}", cluster.name, side.family);
-            first_round(&mut node, backend, side, &what, &mut all);
+            single_packets(&mut node, backend, side, &what, &mut all);
+            conversations(&mut node, backend, side, &what, &mut all);
         }
         node.run("nft delete table inet lab");
         for side in &sides {
             let what = format!("{name} {} {:?}", cluster.name, side.family);
-            second_round(&mut node, side, &what, &mut all);
+            answers_of_the_node(&mut node, side, &what, &mut all);
         }
     }
     say(&format!(

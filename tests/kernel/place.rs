@@ -64,6 +64,15 @@ impl Point {
         }
     }
 
+    /// Where an answer comes from that somebody gives here; the node itself gives none.
+    pub fn origin(self) -> Option<Origin> {
+        match self {
+            Point::Pods => Some(Origin::Pod),
+            Point::Wire => Some(Origin::Wire),
+            Point::Node => None,
+        }
+    }
+
     /// Where a packet comes out that leaves for `addr`.
     pub fn towards(addr: IpAddr, node_ips: &[IpAddr]) -> Self {
         let pods = POD_CIDRS.map(|net| net.parse::<ipnet::IpNet>().expect("a network"));

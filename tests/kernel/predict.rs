@@ -7,10 +7,10 @@
 use crate::bytes::destination;
 use crate::flows::Episode;
 use crate::place::{EXTRA, Point};
-use sim_core::classify::{Packet, Verdict, Work};
+use sim_core::classify::{Packet, Proto, TcpFlags, Verdict, Work};
 use sim_core::units::SimTime;
 use sim_models::kernel::conntrack::{Conntrack, ConntrackConfig};
-use sim_models::kernel::path::{NodeState, Stack, cross_observed};
+use sim_models::kernel::path::{NodeState, Origin, Stack, cross_observed};
 use sim_models::kernel::rules::NodeRules;
 use sim_models::kernel::trace::{Observer, Step};
 use std::collections::BTreeMap;
@@ -41,6 +41,24 @@ type RawHits = BTreeMap<(u8, usize, u32, u32), u64>;
 pub struct Prediction {
     pub fates: Vec<Fate>,
     hits: RawHits,
+}
+
+/// The first prediction by seed that agrees with what was seen; the very first, and false, if none does.
+pub fn agreeing(predict: impl Fn(u64) -> Prediction, agrees: impl Fn(&[Fate]) -> bool) -> (Prediction, bool) {
+    const TRIES: u64 = 600;
+    let first = predict(1);
+    if agrees(&first.fates) {
+        return (first, true);
+    }
+    match (2..=TRIES).map(predict).find(|next| agrees(&next.fates)) {
+        Some(next) => (next, true),
+        None => (first, false),
+    }
+}
+
+/// The packet's headers turned round.
+pub fn answer(packet: &Packet) -> Packet {
+    Packet { src: packet.dst, dst: packet.src, sport: packet.dport, dport: packet.sport, mark: 0, ..*packet }
 }
 
 /// Rules as the model has them.
@@ -76,43 +94,54 @@ impl Model {
 
     /// What becomes of the episode, with these random numbers.
     pub fn predict(&self, episode: &Episode, seed: u64) -> Prediction {
+        let mut state = self.state(seed);
+        let mut prediction = Prediction { fates: Vec::new(), hits: RawHits::new() };
+        for &packet in &episode.packets {
+            self.send(&mut state, packet, episode.origin, &mut prediction);
+        }
+        prediction
+    }
+
+    /// A first packet, its answer, and one more: what becomes of each, as far as they get.
+    pub fn converse(&self, episode: &Episode, seed: u64) -> Prediction {
+        let mut state = self.state(seed);
+        let mut prediction = Prediction { fates: Vec::new(), hits: RawHits::new() };
+        let first = episode.packets[0];
+        let arrived = self.send(&mut state, first, episode.origin, &mut prediction);
+        if let Fate::Arrives { at, .. } = prediction.fates[0]
+            && let Some(back) = at.origin()
+        {
+            let follows = |packet: Packet, flags| if packet.proto == Proto::Tcp { packet.with_flags(flags) } else { packet };
+            self.send(&mut state, follows(answer(&arrived), TcpFlags::SYN_ACK), back, &mut prediction);
+            self.send(&mut state, follows(first, TcpFlags::ACK), episode.origin, &mut prediction);
+        }
+        prediction
+    }
+
+    fn send(&self, state: &mut NodeState, packet: Packet, origin: Origin, into: &mut Prediction) -> Packet {
+        let listener = &mut Listener(&mut into.hits);
+        let end = cross_observed(&self.stack, state, packet, origin, SimTime::ZERO, listener);
+        into.fates.push(match end.verdict {
+            Verdict::Drop => Fate::Dropped,
+            Verdict::Reject => Fate::Rejected,
+            Verdict::Accept | Verdict::Dnat { .. } => {
+                let at = Point::towards(end.packet.dst, &self.node_ips);
+                // Masquerading chooses the port at random; an answer gets the one back that its side knows.
+                let kept = end.packet.sport == packet.sport || !end.first && into.fates.len() == 1;
+                let port = kept.then_some(end.packet.sport);
+                Fate::Arrives { at, to: destination(&end.packet), from: end.packet.src, port }
+            }
+        });
+        end.packet
+    }
+
+    fn state(&self, seed: u64) -> NodeState {
         let mut state = NodeState::new(seed, "node-a", 1, &self.node_ips);
         let small = ConntrackConfig { buckets: 64, ..ConntrackConfig::for_cores(1) };
         state.conntrack = Conntrack::new(small, (1, 2));
-        let mut hits = RawHits::new();
-        let mut fates = Vec::new();
-        for &packet in &episode.packets {
-            let listener = &mut Listener(&mut hits);
-            let end = cross_observed(&self.stack, &mut state, packet, episode.origin, SimTime::ZERO, listener);
-            fates.push(match end.verdict {
-                Verdict::Drop => Fate::Dropped,
-                Verdict::Reject => Fate::Rejected,
-                Verdict::Accept | Verdict::Dnat { .. } => {
-                    let at = Point::towards(end.packet.dst, &self.node_ips);
-                    let kept = end.packet.sport == packet.sport;
-                    let port = kept.then_some(end.packet.sport);
-                    Fate::Arrives { at, to: destination(&end.packet), from: end.packet.src, port }
-                }
-            });
-        }
-        Prediction { fates, hits }
+        state
     }
 
-    /// The prediction that agrees with what was seen, or the first, and how many were made.
-    pub fn agreeing(&self, episode: &Episode, agrees: impl Fn(&[Fate]) -> bool) -> (Prediction, Result<(), u64>) {
-        const TRIES: u64 = 600;
-        let first = self.predict(episode, 1);
-        if agrees(&first.fates) {
-            return (first, Ok(()));
-        }
-        for seed in 2..=TRIES {
-            let next = self.predict(episode, seed);
-            if agrees(&next.fates) {
-                return (next, Ok(()));
-            }
-        }
-        (first, Err(TRIES))
-    }
 
     /// Adds a prediction's hits by the names of their chains.
     pub fn count(&self, prediction: &Prediction, hits: &mut Hits) {
