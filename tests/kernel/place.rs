@@ -5,8 +5,8 @@
 //!        eth0  ---- eth0          everything else, by the default route
 //! ```
 //! The world is a second namespace without addresses: nobody in it answers, what comes there is only looked at. There
-//! is no ARP. All processes are in a PID namespace that ends with the shell, so that nothing stays behind; the host's
-//! own namespaces are not touched.
+//! is no ARP. All processes are in a PID namespace that ends with the driver (`node.py`), so that nothing stays behind;
+//! the host's own namespaces are not touched.
 
 use crate::bytes::{self, Seen};
 use crate::support::lab::file;
@@ -30,14 +30,11 @@ sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.def
   net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0 net.ipv4.conf.all.route_localnet=1 \\
   net.ipv4.icmp_ratemask=0 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.accept_dad=0
 echo > /proc/sys/net/ipv6/icmp/ratemask
-unshare -n sleep 600 &
-world=$!
-while [ \"$(readlink /proc/$world/ns/net)\" = \"$(readlink /proc/$$/ns/net)\" ]; do sleep 0.01; done
 ip link set lo up
 for device in eth0 veth0; do
   ip link add $device address 02:00:00:00:00:01 type veth peer name $device netns $world
   ip link set $device arp off addrgenmode none up
-  nsenter -t $world -n ip link set $device arp off addrgenmode none up
+  nsenter --net=$world ip link set $device arp off addrgenmode none up
 done
 ip route add default dev eth0
 ip -6 route add default dev eth0
@@ -97,7 +94,7 @@ pub struct Shot {
 /// A running node.
 pub struct Node {
     name: String,
-    shell: Child,
+    driver: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
 }
@@ -105,38 +102,47 @@ pub struct Node {
 impl Node {
     /// Starts one with these addresses of its own beside [`EXTRA`]; `name` is that of its scratch files.
     pub fn start(name: &str, node_ips: &[IpAddr]) -> Self {
-        let mut shell = Command::new("unshare");
-        shell.args(["-n", "-m", "-p", "-f", "--kill-child", "--mount-proc", "sh", "-e"]);
-        shell.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
-        shell.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut shell = shell.spawn().expect("unshare is there");
-        let stdin = shell.stdin.take().expect("a pipe");
-        let stdout = BufReader::new(shell.stdout.take().expect("a pipe"));
-        let mut node = Node { name: name.to_owned(), shell, stdin, stdout };
-        node.run("exec 2>&1");
-        node.run(SETUP);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel/node.py");
+        let mut driver = Command::new("unshare");
+        driver.args(["-n", "-m", "-p", "-f", "--kill-child", "--mount-proc", "python3"]).arg(script);
+        driver.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
+        driver.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut driver = driver.spawn().expect("unshare is there");
+        let stdin = driver.stdin.take().expect("a pipe");
+        let stdout = BufReader::new(driver.stdout.take().expect("a pipe"));
+        let mut node = Node { name: name.to_owned(), driver, stdin, stdout };
+        let mut setup = SETUP.to_owned();
         for addr in node_ips {
             let rest = if addr.is_ipv4() { "/24 dev eth0" } else { "/120 dev eth0 nodad" };
-            node.run(&format!("ip addr add {addr}{rest}"));
+            setup.push_str(&format!("ip addr add {addr}{rest}\n"));
         }
         // Of a scope that masquerading does not choose.
-        node.run(&format!("ip addr add {}/32 dev lo scope host\nip addr add {}/128 dev lo nodad", EXTRA[0], EXTRA[1]));
-        for net in POD_CIDRS {
-            node.run(&format!("ip route add {net} dev veth0"));
-        }
+        let [v4, v6] = EXTRA;
+        setup.push_str(&format!("ip addr add {v4}/32 dev lo scope host\nip addr add {v6}/128 dev lo nodad\n"));
+        setup.extend(POD_CIDRS.map(|net| format!("ip route add {net} dev veth0\n")));
+        node.run(&setup);
+        node.order("open");
         node
     }
 
     /// What this shell script prints, which must not fail.
     #[track_caller]
     pub fn run(&mut self, script: &str) -> String {
-        self.stdin.write_all(format!("{script}\necho ==done==\n").as_bytes()).expect("the shell lives");
+        let path = self.file("sh", script);
+        self.order(&format!("sh {path}"))
+    }
+
+    /// Has the driver do something: what it prints.
+    #[track_caller]
+    fn order(&mut self, order: &str) -> String {
+        writeln!(self.stdin, "{order}").expect("the driver lives");
         let mut text = String::new();
         loop {
             let mut line = String::new();
             let length = self.stdout.read_line(&mut line).expect("the tools print UTF-8");
-            assert!(length > 0, "{}: the shell ended in:\n{script}\nafter:\n{text}", self.name);
-            if line == "==done==\n" {
+            assert!(length > 0, "{}: the driver ended in: {order}\nafter:\n{text}", self.name);
+            if let Some(status) = line.strip_prefix("==done== ") {
+                assert_eq!(status.trim(), "0", "{}: {order} failed:\n{text}", self.name);
                 return text;
             }
             text.push_str(&line);
@@ -161,8 +167,7 @@ impl Node {
             writeln!(lines, "{from} {hex}").expect("a String takes everything");
         }
         let path = self.file("packets", &lines);
-        let wire = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel/wire.py");
-        let seen = self.run(&format!("python3 '{}' $world '{path}'", wire.display()));
+        let seen = self.order(&format!("fire {path}"));
         let seen = seen.lines().filter_map(|line| {
             let (place, hex) = line.split_once(' ').unwrap_or_else(|| panic!("{}: {seen}", self.name));
             assert!(["veth0", "eth0", "host"].contains(&place), "{}: {seen}", self.name);
@@ -175,7 +180,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         // Its child is killed with it, and with that the PID namespace.
-        let _ = self.shell.kill();
-        let _ = self.shell.wait();
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
     }
 }
