@@ -95,7 +95,7 @@ pub struct Shot {
 pub struct Node {
     name: String,
     driver: Child,
-    stdin: ChildStdin,
+    stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
 }
 
@@ -108,7 +108,7 @@ impl Node {
         driver.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
         driver.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut driver = driver.spawn().expect("unshare is there");
-        let stdin = driver.stdin.take().expect("a pipe");
+        let stdin = driver.stdin.take();
         let stdout = BufReader::new(driver.stdout.take().expect("a pipe"));
         let mut node = Node { name: name.to_owned(), driver, stdin, stdout };
         let mut setup = SETUP.to_owned();
@@ -135,7 +135,7 @@ impl Node {
     /// Has the driver do something: what it prints.
     #[track_caller]
     fn order(&mut self, order: &str) -> String {
-        writeln!(self.stdin, "{order}").expect("the driver lives");
+        writeln!(self.stdin.as_mut().expect("a pipe"), "{order}").expect("the driver lives");
         let mut text = String::new();
         loop {
             let mut line = String::new();
@@ -179,8 +179,11 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Its child is killed with it, and with that the PID namespace.
-        let _ = self.driver.kill();
+        // The end of its input ends the driver; on a failure it is killed, and the PID namespace with it.
+        self.stdin = None;
+        if std::thread::panicking() {
+            let _ = self.driver.kill();
+        }
         let _ = self.driver.wait();
     }
 }
