@@ -6,8 +6,8 @@ fn number(text: &str) -> u64 {
     text.parse().unwrap_or_else(|_| panic!("no counter: {text}"))
 }
 
-/// Of `iptables-save -c`: rules and policies of every table.
-pub fn of_iptables(saved: &str) -> Hits {
+/// Of `iptables-save -c`: rules of every table, and policies if wanted.
+pub fn of_iptables(saved: &str, with_policies: bool) -> Hits {
     let mut hits = Hits::new();
     let mut table = String::new();
     let mut rules = std::collections::BTreeMap::<(String, String), usize>::new();
@@ -19,7 +19,7 @@ pub fn of_iptables(saved: &str) -> Hits {
             let mut words = chain.split(' ');
             let (name, policy, counts) = (words.next(), words.next(), words.next());
             let chain = (table.clone(), name.expect("a name").to_owned());
-            if policy != Some("-") {
+            if with_policies && policy != Some("-") {
                 let counts = counts.and_then(|text| text.trim_matches(['[', ']']).split(':').next());
                 policies.push((chain.clone(), number(counts.expect("a policy has counters"))));
             }

@@ -143,14 +143,14 @@ impl Model {
     }
 
 
-    /// Adds a prediction's hits by the names of their chains.
-    pub fn count(&self, prediction: &Prediction, hits: &mut Hits) {
+    /// Adds a prediction's hits by the names of their chains; those of policies if wanted.
+    pub fn count(&self, prediction: &Prediction, policies: bool, hits: &mut Hits) {
         for (&(mechanism, table, chain, rule), &n) in &prediction.hits {
             let rule = rule as usize;
             let counter = if mechanism == 0 {
                 let table = &self.rules.xtables[table];
                 let chain = &table.chains[chain as usize];
-                if rule == chain.rules.len() && chain.base.is_none() {
+                if rule == chain.rules.len() && !(policies && chain.base.is_some()) {
                     // The RETURN at the end of a chain has a counter that no tool shows.
                     continue;
                 }
