@@ -216,6 +216,8 @@ struct Walk<'a, O> {
     packet: Packet,
     tracked: Tracked,
     now: SimTime,
+    /// The packet began its connection: conntrack says NEW of it to the end, although it is confirmed on the way.
+    first: bool,
     work: Work,
     in_iface: &'static str,
     out_iface: &'static str,
@@ -292,6 +294,7 @@ pub fn cross_observed<O: Observer>(
         packet,
         tracked,
         now,
+        first,
         work,
         in_iface,
         out_iface: "",
@@ -346,6 +349,7 @@ pub(super) fn cross_invalid<O: Observer>(
             invalid: true,
         },
         now,
+        first: false,
         work: Work::new(),
         in_iface: "",
         out_iface: "",
@@ -367,8 +371,8 @@ impl<O: Observer> Walk<'_, O> {
         match self.tracked.id {
             _ if !self.stack.tracks => CtState::Untracked,
             _ if self.tracked.invalid => CtState::Invalid,
-            Some(_) => CtState::Established,
-            None => CtState::New,
+            Some(_) if !self.first => CtState::Established,
+            _ => CtState::New,
         }
     }
 
@@ -397,6 +401,11 @@ impl<O: Observer> Walk<'_, O> {
             if self.translated.is_some() {
                 self.work[Unit::Reroutes] += 1;
             }
+            let verdict = self.leave();
+            if verdict == HookVerdict::Accept && self.is_local(self.packet.dst) && !self.stack.has_ipvs {
+                return self.loop_back();
+            }
+            return verdict;
         } else if self.is_local(self.packet.dst) {
             self.tell(Step::Routed { local: true });
             return self.deliver();
@@ -411,6 +420,18 @@ impl<O: Observer> Walk<'_, O> {
             self.ipvs_answer();
         }
         self.leave()
+    }
+
+    /// What the node sends to itself leaves by `lo` and comes in there again, with its connection: conntrack and NAT,
+    /// which have seen it, do nothing more (`nf_conntrack_in` returns at once for a packet that has one).
+    fn loop_back(&mut self) -> HookVerdict {
+        (self.in_iface, self.out_iface) = ("lo", "");
+        let verdict = self.hook(Hook::Prerouting, i32::MIN..i32::MAX);
+        if verdict != HookVerdict::Accept {
+            return verdict;
+        }
+        self.tell(Step::Routed { local: true });
+        self.deliver()
     }
 
     fn is_local(&self, addr: IpAddr) -> bool {
