@@ -106,6 +106,11 @@ impl<const W: usize> LinearTable<W> {
             | differ(&self.src[i], &self.src_mask[i], &addrs.src)
             == 0
     }
+    /// Whether the source alone fits rule `i`.
+    #[inline]
+    pub fn fits_src(&self, i: usize, addrs: &AddrPair<W>) -> bool {
+        differ(&self.src[i], &self.src_mask[i], &addrs.src) == 0
+    }
     /// The first rule of `range` whose addresses fit, or `None` if the walk ran to the range's end.
     ///
     /// Every rule before it was evaluated and failed: the caller counts `found - range.start` of them.

@@ -1,6 +1,7 @@
 //! The kernel's packet path: hooks, tables, connection tracking, NAT, IPVS, and the price of their work.
 
 mod align;
+pub mod answer;
 pub mod conntrack;
 pub mod cost;
 pub mod dump;

@@ -13,17 +13,21 @@
 //!
 //! Left out: bridge netfilter, raw sockets, fragments, ICMP errors as packets of their own.
 
+use super::answer::IcmpLimit;
 use super::conntrack::{ConnId, Conntrack, ConntrackConfig, Direction, NatStatus, Tuple};
 use super::hook::{
-    ChainKind, CtState, CtView, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx,
+    ChainKind, CtState, CtView, FlowRef, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx,
+    PacketCx,
 };
 use super::ipset::IpSets;
-use super::ipvs::{IpvsConfig, IpvsState, IpvsVerdict, Services};
+use super::ipvs::{Arrival, IpvsConfig, IpvsState, IpvsVerdict, Services};
 use super::rules::NodeRules;
 use super::trace::{Observer, Step};
+use super::xtables::memory::Memory;
 use super::xtables::recent::RecentTables;
 use super::{nat, nftables, xtables};
-use sim_core::classify::{Packet, Unit, Verdict, Work};
+use ipnet::IpNet;
+use sim_core::classify::{Family, Packet, Proto, Unit, Verdict, Work};
 use sim_core::rng::Stream;
 use sim_core::units::SimTime;
 use std::collections::BTreeSet;
@@ -65,6 +69,8 @@ pub struct Stack {
     has_nat: bool,
     /// Whether IPVS has services: its hooks are registered with the first.
     has_ipvs: bool,
+    /// Whether anything needs connection tracking, whose hooks are registered only then.
+    tracks: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +98,7 @@ impl Stack {
         }
         let has_nat = hooks.iter().flatten().any(|(_, h)| h.kind == ChainKind::Nat);
         let dummy_addrs = rules.dummy_addrs.iter().copied().collect();
-        let ipvs = Services::new(&rules.ipvs)?;
+        let ipvs = Services::of_rules(rules, seed)?;
         Ok(Stack {
             xtables,
             nftables,
@@ -102,6 +108,7 @@ impl Stack {
             hooks,
             has_nat,
             has_ipvs: !rules.ipvs.is_empty(),
+            tracks: rules.need_conntrack(),
         })
     }
 
@@ -128,10 +135,15 @@ pub struct NodeState {
     node: NodeCx,
     /// Address that masquerading gives packets.
     node_ip: IpAddr,
+    /// The same for packets into these networks.
+    near: Vec<(IpNet, IpAddr)>,
     random: KernelRandom,
     recent: RecentTables,
+    memory: Memory,
     /// Contents of nftables' dynamic sets (affinity).
     dynamic: nftables::DynamicSets,
+    /// How many ICMP errors the node sends.
+    pub icmp: IcmpLimit,
 }
 
 impl NodeState {
@@ -148,10 +160,26 @@ impl NodeState {
             ipvs: IpvsState::new(IpvsConfig::default(), boot.next_u32()),
             node: NodeCx { local_addrs: node_ips.iter().copied().collect() },
             node_ip: node_ips[0],
+            near: Vec::new(),
             random: KernelRandom::new(Stream::new(seed, path, "get_random_u32")),
             recent: RecentTables::default(),
+            memory: Memory::default(),
             dynamic: nftables::DynamicSets::new(),
+            icmp: IcmpLimit::default(),
         }
+    }
+}
+
+impl NodeState {
+    /// Makes `addr` the node's address on the device that packets into `network` leave by.
+    pub fn set_near(&mut self, network: IpNet, addr: IpAddr) {
+        self.near.push((network, addr));
+    }
+
+    /// The address that masquerading gives a packet to `dst`: one of the device it leaves by.
+    fn masquerade_address(&self, dst: IpAddr) -> IpAddr {
+        let near = self.near.iter().filter(|(network, _)| network.contains(&dst));
+        near.max_by_key(|(network, _)| network.prefix_len()).map_or(self.node_ip, |&(_, addr)| addr)
     }
 }
 
@@ -177,6 +205,8 @@ struct Tracked {
     nat: NatStatus,
     dst_bound: bool,
     src_bound: bool,
+    /// Belongs to no connection and begins none.
+    invalid: bool,
 }
 
 /// One packet under way.
@@ -186,6 +216,8 @@ struct Walk<'a, O> {
     packet: Packet,
     tracked: Tracked,
     now: SimTime,
+    /// The packet began its connection: conntrack says NEW of it to the end, although it is confirmed on the way.
+    first: bool,
     work: Work,
     in_iface: &'static str,
     out_iface: &'static str,
@@ -216,9 +248,11 @@ pub fn cross_observed<O: Observer>(
         Origin::Host => (Hook::Output, ""),
     };
     let tuple = Tuple::of(&packet);
-    let known = state.conntrack.lookup(&tuple, now, &mut work);
+    let v6 = packet.family() == Family::Ipv6;
+    work[Unit::PathV6] += u32::from(v6);
+    let known = if stack.tracks { state.conntrack.lookup(&tuple, now, &mut work) } else { None };
     let known = known.filter(|&(id, direction)| !state.conntrack.reopen(id, direction, packet.flags));
-    if known.is_none() && !state.conntrack.make_room(&tuple, now) {
+    if stack.tracks && known.is_none() && !state.conntrack.make_room(&tuple, now) {
         return Crossing { verdict: Verdict::Drop, packet, first: true, work };
     }
     let tracked = match known {
@@ -226,7 +260,16 @@ pub fn cross_observed<O: Observer>(
             state.conntrack.advance(id, direction, packet.flags, now);
             let conn = state.conntrack.conn(id);
             let (original, reply, nat) = (conn.original, conn.reply, conn.nat);
-            Tracked { id: Some(id), direction, original, reply, nat, dst_bound: true, src_bound: true }
+            Tracked {
+                id: Some(id),
+                direction,
+                original,
+                reply,
+                nat,
+                dst_bound: true,
+                src_bound: true,
+                invalid: false,
+            }
         }
         None => Tracked {
             id: None,
@@ -236,15 +279,22 @@ pub fn cross_observed<O: Observer>(
             nat: NatStatus::default(),
             dst_bound: false,
             src_bound: false,
+            invalid: false,
         },
     };
     let first = tracked.id.is_none();
+    if stack.tracks {
+        work[Unit::CtTcp] += u32::from(packet.proto == Proto::Tcp);
+        work[Unit::CtTcpNew] += u32::from(first && packet.proto == Proto::Tcp);
+        work[Unit::CtNewV6] += u32::from(first && v6);
+    }
     let mut walk = Walk {
         stack,
         state,
         packet,
         tracked,
         now,
+        first,
         work,
         in_iface,
         out_iface: "",
@@ -253,8 +303,12 @@ pub fn cross_observed<O: Observer>(
         ipvs_virtual: None,
         observer,
     };
-    walk.tell(Step::Tracked(if first { CtState::New } else { CtState::Established }));
+    walk.tell(Step::Tracked(walk.ct_state()));
     let outcome = walk.run(entry);
+    if outcome != HookVerdict::Accept {
+        walk.work[Unit::PathStopped] += 1;
+        walk.work[Unit::CtStopped] += u32::from(first && stack.tracks);
+    }
     walk.tell(Step::End(outcome));
     let verdict = match outcome {
         HookVerdict::Drop => Verdict::Drop,
@@ -270,13 +324,75 @@ pub fn cross_observed<O: Observer>(
     Crossing { verdict, packet: walk.packet, first, work: walk.work }
 }
 
+/// Sends a packet of the node itself that belongs to no connection and begins none: an ICMP error about a
+/// connection that is not there. It passes the hooks without NAT.
+pub(super) fn cross_invalid<O: Observer>(
+    stack: &Stack,
+    state: &mut NodeState,
+    packet: Packet,
+    now: SimTime,
+    observer: &mut O,
+) -> Work {
+    let tuple = Tuple::of(&packet);
+    let mut walk = Walk {
+        stack,
+        state,
+        packet,
+        tracked: Tracked {
+            id: None,
+            direction: Direction::Original,
+            original: tuple,
+            reply: tuple.reversed(),
+            nat: NatStatus::default(),
+            dst_bound: true,
+            src_bound: true,
+            invalid: true,
+        },
+        now,
+        first: false,
+        work: Work::new(),
+        in_iface: "",
+        out_iface: "",
+        translated: None,
+        masqueraded: false,
+        ipvs_virtual: None,
+        observer,
+    };
+    for hook in [Hook::Output, Hook::Postrouting] {
+        if walk.hook(hook, i32::MIN..i32::MAX) != HookVerdict::Accept {
+            break;
+        }
+    }
+    walk.work
+}
+
 impl<O: Observer> Walk<'_, O> {
+    fn ct_state(&self) -> CtState {
+        match self.tracked.id {
+            _ if !self.stack.tracks => CtState::Untracked,
+            _ if self.tracked.invalid => CtState::Invalid,
+            Some(_) if !self.first => CtState::Established,
+            _ => CtState::New,
+        }
+    }
+
     fn tell(&mut self, step: Step) {
         self.observer.step(step, &self.packet, &self.work);
     }
 
     fn run(&mut self, entry: Hook) -> HookVerdict {
-        let verdict = self.hook(entry, i32::MIN..i32::MAX);
+        // IPVS takes the node's own packets between destination NAT and the filters.
+        let ipvs_out = entry == Hook::Output && self.stack.has_ipvs;
+        if ipvs_out {
+            let verdict = self.hook(entry, i32::MIN..-98);
+            if verdict != HookVerdict::Accept {
+                return verdict;
+            }
+            if let Some(verdict) = self.ipvs(Unit::PathOutput) {
+                return verdict;
+            }
+        }
+        let verdict = self.hook(entry, if ipvs_out { -98..i32::MAX } else { i32::MIN..i32::MAX });
         if verdict != HookVerdict::Accept {
             return verdict;
         }
@@ -285,20 +401,37 @@ impl<O: Observer> Walk<'_, O> {
             if self.translated.is_some() {
                 self.work[Unit::Reroutes] += 1;
             }
+            let verdict = self.leave();
+            if verdict == HookVerdict::Accept && self.is_local(self.packet.dst) && !self.stack.has_ipvs {
+                return self.loop_back();
+            }
+            return verdict;
         } else if self.is_local(self.packet.dst) {
             self.tell(Step::Routed { local: true });
             return self.deliver();
         } else {
             self.tell(Step::Routed { local: false });
             self.out_iface = "veth0";
-            self.work[Unit::PathForward] += 1;
             let verdict = self.hook(Hook::Forward, i32::MIN..i32::MAX);
             if verdict != HookVerdict::Accept {
                 return verdict;
             }
+            self.work[Unit::PathForward] += 1;
             self.ipvs_answer();
         }
         self.leave()
+    }
+
+    /// What the node sends to itself leaves by `lo` and comes in there again, with its connection: conntrack and NAT,
+    /// which have seen it, do nothing more (`nf_conntrack_in` returns at once for a packet that has one).
+    fn loop_back(&mut self) -> HookVerdict {
+        (self.in_iface, self.out_iface) = ("lo", "");
+        let verdict = self.hook(Hook::Prerouting, i32::MIN..i32::MAX);
+        if verdict != HookVerdict::Accept {
+            return verdict;
+        }
+        self.tell(Step::Routed { local: true });
+        self.deliver()
     }
 
     fn is_local(&self, addr: IpAddr) -> bool {
@@ -313,40 +446,48 @@ impl<O: Observer> Walk<'_, O> {
         if verdict != HookVerdict::Accept {
             return verdict;
         }
-        if self.stack.has_ipvs {
-            let before = self.packet;
-            let verdict = self.state.ipvs.request(
-                &self.stack.ipvs,
-                &before,
-                self.now,
-                &mut self.state.random,
-                &mut self.work,
-            );
-            match verdict {
-                IpvsVerdict::Translate { to, .. } => {
-                    self.work[Unit::PathForward] += 1;
-                    self.ipvs_virtual = Some(std::net::SocketAddr::new(before.dst, before.dport));
-                    self.translate_by_ipvs(to);
-                    self.tell(Step::Ipvs(to));
-                    self.out_iface = "veth0";
-                    // Re-injected at LOCAL_OUT; conntrack and destination NAT have seen this packet already.
-                    let verdict = self.hook(Hook::Output, i32::MIN..i32::MAX);
-                    if verdict != HookVerdict::Accept {
-                        return verdict;
-                    }
-                    return self.leave();
-                }
-                IpvsVerdict::Reply { from } => {
-                    (self.packet.src, self.packet.sport) = (from.ip(), from.port());
-                }
-                IpvsVerdict::NoDestination => return HookVerdict::Reject,
-                IpvsVerdict::Drop => return HookVerdict::Drop,
-                IpvsVerdict::NotAService => {}
-            }
+        if let Some(verdict) = self.ipvs(Unit::PathForward) {
+            return verdict;
         }
         self.work[Unit::PathInput] += 1;
         let verdict = self.hook(Hook::Input, 98..i32::MAX);
         if verdict == HookVerdict::Accept { self.confirm() } else { verdict }
+    }
+
+    /// IPVS at LOCAL_IN, or at LOCAL_OUT for the node's own packets: what becomes of a packet that it takes.
+    fn ipvs(&mut self, path: Unit) -> Option<HookVerdict> {
+        if !self.stack.has_ipvs {
+            return None;
+        }
+        let before = self.packet;
+        let confirmed = self.tracked.id.is_some();
+        let arrival = Arrival { now: self.now, confirmed, local_out: path == Unit::PathOutput };
+        let verdict = self.state.ipvs.request_of(
+            &self.stack.ipvs,
+            &before,
+            arrival,
+            &mut self.state.random,
+            &mut self.work,
+        );
+        match verdict {
+            IpvsVerdict::Translate { to, .. } => {
+                self.work[path] += 1;
+                self.ipvs_virtual = Some(std::net::SocketAddr::new(before.dst, before.dport));
+                self.translate_by_ipvs(to);
+                self.tell(Step::Ipvs(to));
+                self.out_iface = "veth0";
+                // Put back at LOCAL_OUT; conntrack and destination NAT have seen this packet already.
+                let verdict = self.hook(Hook::Output, i32::MIN..i32::MAX);
+                Some(if verdict == HookVerdict::Accept { self.leave() } else { verdict })
+            }
+            IpvsVerdict::Reply { from } => {
+                (self.packet.src, self.packet.sport) = (from.ip(), from.port());
+                None
+            }
+            IpvsVerdict::NoDestination => Some(HookVerdict::Reject),
+            IpvsVerdict::Drop => Some(HookVerdict::Drop),
+            IpvsVerdict::NotAService => None,
+        }
     }
 
     fn leave(&mut self) -> HookVerdict {
@@ -358,7 +499,7 @@ impl<O: Observer> Walk<'_, O> {
     fn hook(&mut self, hook: Hook, range: std::ops::Range<i32>) -> HookVerdict {
         let stack = self.stack;
         self.tell(Step::Hook(hook));
-        let nat_due = |p: i32| range.contains(&p) && stack.has_nat;
+        let nat_due = |p: i32| range.contains(&p) && stack.has_nat && stack.tracks && !self.tracked.invalid;
         let nat_priority = if matches!(hook, Hook::Prerouting | Hook::Output) { -100 } else { 100 };
         let mut nat_done = hook == Hook::Forward || !nat_due(nat_priority);
         for (mechanism, function) in &stack.hooks[hook as usize] {
@@ -412,18 +553,13 @@ impl<O: Observer> Walk<'_, O> {
 
     fn bind(&mut self, destination: bool, request: NatRequest) {
         let (reply, work) = (self.tracked.reply, &mut self.work);
+        let own = self.state.masquerade_address(self.packet.dst);
         let ct = &mut self.state.conntrack;
         let reply = match (destination, request.dnat, request.masquerade) {
             (true, Some(to), _) => nat::bind_destination(reply, to, work),
-            (false, _, Some(random_fully)) => nat::bind_masquerade(
-                ct,
-                reply,
-                self.state.node_ip,
-                random_fully,
-                self.now,
-                &mut self.state.random,
-                work,
-            ),
+            (false, _, Some(random_fully)) => {
+                nat::bind_masquerade(ct, reply, own, random_fully, self.now, &mut self.state.random, work)
+            }
             _ => nat::bind_null(ct, reply, self.now, &mut self.state.random, work),
         };
         let changed = reply != self.tracked.reply;
@@ -461,6 +597,8 @@ impl<O: Observer> Walk<'_, O> {
         if (*ip, *port) != (wanted.ip(), wanted.port()) {
             (*ip, *port) = (wanted.ip(), wanted.port());
             self.work[Unit::NatMangle] += 1;
+            // `nf_nat_ipv4_out`: IPsec policies may say otherwise for the new source (`nf_xfrm_me_harder`).
+            self.work[Unit::NatXfrm] += u32::from(!destination);
             if destination {
                 self.translated = Some(wanted);
             } else if self.tracked.direction == Direction::Original {
@@ -496,7 +634,7 @@ impl<O: Observer> Walk<'_, O> {
 
     /// `nf_conntrack_confirm`: the connection becomes visible, unless its reply tuple is taken or there is no room.
     fn confirm(&mut self) -> HookVerdict {
-        if self.tracked.id.is_some() {
+        if self.tracked.id.is_some() || !self.stack.tracks {
             return HookVerdict::Accept;
         }
         let Tracked { original, reply, nat, .. } = self.tracked;
@@ -513,10 +651,13 @@ impl<O: Observer> Walk<'_, O> {
     }
 
     fn call(&mut self, mechanism: Mechanism, id: usize) -> (HookVerdict, NatRequest) {
+        let tracked = &self.tracked;
+        let conn = tracked.id.map(|id| self.state.conntrack.conn(id));
+        let flow = FlowRef { original: &tracked.original, reply: &tracked.reply, conn };
         let mut cx = PacketCx {
             packet: self.packet,
             ct: CtView {
-                state: if self.tracked.id.is_some() { CtState::Established } else { CtState::New },
+                state: self.ct_state(),
                 reply: self.tracked.direction == Direction::Reply,
                 dnat: self.tracked.nat.dst,
                 snat: self.tracked.nat.src,
@@ -529,7 +670,12 @@ impl<O: Observer> Walk<'_, O> {
             node: &self.state.node,
             dummy_addrs: &self.stack.dummy_addrs,
             sets: &self.stack.sets,
+            notrack: false,
+            hotdrop: false,
+            flow: Some(flow),
+            bridge: None,
             recent: &mut self.state.recent,
+            memory: &mut self.state.memory,
             now: self.now,
             random: &mut self.state.random,
             work: &mut self.work,

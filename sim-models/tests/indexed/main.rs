@@ -42,7 +42,7 @@ fn change(
     };
     let translated = |table: &Table, compiled: &Compiled, rule: &Rule| {
         let mut rule = rule.clone();
-        if let Some(Target::Jump(to)) = &mut rule.target {
+        if let Some(Target::Jump(to) | Target::Goto(to)) = &mut rule.target {
             *to = in_place(table, compiled, *to);
         }
         rule
@@ -51,12 +51,15 @@ fn change(
     // Jumps come from built-in chains to chains without jumps only: others would make walks exponential.
     let is_leaf = |to: ChainId| {
         let chain = table.chains.get(to.0 as usize);
-        to.0 >= 2 && chain.is_some_and(|c| !c.rules.iter().any(|r| matches!(r.target, Some(Target::Jump(_)))))
+        to.0 >= 2
+            && chain.is_some_and(|c| {
+                !c.rules.iter().any(|r| matches!(r.target, Some(Target::Jump(_) | Target::Goto(_))))
+            })
     };
     let fitting: Vec<&Rule> = pool
         .iter()
         .filter(|r| match r.target {
-            Some(Target::Jump(to)) => number < 2 && is_leaf(to),
+            Some(Target::Jump(to) | Target::Goto(to)) => number < 2 && is_leaf(to),
             _ => true,
         })
         .collect();
@@ -67,7 +70,7 @@ fn change(
             let (at, new) = (at % (len + 1), fitting[count % fitting.len()].clone());
             let rule = translated(table, compiled, &new);
             if compiled.apply(0, TableChange::Insert { chain: id, at, rule }, sets)
-                == Err(UpdateError::Recent)
+                == Err(UpdateError::Numbered)
             {
                 return false;
             }
@@ -75,7 +78,7 @@ fn change(
         }
         1 if len > 0 => {
             let at = at % len;
-            if compiled.apply(0, TableChange::Delete { chain: id, at }, sets) == Err(UpdateError::Recent) {
+            if compiled.apply(0, TableChange::Delete { chain: id, at }, sets) == Err(UpdateError::Numbered) {
                 return false;
             }
             table.chains[number].rules.remove(at);
@@ -89,7 +92,8 @@ fn change(
                 .map(|&r| r.clone())
                 .collect();
             let rules = new.iter().map(|r| translated(table, compiled, r)).collect();
-            if compiled.apply(0, TableChange::Replace { chain: id, rules }, sets) == Err(UpdateError::Recent)
+            if compiled.apply(0, TableChange::Replace { chain: id, rules }, sets)
+                == Err(UpdateError::Numbered)
             {
                 return false;
             }
@@ -112,18 +116,22 @@ fn change(
             if number < 2 {
                 return true;
             }
-            let to = Some(Target::Jump(ChainId(number as u32)));
+            let leads = |rule: &Rule| match rule.target {
+                Some(Target::Jump(to) | Target::Goto(to)) => to.0 as usize == number,
+                _ => false,
+            };
             for from in 0..number {
-                while let Some(at) = table.chains[from].rules.iter().position(|r| r.target == to) {
+                while let Some(at) = table.chains[from].rules.iter().position(leads) {
                     let chain = in_place(table, compiled, ChainId(from as u32));
-                    if compiled.apply(0, TableChange::Delete { chain, at }, sets) == Err(UpdateError::Recent)
+                    if compiled.apply(0, TableChange::Delete { chain, at }, sets)
+                        == Err(UpdateError::Numbered)
                     {
                         return false;
                     }
                     table.chains[from].rules.remove(at);
                 }
             }
-            if compiled.apply(0, TableChange::Remove(id), sets) == Err(UpdateError::Recent) {
+            if compiled.apply(0, TableChange::Remove(id), sets) == Err(UpdateError::Numbered) {
                 return false;
             }
             let name = table.chains[number].name.clone();
@@ -218,8 +226,8 @@ fn a_change_that_cannot_be_made_leaves_the_table_as_it_was() {
     let missing = Match::Set { name: "NONE".into(), from_src: [true].into_iter().collect(), invert: false };
     let missing = Rule { matches: [missing].into_iter().collect(), ..Rule::default() };
     let mut refused = |change| compiled.apply(0, change, &sets).expect_err("refused");
-    assert_eq!(refused(TableChange::Insert { chain, at: 3, rule: recent.clone() }), UpdateError::Recent);
-    assert_eq!(refused(TableChange::Replace { chain, rules: vec![recent] }), UpdateError::Recent);
+    assert_eq!(refused(TableChange::Insert { chain, at: 3, rule: recent.clone() }), UpdateError::Numbered);
+    assert_eq!(refused(TableChange::Replace { chain, rules: vec![recent] }), UpdateError::Numbered);
     assert!(matches!(refused(TableChange::Insert { chain, at: 3, rule: missing }), UpdateError::Compile(_)));
     assert_eq!(refused(TableChange::Insert { chain, at: 41, rule: Rule::default() }), UpdateError::Missing);
     assert_eq!(refused(TableChange::Delete { chain, at: 40 }), UpdateError::Missing);

@@ -1,6 +1,7 @@
 //! Random tables and packets, and the three walks run side by side.
 
 use proptest::prelude::*;
+use sim_core::classify::packet::Detail;
 use sim_core::classify::{Family, Packet, Proto, TcpFlags, Unit, Work};
 use sim_core::rng::Stream;
 use sim_core::units::SimTime;
@@ -9,10 +10,12 @@ use sim_models::kernel::hook::{
 };
 use sim_models::kernel::ipset::{IpSet, IpSets, SetEntry, SetKind};
 use sim_models::kernel::trace::Step;
+use sim_models::kernel::xtables::extra::nth::Statistic;
+use sim_models::kernel::xtables::memory::Memory;
 use sim_models::kernel::xtables::recent::RecentTables;
 use sim_models::kernel::xtables::reference::Reference;
 use sim_models::kernel::xtables::{
-    Chain, ChainId, Compiled, CtStates, Match, Policy, Rule, Table, TableName, Target, Test,
+    Chain, ChainId, Compiled, CtStates, ExtraMatch, Match, Policy, Rule, Table, TableName, Target, Test,
 };
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -69,13 +72,21 @@ fn any_match(family: Family) -> impl Strategy<Value = Match> {
         }),
         1 => Just(Match::Nfacct("object".into())),
         1 => any::<bool>().prop_map(|invert| Match::PhysdevIsIn { invert }),
+        1 => (1u32..5, any::<bool>()).prop_map(|(every, invert)| {
+            Match::Extra(Box::new(ExtraMatch::Statistic(Statistic::Nth { every, packet: 0, invert })))
+        }),
     ]
 }
 
 /// Targets; jumps lead to chains behind `chain`, so that there are no loops.
 fn any_target(family: Family, chain: u32, chains: u32) -> impl Strategy<Value = Option<Target>> {
-    let jump = if chain + 1 < chains {
-        (chain + 1..chains).prop_map(|to| Some(Target::Jump(ChainId(to)))).boxed()
+    let jump = if (chain + 1).max(2) < chains {
+        // Built-in chains are led to by nothing.
+        ((chain + 1).max(2)..chains, prop::bool::weighted(0.2))
+            .prop_map(|(to, goto)| {
+                Some(if goto { Target::Goto(ChainId(to)) } else { Target::Jump(ChainId(to)) })
+            })
+            .boxed()
     } else {
         Just(Some(Target::Return)).boxed()
     };
@@ -86,9 +97,8 @@ fn any_target(family: Family, chain: u32, chains: u32) -> impl Strategy<Value = 
         2 => Just(Some(Target::Return)),
         1 => Just(Some(Target::Accept)),
         1 => Just(Some(Target::Drop)),
-        1 => Just(Some(Target::Reject)),
         1 => (0..ADDRS).prop_map(move |n| Some(Target::Dnat(SocketAddr::new(addr(family, n), 80)))),
-        1 => any::<bool>().prop_map(|random_fully| Some(Target::Masquerade { random_fully })),
+        1 => (1u16..9).prop_map(|port| Some(Target::Redirect { port })),
     ]
 }
 
@@ -175,16 +185,31 @@ fn any_rule(family: Family, chain: u32, chains: u32) -> impl Strategy<Value = Ru
     )
 }
 
+/// Matches of ports need their protocol in the rule, and the kernel refuses rules without.
+fn loadable(mut rule: Rule) -> Rule {
+    if rule.matches.iter().any(|m| matches!(m, Match::Ports { .. })) {
+        let of = rule.proto.map_or(Proto::Tcp, |p| p.value);
+        rule.proto = Some(inverted(of, false));
+        for m in &mut rule.matches {
+            if let Match::Ports { proto, .. } = m {
+                *proto = of;
+            }
+        }
+    }
+    rule
+}
+
 /// A rule of a chain of its kind: mostly for destinations, mostly for ports, or anything.
 pub fn rule(family: Family, chain: u32, chains: u32) -> impl Strategy<Value = Rule> {
-    match chain % 3 {
+    let rule = match chain % 3 {
         0 => prop_oneof![
             60 => for_destination(family, chain, chains), 1 => any_rule(family, chain, chains)
         ]
         .boxed(),
         1 => prop_oneof![60 => for_port(family, chain, chains), 1 => any_rule(family, chain, chains)].boxed(),
         _ => any_rule(family, chain, chains).boxed(),
-    }
+    };
+    rule.prop_map(loadable)
 }
 
 /// Names of user chains are in no order of their numbers.
@@ -234,6 +259,7 @@ pub fn sets(family: Family) -> IpSets {
 pub struct Side {
     random: KernelRandom,
     recent: RecentTables,
+    memory: Memory,
     node: NodeCx,
     none: BTreeSet<IpAddr>,
 }
@@ -248,7 +274,7 @@ pub struct Outcome {
     pub steps: Vec<Step>,
     /// The next random number, and whether drawing it refilled the batch.
     pub next_random: (u32, u32),
-    pub recent: String,
+    pub lists_and_counts: String,
 }
 
 impl Side {
@@ -256,6 +282,7 @@ impl Side {
         Side {
             random: KernelRandom::new(Stream::new(5, "index", "random")),
             recent: RecentTables::default(),
+            memory: Memory::default(),
             node: NodeCx { local_addrs: (0..ADDRS).step_by(4).map(|n| addr(family, n)).collect() },
             none: BTreeSet::new(),
         }
@@ -281,6 +308,13 @@ impl Side {
                 dport,
                 flags: TcpFlags::default(),
                 mark,
+                // Now and then one that ports cannot be read of.
+                detail: match (kind, sport) {
+                    (7, 1) => Detail { fragment: 1, ..Detail::ORDINARY },
+                    (7, 2) => Detail { fragment: 9, ..Detail::ORDINARY },
+                    (7, 3) => Detail { truncated: true, ..Detail::ORDINARY },
+                    _ => Detail::ORDINARY,
+                },
             },
             ct: CtView {
                 state: if kind & 1 == 0 { CtState::New } else { CtState::Established },
@@ -294,7 +328,12 @@ impl Side {
             node: &self.node,
             dummy_addrs: &self.none,
             sets,
+            notrack: false,
+            hotdrop: false,
+            flow: None,
+            bridge: None,
             recent: &mut self.recent,
+            memory: &mut self.memory,
             now: SimTime::from_ns(now * 3_000_000_000),
             random: &mut self.random,
             work: &mut work,
@@ -310,7 +349,7 @@ impl Side {
             work,
             steps,
             next_random: (next, drawn[Unit::RngRefills]),
-            recent: format!("{:?}", self.recent),
+            lists_and_counts: format!("{:?} {:?}", self.recent, self.memory),
         }
     }
 }

@@ -8,7 +8,8 @@
 //!   depend on its phase only, as long as rules are too long to share one. Sums are kept for all eight phases that the
 //!   sequence may begin at, so that a change in front of it moves one number;
 //! * members of *groups*: rules alike but for one value, which all survive up to the test of that value. A packet that
-//!   comes so far pays for each of them; they are counted by phase.
+//!   comes so far pays for each of them; they are counted by phase;
+//! * rules of a *class*, which have one more test in common.
 //!
 //! Rules whose cost or outcome is not known beforehand (*residual*: chances, lists that change) are in no posting list
 //! and are stopped at, all of them. Every place that is stopped at is a candidate: the caller evaluates it in full, so
@@ -64,6 +65,8 @@ pub struct Item {
     pub steps: u32,
     /// How it is found.
     pub key: Key,
+    /// A class that rules in a stretch are counted by, from zero: what of them cost something of its own.
+    pub class: Option<u8>,
 }
 
 /// A place between rules, in order: zero is before the first, and one more than a rule's is behind it. Good until the
@@ -103,6 +106,7 @@ struct Block {
     /// Lines of all blocks before, by the phase of the sequence's begin.
     lines: [u32; PHASES],
     keys: Vec<Key>,
+    classes: Vec<Option<u8>>,
     /// By rule, and for the end: phase relative to the block's begin.
     phases: Vec<u8>,
     /// By rule, and for the end: lines of the rules before it in the block, by the phase of the block's begin.
@@ -110,6 +114,7 @@ struct Block {
     residual: u128,
     /// Members of groups, by their phase relative to the block's begin.
     members: Vec<(u8, [u128; PHASES])>,
+    classed: Vec<(u8, u128)>,
 }
 
 /// A sequence of rules with its index. See the module's head.
@@ -126,6 +131,8 @@ pub struct Indexed {
     postings: Option<Postings>,
     /// By group and order of blocks: members in all blocks before, by phase relative to the sequence's begin.
     groups: Vec<Vec<[u32; PHASES]>>,
+    /// By class and order of blocks: rules in all blocks before.
+    classes: Vec<Vec<u32>>,
     len: usize,
 }
 
@@ -162,6 +169,7 @@ impl Indexed {
             residual: Vec::new(),
             postings: None,
             groups: Vec::new(),
+            classes: Vec::new(),
             len: items.len(),
         };
         let residuals = items.iter().filter(|i| i.key == Key::Residual).count();
@@ -182,6 +190,7 @@ impl Indexed {
                 let number = block.keys.len();
                 let (key, phase) = (out.posted(item.key, order, number), block.phases[number]);
                 block.keys.push(key);
+                block.classes.push(item.class);
                 block.phases.push(turned(phase, (item.steps % PHASES as u32) as u8) as u8);
             }
             out.blocks.push(block);
@@ -332,6 +341,17 @@ impl Indexed {
         to
     }
 
+    /// Rules of a class in `range`.
+    pub fn classed(&self, class: u8, range: Range<Place>) -> u32 {
+        let Some(sums) = self.classes.get(usize::from(class)) else { return 0 };
+        let upto = |place: Place| {
+            let (order, number) = split(place);
+            let found = self.block(order).classed.iter().find(|c| c.0 == class);
+            sums[order] + found.map_or(0, |(_, bits)| (bits & !from_bit(number)).count_ones())
+        };
+        upto(range.end) - upto(range.start)
+    }
+
     /// Puts a rule in front of the one with `rank` others before it; returns where in the store it belongs.
     pub fn insert(&mut self, rank: usize, item: Item, store: &mut impl Store) -> usize {
         let (mut order, mut number) = split(self.place(rank));
@@ -353,6 +373,7 @@ impl Indexed {
         }
         store.shift(block.store + number..block.store + len, block.store + number + 1);
         block.keys.insert(number, item.key);
+        block.classes.insert(number, item.class);
         let steps = (item.steps % PHASES as u32) as u8;
         block.phases.insert(number, block.phases[number]);
         block.phases[number + 1..].iter_mut().for_each(|p| *p = turned(*p, steps) as u8);
@@ -374,6 +395,7 @@ impl Indexed {
         let len = block.keys.len();
         store.shift(block.store + number + 1..block.store + len, block.store + number);
         block.keys.remove(number);
+        block.classes.remove(number);
         let steps = (PHASES as u8 + block.phases[number + 1] - block.phases[number]) % PHASES as u8;
         block.phases.remove(number);
         let back = PHASES as u8 - steps;
@@ -407,12 +429,13 @@ impl Indexed {
         let block = &mut self.blocks[id];
         store.shift(block.store + half..block.store + BLOCK_MAX, to);
         let keys = block.keys.split_off(half);
+        let classes = block.classes.split_off(half);
         let phases = block.phases.split_off(half);
         let begin = phases[0];
         block.phases.push(begin);
         let back = PHASES as u8 - begin;
         let phases = phases.into_iter().map(|p| turned(p, back) as u8).collect();
-        let second = Block { store: to, room: BLOCK_MAX, keys, phases, ..Block::default() };
+        let second = Block { store: to, room: BLOCK_MAX, keys, classes, phases, ..Block::default() };
         // A block that became empty left its number.
         let free = self.blocks.iter().position(|b| b.room == 0);
         let second_id = free.unwrap_or(self.blocks.len());
@@ -453,6 +476,14 @@ impl Indexed {
         block.sums.clear();
         block.residual = 0;
         block.members.clear();
+        block.classed.clear();
+        for (number, class) in block.classes.iter().enumerate() {
+            let Some(class) = *class else { continue };
+            match block.classed.iter_mut().find(|c| c.0 == class) {
+                Some((_, bits)) => *bits |= 1 << number,
+                None => block.classed.push((class, 1 << number)),
+            }
+        }
         let mut sum = [0u16; PHASES];
         for (number, key) in block.keys.iter().enumerate() {
             block.sums.push(sum);
@@ -484,6 +515,8 @@ impl Indexed {
         let mut residuals = 0;
         self.groups.iter_mut().for_each(Vec::clear);
         let mut groups: Vec<[u32; PHASES]> = vec![[0; PHASES]; self.groups.len()];
+        self.classes.iter_mut().for_each(Vec::clear);
+        let mut classes = vec![0; self.classes.len()];
         for order in 0..self.order.len() {
             let block = &mut self.blocks[self.order[order] as usize];
             (block.order, block.rank, block.phase, block.lines) = (order, rank, phase, lines);
@@ -502,6 +535,16 @@ impl Indexed {
                 for (begin, bits) in members.iter().enumerate() {
                     groups[usize::from(group)][turned(phase, begin as u8)] += bits.count_ones();
                 }
+            }
+            for (sums, sum) in self.classes.iter_mut().zip(&classes) {
+                sums.push(*sum);
+            }
+            for &(class, bits) in &block.classed {
+                while self.classes.len() <= usize::from(class) {
+                    self.classes.push(vec![0; order + 1]);
+                    classes.push(0);
+                }
+                classes[usize::from(class)] += bits.count_ones();
             }
             let total = block.sums.last().expect("one for the end");
             for (begin, lines) in lines.iter_mut().enumerate() {
@@ -522,12 +565,15 @@ impl Indexed {
                 + b.keys.capacity() * size_of::<Key>()
                 + b.phases.capacity()
                 + b.sums.capacity() * size_of::<[u16; PHASES]>()
+                + b.classes.capacity() * 2
+                + b.classed.capacity() * size_of::<(u8, u128)>()
                 + b.members.capacity() * size_of::<(u8, [u128; PHASES])>()
         };
         self.blocks.iter().map(block).sum::<usize>()
             + self.order.capacity() * 4
             + self.residual.capacity() * 8
             + self.groups.iter().map(|g| g.capacity() * 4 * PHASES).sum::<usize>()
+            + self.classes.iter().map(|c| c.capacity() * 4).sum::<usize>()
             + self.postings.as_ref().map_or(0, Postings::memory_bytes)
     }
 }

@@ -64,7 +64,11 @@ fn key() -> impl Strategy<Value = Key> {
 }
 
 fn item() -> impl Strategy<Value = Item> {
-    (19u32..66, key()).prop_map(|(steps, key)| Item { steps, key })
+    (19u32..66, key(), prop::option::weighted(0.2, 0u8..3)).prop_map(|(steps, key, class)| Item {
+        steps,
+        key,
+        class,
+    })
 }
 
 fn check(index: &Indexed, store: &Numbers, plain: &Plain, probe: (usize, usize, u8, Vec<u32>)) {
@@ -96,6 +100,10 @@ fn check(index: &Indexed, store: &Numbers, plain: &Plain, probe: (usize, usize, 
         if index.is_indexed() {
             assert!(counted.iter().zip(members).all(|(c, m)| *c <= m), "{counted:?} {members:?}");
         }
+    }
+    for class in 0..4 {
+        let classed = plain.rules[from..to].iter().filter(|r| r.1.class == Some(class)).count();
+        assert_eq!(index.classed(class, start..end) as usize, classed);
     }
     let mut walked = Vec::new();
     let mut at = start;
@@ -159,7 +167,7 @@ proptest! {
 fn a_sequence_that_grows_from_nothing_and_shrinks_to_nothing_stays_whole() {
     let mut store = Numbers::default();
     let mut index = Indexed::new(cost(), &[], 0);
-    let item = |n: u32| Item { steps: 19 + n % 40, key: Key::Exact(n) };
+    let item = |n: u32| Item { steps: 19 + n % 40, key: Key::Exact(n), class: None };
     for n in 0..1_000u32 {
         let slot = index.insert(n as usize / 2, item(n), &mut store);
         store.0[slot] = n;
@@ -177,8 +185,8 @@ fn a_sequence_that_grows_from_nothing_and_shrinks_to_nothing_stays_whole() {
 
 #[test]
 fn too_many_residual_rules_are_walked() {
-    let residual = Item { steps: 25, key: Key::Residual };
-    let exact = |n| Item { steps: 25, key: Key::Exact(n) };
+    let residual = Item { steps: 25, key: Key::Residual, class: None };
+    let exact = |n| Item { steps: 25, key: Key::Exact(n), class: None };
     let items: Vec<Item> = (0..96).map(|n| if n < 3 { residual } else { exact(n) }).collect();
     assert!(Indexed::new(cost(), &items, 0).is_indexed());
     assert!(!Indexed::new(cost(), &items[..95], 0).is_indexed());
@@ -273,7 +281,7 @@ fn every_mutation_of_the_line_algebra_is_caught() {
                 _ if n == 400 => Key::Residual,
                 _ => Key::Exact(n.wrapping_mul(0x9e37_79b9)),
             };
-            Item { steps: 19 + n * 7 % 40, key }
+            Item { steps: 19 + n * 7 % 40, key, class: None }
         })
         .collect();
     let plain = Plain { rules: items.iter().enumerate().map(|(n, &i)| (n as u32, i)).collect() };

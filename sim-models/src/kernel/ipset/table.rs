@@ -202,6 +202,7 @@ impl SetTable {
 
     fn test_words(&self, words: &[u32], work: &mut Work) -> bool {
         work[Unit::Jhash] += 1;
+        work[Unit::SetHashTests] += 1;
         // The bucket's pointer in the table.
         work[Unit::LinesChase] += 1;
         let bucket = &self.buckets[self.bucket_of(words)];

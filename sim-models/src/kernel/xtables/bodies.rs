@@ -37,21 +37,28 @@ impl Bodies {
         compile: impl FnOnce() -> Result<CompiledRule, CompileError>,
     ) -> Result<u32, CompileError> {
         let hash = hash_of(rule, self.family);
+        if !rule.matches.iter().all(is_shared) {
+            return self.add(rule, compile()?);
+        }
         let known = self.by_hash.of(hash).find(|&n| same(&self.patterns[n as usize], rule, self.family));
         if let Some(known) = known {
             return Ok(known);
         }
-        let number = self.rules.len() as u32;
-        self.rules.push(compile()?);
-        self.patterns.push(rule.clone());
+        let number = self.add(rule, compile()?)?;
         // If the list is full the body is kept once more with the next rule: no harm.
         self.by_hash.insert(hash, number);
         Ok(number)
     }
 
-    /// Whether it keeps a list of `recent`.
-    pub(super) fn is_recent(&self, number: u32) -> bool {
-        self.patterns[number as usize].matches.iter().any(|m| matches!(m, Match::Recent { .. }))
+    fn add(&mut self, rule: &Rule, body: CompiledRule) -> Result<u32, CompileError> {
+        self.rules.push(body);
+        self.patterns.push(rule.clone());
+        Ok(self.rules.len() as u32 - 1)
+    }
+
+    /// A rule with that body.
+    pub(super) fn pattern(&self, number: u32) -> &Rule {
+        &self.patterns[number as usize]
     }
 
     /// Bytes of memory.
@@ -62,6 +69,11 @@ impl Bodies {
     }
 }
 
+/// Whether rules with it may share a body: not if it has something of its own beside each rule, or is worth a warning.
+fn is_shared(m: &Match) -> bool {
+    !matches!(m, Match::Extra(_) | Match::Opaque(_))
+}
+
 fn inverted(test: &Option<Test<IpNet>>) -> Option<IpNet> {
     test.filter(|t| t.invert).map(|t| t.value)
 }
@@ -69,7 +81,7 @@ fn inverted(test: &Option<Test<IpNet>>) -> Option<IpNet> {
 /// Whether two rules differ at most in addresses that value and mask decide, in comments, and in targets of one size.
 fn same(a: &Rule, b: &Rule, family: Family) -> bool {
     // Every field by name: a new one must be thought of here and in `hash_of`.
-    let Rule { src, dst, in_iface, out_iface, proto, matches, target } = a;
+    let Rule { src, dst, in_iface, out_iface, proto, fragment, matches, target } = a;
     let text_aside = |a: &Match, b: &Match| match (a, b) {
         (Match::Comment(_), Match::Comment(_)) => true,
         _ => a == b,
@@ -79,6 +91,7 @@ fn same(a: &Rule, b: &Rule, family: Family) -> bool {
         && *in_iface == b.in_iface
         && *out_iface == b.out_iface
         && *proto == b.proto
+        && *fragment == b.fragment
         && matches.len() == b.matches.len()
         && matches.iter().zip(&b.matches).all(|(a, b)| text_aside(a, b))
         && layout::target_bytes(target.as_ref(), family) == layout::target_bytes(b.target.as_ref(), family)

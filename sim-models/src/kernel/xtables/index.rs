@@ -12,13 +12,14 @@
 //!
 //! Conditions, all decided when rules are put in: a rule is skipped only if failing it has no effect and depends on the
 //! packet and its connection alone ([`is_pure`]); keys are header fields that no target changes; a packet has its
-//! transport header (there are no fragments; a fragment that matches ports would end the walk). A chain in which
-//! residual rules are not few is walked.
+//! transport header (a fragment, or a packet cut short, may end the walk at a match of ports: it walks). A chain in
+//! which residual rules are not few is walked.
 
 use super::columns::{Columns, words4, words6};
 use super::compile::{ChainRules, CompiledMatch, CompiledRule, CompiledTable, Entry};
 use super::walk::rule_matches;
 use crate::kernel::hook::PacketCx;
+use ipnet::IpNet;
 use sim_core::classify::indexed::{Indexed, Item, Key, PHASES, Place};
 use sim_core::classify::{Packet, Unit, Work};
 use smallvec::SmallVec;
@@ -69,17 +70,21 @@ impl Addrs {
             && within(words(packet.src), self.src, self.src_mask)
     }
 
-    /// Hash of the one address that it takes to fit.
-    fn exact(&self, bits: u32) -> Option<u32> {
+    /// Hash of the one address that it takes to fit, and whether that is the source.
+    fn exact(&self, bits: u32) -> Option<(u32, bool)> {
         let whole = |mask: [u32; 4]| mask.iter().map(|m| m.count_ones()).sum::<u32>() == bits;
         if whole(self.dst_mask) {
-            Some(hash_addr(self.dst, Side::Dst))
+            Some((hash_addr(self.dst, Side::Dst), false))
         } else if whole(self.src_mask) {
-            Some(hash_addr(self.src, Side::Src))
+            Some((hash_addr(self.src, Side::Src), true))
         } else {
             None
         }
     }
+}
+
+fn within(addr: [u32; 4], value: [u32; 4], mask: [u32; 4]) -> bool {
+    (0..4).all(|i| (addr[i] ^ value[i]) & mask[i] == 0)
 }
 
 fn words(addr: IpAddr) -> [u32; 4] {
@@ -117,14 +122,35 @@ pub(super) struct Group {
     /// The rule up to the ports, which reads no lines.
     alike: CompiledRule,
     /// Lines of each member.
-    body_lines: [u8; PHASES],
+    body_lines: [u16; PHASES],
+}
+
+/// A test of the source that rules have in common. Those that fail it are told apart: the kernel compares less of them.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Source {
+    src: [u32; 4],
+    src_mask: [u32; 4],
+    negated: Option<IpNet>,
+}
+
+/// The class of rules found by their source: one that is not a candidate has another. Other classes are those of
+/// [`Keys::sources`] behind it.
+const BY_SOURCE: u8 = 0;
+
+/// What the keys of a chain refer to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Keys {
+    groups: Vec<Group>,
+    sources: Vec<Source>,
 }
 
 /// A chain of many rules.
 #[derive(Clone, Debug)]
 pub(super) struct LongChain {
     pub(super) places: Indexed,
-    pub(super) groups: Vec<Group>,
+    pub(super) keys: Keys,
+    /// Whether a rule tests the source.
+    pub(super) has_sources: bool,
 }
 
 /// Whether a match has no effect and its outcome and work follow from the packet, its connection and its devices: then
@@ -132,17 +158,20 @@ pub(super) struct LongChain {
 fn is_pure(m: &CompiledMatch) -> bool {
     match m {
         CompiledMatch::Comment
+        // Of a packet with its transport header.
         | CompiledMatch::Ports { .. }
         | CompiledMatch::Mark { .. }
         | CompiledMatch::Conntrack { .. }
         | CompiledMatch::AddrtypeLocal { .. }
         | CompiledMatch::PhysdevIsIn { .. }
         | CompiledMatch::IpvsVirtual { .. } => true,
-        // A draw, a list, an object that counts.
+        // A draw, a list, an object that counts; what is rare, or not known.
         CompiledMatch::Statistic { .. }
         | CompiledMatch::Recent { .. }
         | CompiledMatch::Set { .. }
-        | CompiledMatch::Nfacct => false,
+        | CompiledMatch::Nfacct
+        | CompiledMatch::Extra { .. }
+        | CompiledMatch::Opaque => false,
     }
 }
 
@@ -150,7 +179,7 @@ fn is_pure(m: &CompiledMatch) -> bool {
 /// the match.
 fn port_of(rule: &CompiledRule) -> Option<(u16, usize)> {
     let of = |m: &CompiledMatch| match m {
-        CompiledMatch::Ports { sport: None, dport: Some(t) } if !t.invert && t.value.0 == t.value.1 => {
+        CompiledMatch::Ports { sport: None, dport: Some(t), .. } if !t.invert && t.value.0 == t.value.1 => {
             Some(t.value.0)
         }
         _ => None,
@@ -165,15 +194,16 @@ impl CompiledTable {
         if len <= SHORT_MAX {
             return ChainRules::Short { first: first as u32, len: len as u32 };
         }
-        let mut groups = Vec::new();
         let crowded = self.crowded(first, len);
+        let mut chain = LongChain {
+            places: Indexed::new(self.cost, &[], first),
+            keys: Keys::default(),
+            has_sources: false,
+        };
         let items: Vec<Item> = (first..first + len)
-            .map(|place| {
-                let entry = &self.rules.entries[place];
-                self.item(place, entry, &mut groups, &crowded)
-            })
+            .map(|place| self.item(place, &self.rules.entries[place], &mut chain, &crowded))
             .collect();
-        let chain = LongChain { places: Indexed::new(self.cost, &items, first), groups };
+        chain.places = Indexed::new(self.cost, &items, first);
         let number = match self.free_long.pop() {
             Some(number) => {
                 self.long[number as usize] = chain;
@@ -196,32 +226,47 @@ impl CompiledTable {
 
     /// Hashes of addresses with many rules, in order.
     fn crowded(&self, first: usize, len: usize) -> Vec<u32> {
-        let exact = |place| Addrs::of(&self.rules.addrs, place).exact(self.bits());
+        let exact = |place| Some(Addrs::of(&self.rules.addrs, place).exact(self.bits())?.0);
         let mut hashes: Vec<u32> = (first..first + len).filter_map(exact).collect();
         hashes.sort_unstable();
         let runs = hashes.chunk_by(|a, b| a == b).filter(|run| run.len() > CROWD);
         runs.map(|run| run[0]).collect()
     }
 
-    /// How the index finds the rule at `place`.
-    fn item(&self, place: usize, entry: &Entry, groups: &mut Vec<Group>, crowded: &[u32]) -> Item {
+    /// How the index finds the rule at `place`, with that rule's `entry`. `crowded` are addresses with too many rules.
+    pub(super) fn item(&self, place: usize, entry: &Entry, chain: &mut LongChain, crowded: &[u32]) -> Item {
         let rule = self.bodies.get(entry.body);
         let addrs = Addrs::of(&self.rules.addrs, place);
         let steps = rule.bytes / super::compile::STEP as u32;
+        let negated = rule.negated.as_ref().and_then(|n| n.src);
+        let tests_source = addrs.src_mask != [0; 4] || negated.is_some();
+        chain.has_sources |= tests_source;
         let exact = addrs.exact(self.bits());
         let key = match exact {
-            Some(hash) if crowded.binary_search(&hash).is_err() => Key::Exact(hash),
-            _ => match member(rule, addrs, groups) {
+            Some((hash, _)) if crowded.binary_search(&hash).is_err() => Key::Exact(hash),
+            _ => match member(rule, addrs, &mut chain.keys.groups) {
                 Some(key) => key,
-                None => exact.map_or(Key::Residual, Key::Exact),
+                None => exact.map_or(Key::Residual, |(hash, _)| Key::Exact(hash)),
             },
         };
-        Item { steps, key }
-    }
-
-    /// The same for a rule that comes to a chain that is indexed already.
-    pub(super) fn item_for(&self, place: usize, entry: &Entry, long: &mut LongChain) -> Item {
-        self.item(place, entry, &mut long.groups, &[])
+        let class = match (key, exact) {
+            _ if !tests_source => None,
+            (Key::Residual, _) => None,
+            (Key::Exact(_), Some((_, true))) => Some(BY_SOURCE),
+            _ => {
+                let source = Source { src: addrs.src, src_mask: addrs.src_mask, negated };
+                match chain.keys.sources.iter().position(|s| *s == source) {
+                    Some(known) => Some(known as u8 + 1),
+                    None if chain.keys.sources.len() < GROUPS_MAX => {
+                        chain.keys.sources.push(source);
+                        Some(chain.keys.sources.len() as u8)
+                    }
+                    // It cannot be counted, so it is looked at.
+                    None => return Item { steps, key: Key::Residual, class: None },
+                }
+            }
+        };
+        Item { steps, key, class }
     }
 
     /// The first rule of a long chain from `from` on that matches whole; counts every rule evaluated on the way.
@@ -237,28 +282,35 @@ impl CompiledTable {
         hashes.push(hash_addr(words(cx.packet.dst), Side::Dst));
         hashes.push(hash_addr(words(cx.packet.src), Side::Src));
         let mut met: SmallVec<[u8; 8]> = SmallVec::new();
-        for (number, group) in (0u8..).zip(&long.groups) {
+        for (number, group) in (0u8..).zip(&long.keys.groups) {
+            if !group.addrs.fit(&cx.packet) {
+                continue;
+            }
             let before = *cx.work;
-            let survives = group.addrs.fit(&cx.packet) && {
-                let matches = rule_matches(&group.alike, 0, cx);
-                if cx.work[Unit::RuleIpHits] > before[Unit::RuleIpHits] {
-                    met.push(number);
-                }
-                matches
-            };
-            *cx.work = before;
-            if survives {
+            if rule_matches(&group.alike, 0, cx) {
                 hashes.push(hash_port(number, cx.packet.dport));
             }
+            if *cx.work != before {
+                met.push(number);
+            }
+            *cx.work = before;
+        }
+        let mut missed: SmallVec<[u8; 8]> = SmallVec::new();
+        if long.has_sources {
+            missed.push(BY_SOURCE);
+            let tests = (BY_SOURCE + 1..).zip(&long.keys.sources);
+            missed.extend(tests.filter(|(_, test)| !test.fits(&cx.packet)).map(|(class, _)| class));
         }
         let end = long.places.end();
         loop {
             let next = long.places.next(from, &hashes);
             let stretch = long.places.stretch(from..next, begin);
+            let misses: u32 = missed.iter().map(|&class| long.places.classed(class, from..next)).sum();
             cx.work[Unit::RuleEvals] += stretch.rules;
+            cx.work[Unit::RuleSrcHits] += stretch.rules - misses;
             cx.work[Unit::LinesStream] += stretch.lines;
             for &number in &met {
-                let group = &long.groups[usize::from(number)];
+                let group = &long.keys.groups[usize::from(number)];
                 group.count(long.places.members(number, from..next), begin, cx);
             }
             if next == end {
@@ -273,6 +325,13 @@ impl CompiledTable {
     }
 }
 
+impl Source {
+    fn fits(&self, packet: &Packet) -> bool {
+        within(words(packet.src), self.src, self.src_mask)
+            && self.negated.is_none_or(|net| !net.contains(&packet.src))
+    }
+}
+
 impl Group {
     /// Adds the work of members that fail at their port or before.
     fn count(&self, members: [u32; PHASES], begin: u8, cx: &mut PacketCx<'_>) {
@@ -284,7 +343,11 @@ impl Group {
         if rule_matches(&self.alike, 0, cx) {
             cx.work[Unit::MatchPorts] += 1;
         }
+        let reads_body = cx.work[Unit::RuleIpHits] > before[Unit::RuleIpHits];
         cx.work.repeat_since(&before, number);
+        if !reads_body {
+            return;
+        }
         for (phase, members) in members.into_iter().enumerate() {
             let lines = self.body_lines[(phase + usize::from(begin)) % PHASES];
             cx.work[Unit::LinesChase] += members * u32::from(lines);
@@ -319,6 +382,6 @@ fn member(rule: &CompiledRule, addrs: Addrs, groups: &mut Vec<Group>) -> Option<
 impl LongChain {
     /// Bytes of memory.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.places.memory_bytes() + self.groups.capacity() * size_of::<Group>()
+        self.places.memory_bytes() + self.keys.groups.capacity() * size_of::<Group>()
     }
 }

@@ -4,7 +4,8 @@
 //! measure them beside. Matches and targets are those of [`super::walk`]; how the next rule that matches is found, and
 //! what the others cost, is not.
 
-use super::compile::{Compiled, CompiledRule, compile_rule};
+use super::compile::{At, Compiled, CompiledRule, Shared, compile_rule};
+use super::recent::ListSpec;
 use super::walk::{Chains, rule_matches};
 use super::{CompileError, Policy, Rule, Table, Target, Test, layout};
 use crate::kernel::hook::{Hook, HookVerdict, PacketCx};
@@ -13,11 +14,12 @@ use crate::kernel::trace::{Observer, Step};
 use ipnet::IpNet;
 use sim_core::classify::indexed::{PHASES, Place};
 use sim_core::classify::{Family, Unit};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Tables as [`Compiled`] has them, as plain lists of rules.
 pub struct Reference {
+    lists: Arc<[ListSpec]>,
     tables: Vec<PlainTable>,
 }
 
@@ -43,8 +45,9 @@ impl Reference {
     /// The same as [`Compiled::new`].
     pub fn new(tables: &[Table], sets: &IpSets) -> Result<Self, CompileError> {
         // What compiles there compiles here, and is refused alike.
-        Compiled::new(tables, sets)?;
-        let mut recents = BTreeMap::new();
+        let lists = Compiled::new(tables, sets)?.lists;
+        let mut shared = Shared::default();
+        shared.number_lists(tables);
         let mut plain = Vec::new();
         for table in tables {
             let family = table.family;
@@ -52,8 +55,9 @@ impl Reference {
             for chain in &table.chains {
                 offset += if chain.base.is_none() { layout::head_bytes(family) } else { 0 };
                 let mut rules = Vec::new();
-                for rule in &chain.rules {
-                    let body = compile_rule(rule, &chain.name, sets, &mut recents, family)?;
+                for (number, rule) in chain.rules.iter().enumerate() {
+                    let at = At { table: table.name, family, chain: &chain.name, rule: number, hooks: 0 };
+                    let body = compile_rule(rule, at, sets, &mut shared)?;
                     // Lines are counted here.
                     let body = CompiledRule { body_lines: [0; PHASES], ..body };
                     rules.push(PlainRule { rule: rule.clone(), body, offset });
@@ -64,12 +68,13 @@ impl Reference {
             }
             plain.push(PlainTable { family, chains });
         }
-        Ok(Reference { tables: plain })
+        Ok(Reference { lists, tables: plain })
     }
 
     /// The same as [`Compiled::run_observed`].
     pub fn run(&self, id: usize, cx: &mut PacketCx<'_>, observer: &mut impl Observer) -> HookVerdict {
         let table = id / 8;
+        cx.recent.bind(&self.lists);
         observer.step(Step::XtTable(table), &cx.packet, cx.work);
         self.tables[table].walk(Hook::ALL[id % 8], table, cx, observer)
     }
@@ -80,8 +85,8 @@ fn fits(test: &Option<Test<IpNet>>, addr: IpAddr) -> bool {
 }
 
 impl Chains for PlainTable {
-    fn count(&self) -> usize {
-        self.chains.len()
+    fn stack_size(&self) -> usize {
+        self.chains.iter().filter(|c| c.base.is_none()).count() + 1
     }
 
     fn base(&self, hook: Hook) -> Option<(usize, Policy)> {
@@ -96,7 +101,11 @@ impl Chains for PlainTable {
             cx.work[Unit::RuleEvals] += 1;
             cx.work[Unit::LinesStream] +=
                 layout::new_lines_of_failed_rule(*offset, self.family, &mut last_line);
-            if !(fits(&rule.src, cx.packet.src) && fits(&rule.dst, cx.packet.dst)) {
+            if !fits(&rule.src, cx.packet.src) {
+                continue;
+            }
+            cx.work[Unit::RuleSrcHits] += 1;
+            if !fits(&rule.dst, cx.packet.dst) {
                 continue;
             }
             let ip_hits = cx.work[Unit::RuleIpHits];
@@ -106,6 +115,9 @@ impl Chains for PlainTable {
             }
             if matches {
                 cx.work[Unit::RuleHits] += 1;
+                return Some(place);
+            }
+            if cx.hotdrop {
                 return Some(place);
             }
         }

@@ -4,14 +4,17 @@
 //! gets one that is free. What a change costs does not grow with the table but for the lists of blocks (of chains, and
 //! of rules in a long chain).
 //!
-//! Not in place: rules with `recent`, whose lists are numbered through all tables; they are compiled anew.
+//! Not in place: rules with something numbered through all tables (lists of `recent`, credits of `limit`). An error says
+//! so, and the caller compiles anew. Bodies that no rule has any more are kept.
 
-use super::compile::{ChainRules, Compiled, CompiledChain, CompiledTable, Entry, Rules, STEP};
-use super::index::{LongChain, SHORT_MAX};
-use super::{ChainId, CompileError, Match, Rule};
+use super::compile::{
+    At, ChainRules, Compiled, CompiledChain, CompiledTable, Entry, Rules, STEP, Shared, check_rule,
+};
+use super::index::{Keys, LongChain, SHORT_MAX};
+use super::{ChainId, CompileError, Match, Rule, Target};
 use crate::kernel::ipset::IpSets;
 use sim_core::classify::indexed::{Indexed, PHASES, Store};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -58,9 +61,12 @@ pub enum UpdateError {
     /// A rule that does not compile.
     #[error(transparent)]
     Compile(#[from] CompileError),
-    /// Lists of `recent` would get other numbers: compile anew.
-    #[error("a rule with recent comes or goes")]
-    Recent,
+    /// Lists of `recent`, credits of `limit` and the like would get other numbers: compile anew.
+    #[error("a rule comes or goes with something that is numbered through all tables")]
+    Numbered,
+    /// The kernel would refuse it, for a loop or for where it stands; or it was reached before from where it must not.
+    #[error("chain {0} is not for where it would be reached from, or leads back there")]
+    Unsound(String),
     /// There is no such chain or rule, or the chain is built in.
     #[error("no such chain or rule to change")]
     Missing,
@@ -106,8 +112,9 @@ impl Rules {
     }
 }
 
-fn has_recent(rule: &Rule) -> bool {
-    rule.matches.iter().any(|m| matches!(m, Match::Recent { .. }))
+/// Whether it has something that is numbered through all tables in their order, or is worth a warning.
+fn is_numbered(rule: &Rule) -> bool {
+    rule.matches.iter().any(|m| matches!(m, Match::Recent { .. } | Match::Extra(_) | Match::Opaque(_)))
 }
 
 impl Compiled {
@@ -146,7 +153,9 @@ impl CompiledTable {
             return Err(UpdateError::Missing);
         }
         let bytes = self.ends_bytes(false);
-        let chain = CompiledChain { base: None, rules: ChainRules::Short { first: 0, len: 0 }, bytes, name };
+        let rules = ChainRules::Short { first: 0, len: 0 };
+        let chain = CompiledChain { base: None, rules, bytes, name, hooks: 0 };
+        self.user_chains += 1;
         let name = chain.name.clone();
         let number = match self.gone.pop() {
             Some(number) => {
@@ -174,6 +183,7 @@ impl CompiledTable {
         chain.rules = ChainRules::Gone;
         self.size.bytes -= chain.bytes;
         self.size.entries -= 2;
+        self.user_chains -= 1;
         self.names.remove(&chain.name);
         self.blob.remove(id.0 as usize);
         self.gone.push(id.0);
@@ -182,15 +192,16 @@ impl CompiledTable {
 
     fn replace(&mut self, id: ChainId, rules: &[Rule], sets: &IpSets) -> Result<ChainId, UpdateError> {
         let name = self.chain(id)?.name.clone();
-        if rules.iter().any(has_recent) {
-            return Err(UpdateError::Recent);
+        if rules.iter().any(is_numbered) {
+            return Err(UpdateError::Numbered);
         }
         let (mut bytes, mut entries) = (0, Vec::with_capacity(rules.len()));
-        for rule in rules {
-            let entry = self.entry(rule, &name, sets, &mut BTreeMap::new(), bytes)?;
+        for (number, rule) in rules.iter().enumerate() {
+            let entry = self.entry(rule, self.at(id, &name, number), sets, &mut Shared::default(), bytes)?;
             bytes += u64::from(self.bodies.get(entry.body).bytes);
             entries.push(entry);
         }
+        self.lead(id, rules)?;
         self.replace_rules(id, rules, entries)
     }
 
@@ -202,8 +213,8 @@ impl CompiledTable {
     ) -> Result<ChainId, UpdateError> {
         let number = id.0 as usize;
         let old = self.chains[number].rules;
-        if self.slots(old).any(|slot| self.is_recent(slot)) {
-            return Err(UpdateError::Recent);
+        if self.slots(old).any(|slot| self.is_fixed(slot)) {
+            return Err(UpdateError::Numbered);
         }
         self.size.entries = self.size.entries + rules.len() as u64 - self.slots(old).count() as u64;
         match old {
@@ -228,6 +239,47 @@ impl CompiledTable {
         Ok(id)
     }
 
+    fn at<'n>(&self, id: ChainId, name: &'n str, rule: usize) -> At<'n> {
+        let hooks = self.chains[id.0 as usize].hooks;
+        At { table: self.name, family: self.family, chain: name, rule, hooks }
+    }
+
+    /// Whether these rules may stand in the chain for where they lead to: nowhere in circles, and nowhere that packets of
+    /// the chain's hooks must not come. The chains that they lead to are reached from those hooks from now on.
+    fn lead(&mut self, from: ChainId, rules: &[Rule]) -> Result<(), UpdateError> {
+        let to = |target: &Option<Target>| match target {
+            Some(Target::Jump(to) | Target::Goto(to)) => Some(*to),
+            _ => None,
+        };
+        let mut open: Vec<ChainId> = rules.iter().filter_map(|r| to(&r.target)).collect();
+        let (mut seen, hooks) = (BTreeSet::new(), self.chains[from.0 as usize].hooks);
+        while let Some(id) = open.pop() {
+            let chain = self.chain(id)?;
+            if id == from || chain.base.is_some() {
+                return Err(UpdateError::Unsound(chain.name.to_string()));
+            }
+            if !seen.insert(id) {
+                continue;
+            }
+            let at = At { hooks: chain.hooks | hooks, ..self.at(id, &chain.name, 0) };
+            for slot in self.slots(chain.rules) {
+                let entry = &self.rules.entries[slot];
+                open.extend(to(&entry.target));
+                if at.hooks != chain.hooks {
+                    let pattern = self.bodies.pattern(entry.body);
+                    let rule = Rule { target: entry.target.clone(), ..pattern.clone() };
+                    if check_rule(&rule, at).is_err() {
+                        return Err(UpdateError::Unsound(chain.name.to_string()));
+                    }
+                }
+            }
+        }
+        for id in seen {
+            self.chains[id.0 as usize].hooks |= hooks;
+        }
+        Ok(())
+    }
+
     fn set_bytes(&mut self, chain: usize, bytes: u64) {
         self.size.bytes = self.size.bytes + bytes - self.chains[chain].bytes;
         self.chains[chain].bytes = bytes;
@@ -250,24 +302,25 @@ impl CompiledTable {
         short.chain(blocks.flatten())
     }
 
-    fn is_recent(&self, slot: usize) -> bool {
-        self.bodies.is_recent(self.rules.entries[slot].body)
+    fn is_fixed(&self, slot: usize) -> bool {
+        is_numbered(self.bodies.pattern(self.rules.entries[slot].body))
     }
 
     fn insert(&mut self, id: ChainId, at: usize, rule: &Rule, sets: &IpSets) -> Result<ChainId, UpdateError> {
         let chain = self.chain(id)?;
         let (name, rules, bytes) = (chain.name.clone(), chain.rules, chain.bytes);
-        if has_recent(rule) {
-            return Err(UpdateError::Recent);
+        if is_numbered(rule) {
+            return Err(UpdateError::Numbered);
         }
-        let entry = self.entry(rule, &name, sets, &mut BTreeMap::new(), 0)?;
+        if at > self.slots(rules).count() {
+            return Err(UpdateError::Missing);
+        }
+        let entry = self.entry(rule, self.at(id, &name, at), sets, &mut Shared::default(), 0)?;
+        self.lead(id, std::slice::from_ref(rule))?;
         let body_bytes = u64::from(self.bodies.get(entry.body).bytes);
         match rules {
             ChainRules::Short { first, len } => {
                 let (first, len) = (first as usize, len as usize);
-                if at > len {
-                    return Err(UpdateError::Missing);
-                }
                 let to = self.rules.allocate(len + 1);
                 self.rules.shift(first..first + at, to);
                 self.rules.shift(first + at..first + len, to + at + 1);
@@ -280,14 +333,10 @@ impl CompiledTable {
             }
             ChainRules::Long(long) => {
                 let mut chain = self.take_long(long);
-                if at > chain.places.len() {
-                    self.long[long as usize] = chain;
-                    return Err(UpdateError::Missing);
-                }
                 // The key follows from columns: the rule stands in a place of its own while it is found.
                 let aside = self.rules.allocate(1);
                 self.rules.set(aside, rule, entry);
-                let item = self.item_for(aside, &self.rules.entries[aside], &mut chain);
+                let item = self.item(aside, &self.rules.entries[aside], &mut chain, &[]);
                 let slot = chain.places.insert(at, item, &mut self.rules);
                 self.rules.shift(aside..aside + 1, slot);
                 self.rules.release(aside..aside + 1);
@@ -311,8 +360,8 @@ impl CompiledTable {
             }
             _ => return Err(UpdateError::Missing),
         };
-        if self.is_recent(slot) {
-            return Err(UpdateError::Recent);
+        if self.is_fixed(slot) {
+            return Err(UpdateError::Numbered);
         }
         let body_bytes = u64::from(self.bodies.get(self.rules.entries[slot].body).bytes);
         match rules {
@@ -350,7 +399,8 @@ impl CompiledTable {
 
     /// Leaves an empty chain in its place.
     fn take_long(&mut self, long: u32) -> LongChain {
-        let empty = LongChain { places: Indexed::new(self.cost, &[], 0), groups: Vec::new() };
+        let places = Indexed::new(self.cost, &[], 0);
+        let empty = LongChain { places, keys: Keys::default(), has_sources: false };
         std::mem::replace(&mut self.long[long as usize], empty)
     }
 

@@ -5,16 +5,20 @@
 //! are evaluated, match and count. A jump costs a place on the jump stack, whose depth is bounded by the number
 //! of user chains; beyond it the packet is dropped.
 //!
-//! Left out: the TEE stack, GOTO, and fragments (a packet here always has its transport header).
+//! A match that finds a packet malformed (a header that is not whole, a TCP fragment that would overwrite flags) has it
+//! dropped (`hotdrop`).
+//!
+//! Left out: the TEE stack.
 
 use super::columns::{Columns, words4, words6};
 use super::compile::{ChainRules, Compiled, CompiledMatch, CompiledRule, CompiledTable, STEP};
-use super::{ChainId, Policy, Target, Test, layout};
-use crate::kernel::hook::{CtState, Hook, HookVerdict, PacketCx};
+use super::recent::Ask;
+use super::{ChainId, CtStates, Policy, Target, Test, layout};
+use crate::kernel::hook::{CtState, CtView, Hook, HookVerdict, NatRange, NatTo, PacketCx};
 use crate::kernel::trace::{Observer, Step};
-use sim_core::classify::Unit;
 use sim_core::classify::indexed::{PHASES, Place};
 use sim_core::classify::linear::{AddrPair, LinearTable};
+use sim_core::classify::{Family, Packet, Proto, Unit};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -33,6 +37,7 @@ impl Compiled {
         observer: &mut impl Observer,
     ) -> HookVerdict {
         let table = id / 8;
+        cx.recent.bind(&self.lists);
         observer.step(Step::XtTable(table), &cx.packet, cx.work);
         By { table: &self.tables[table], index: true }.walk(Hook::ALL[id % 8], table, cx, observer)
     }
@@ -40,6 +45,7 @@ impl Compiled {
     /// The same without the index, rule after rule as far as addresses fit: outcome and work must be the same.
     pub fn run_linear(&self, id: usize, cx: &mut PacketCx<'_>, observer: &mut impl Observer) -> HookVerdict {
         let table = id / 8;
+        cx.recent.bind(&self.lists);
         observer.step(Step::XtTable(table), &cx.packet, cx.work);
         By { table: &self.tables[table], index: false }.walk(Hook::ALL[id % 8], table, cx, observer)
     }
@@ -48,11 +54,12 @@ impl Compiled {
 /// Chains of rules as the walk asks for them. A [`Place`] is one of a rule in its chain: zero is the first, and the one
 /// after a rule's is that plus one.
 pub(super) trait Chains {
-    /// How many chains there are.
-    fn count(&self) -> usize;
+    /// Jumps that may be open at once: as many as there are ERROR entries (`translate_table`).
+    fn stack_size(&self) -> usize;
     /// The built-in chain of `hook` and its policy.
     fn base(&self, hook: Hook) -> Option<(usize, Policy)>;
-    /// The first rule of `chain` from `from` on that matches whole; counts every rule evaluated on the way.
+    /// The first rule of `chain` from `from` on that matches whole; counts every rule evaluated on the way. If the
+    /// packet is to be dropped (`hotdrop`), the rule that said so, which has not matched.
     fn next_hit(&self, chain: usize, from: Place, cx: &mut PacketCx<'_>) -> Option<Place>;
     /// Target of a rule, and whether it is for one destination.
     fn target(&self, chain: usize, place: Place) -> (&Option<Target>, bool);
@@ -69,6 +76,7 @@ pub(super) trait Chains {
     ) -> HookVerdict {
         let (base, policy) = self.base(hook).unwrap_or_else(|| panic!("no {hook:?} chain in table {table}"));
         cx.work[Unit::TableWalks] += 1;
+        let evaluated = cx.work[Unit::RuleEvals];
         let mut stack: SmallVec<[(usize, Place); 16]> = SmallVec::new();
         let (mut chain, mut at) = (base, 0);
         // Since a rule for one address led away at this depth, lines are those of one Service.
@@ -80,15 +88,18 @@ pub(super) trait Chains {
             let id = ChainId(chain as u32);
             let hit = self.next_hit(chain, at, cx);
             let (from, rule) = (self.rank(chain, Some(at)), self.rank(chain, hit));
+            if hit.is_some() && cx.hotdrop {
+                let to = rule + 1;
+                observer.step(Step::XtMissed { table, chain: id, from, to }, &cx.packet, cx.work);
+                break HookVerdict::Drop;
+            }
             if rule > from {
                 observer.step(Step::XtMissed { table, chain: id, from, to: rule }, &cx.packet, cx.work);
             }
             observer.step(Step::XtMatched { table, chain: id, rule }, &cx.packet, cx.work);
             let Some(hit) = hit else {
                 // The chain's closing entry: RETURN, or the policy.
-                cx.work[Unit::RuleEvals] += 1;
-                cx.work[Unit::RuleIpHits] += 1;
-                cx.work[Unit::RuleHits] += 1;
+                closing_entry(cx);
                 match stack.pop() {
                     Some(back) => {
                         cx.work[Unit::Returns] += 1;
@@ -101,6 +112,11 @@ pub(super) trait Chains {
                         }
                         continue;
                     }
+                    // A chain that was gone to from a built-in one has nowhere to return to.
+                    None if chain != base => {
+                        self.policy_entry(base, table, cx, observer);
+                        break policy_verdict(policy);
+                    }
                     None => break policy_verdict(policy),
                 }
             };
@@ -110,7 +126,7 @@ pub(super) trait Chains {
                 None => {}
                 Some(Target::Jump(to)) => {
                     cx.work[Unit::Jumps] += 1;
-                    if stack.len() >= self.count() {
+                    if stack.len() >= self.stack_size() {
                         break HookVerdict::Drop;
                     }
                     match own {
@@ -122,18 +138,18 @@ pub(super) trait Chains {
                     chain = to.0 as usize;
                     at = 0;
                 }
+                Some(Target::Goto(to)) => {
+                    cx.work[Unit::Jumps] += 1;
+                    chain = to.0 as usize;
+                    at = 0;
+                }
                 Some(Target::Return) => match stack.pop() {
                     Some(back) => {
                         cx.work[Unit::Returns] += 1;
                         (chain, at) = back;
                     }
                     None => {
-                        // RETURN from a built-in chain goes to its policy entry, which is evaluated.
-                        cx.work[Unit::RuleEvals] += 1;
-                        cx.work[Unit::RuleIpHits] += 1;
-                        cx.work[Unit::RuleHits] += 1;
-                        let rule = self.rank(chain, None);
-                        observer.step(Step::XtMatched { table, chain: id, rule }, &cx.packet, cx.work);
+                        self.policy_entry(base, table, cx, observer);
                         break policy_verdict(policy);
                     }
                 },
@@ -152,20 +168,49 @@ pub(super) trait Chains {
                     cx.nat.dnat = Some(*to);
                     break HookVerdict::Accept;
                 }
-                Some(Target::Redirect { .. }) => unreachable!("refused when the table was compiled"),
+                &Some(Target::Redirect { port }) => {
+                    cx.work[Unit::TargetCalls] += 1;
+                    cx.nat.range = Some(NatRange {
+                        to: NatTo::Here,
+                        ports: Some((port, port)),
+                        port_base: None,
+                        random: false,
+                        random_fully: false,
+                        persistent: false,
+                    });
+                    break HookVerdict::Accept;
+                }
                 Some(Target::Masquerade { random_fully }) => {
                     cx.work[Unit::TargetCalls] += 1;
                     cx.nat.masquerade = Some(*random_fully);
                     break HookVerdict::Accept;
                 }
-                Some(Target::Opaque(text)) => unreachable!("compiled although opaque: {text}"),
+                Some(Target::Extra(extra)) => {
+                    cx.work[Unit::TargetCalls] += 1;
+                    if let Some(verdict) = extra.of().run(cx) {
+                        break verdict;
+                    }
+                }
+                // Allowed when it was compiled: it decides nothing.
+                Some(Target::Opaque(_)) => cx.work[Unit::TargetCalls] += 1,
             }
         };
         if let Some((_, since)) = own {
             cx.work[Unit::LinesOwn] += lines(cx) - since;
             cx.work[Unit::LinesEndpoint] += endpoint.map_or(0, |since| lines(cx) - since);
         }
+        if cx.packet.family() == Family::Ipv6 {
+            cx.work[Unit::RuleEvalsV6] += cx.work[Unit::RuleEvals] - evaluated;
+        }
         verdict
+    }
+
+    /// The entry of a built-in chain's policy is evaluated, as where RETURN leads from there (`underflow`).
+    fn policy_entry(&self, base: usize, table: usize, cx: &mut PacketCx<'_>, observer: &mut impl Observer) {
+        closing_entry(cx);
+        let rule = self.rank(base, None);
+        let step = Step::XtMatched { table, chain: ChainId(base as u32), rule };
+        observer.step(step, &cx.packet, cx.work);
     }
 }
 
@@ -176,8 +221,8 @@ struct By<'a> {
 }
 
 impl Chains for By<'_> {
-    fn count(&self) -> usize {
-        self.table.chains.len() - self.table.gone.len()
+    fn stack_size(&self) -> usize {
+        self.table.user_chains + 1
     }
     fn base(&self, hook: Hook) -> Option<(usize, Policy)> {
         self.table.base(hook)
@@ -253,7 +298,9 @@ impl CompiledTable {
             }
             ChainRules::Long(long) => {
                 let long = &self.long[long as usize];
-                if by_index && long.places.is_indexed() {
+                // A fragment or a packet cut short may end the walk at any match of ports.
+                let is_whole = cx.packet.detail.fragment == 0 && !cx.packet.detail.truncated;
+                if by_index && is_whole && long.places.is_indexed() {
                     return self.next_indexed(long, from, begin, cx);
                 }
                 let mut at = from;
@@ -262,6 +309,11 @@ impl CompiledTable {
                     let next = place + (fit.unwrap_or(range.end) - range.start);
                     let stretch = long.places.stretch(place..next, begin);
                     cx.work[Unit::RuleEvals] += stretch.rules;
+                    cx.work[Unit::RuleSrcHits] += stretch.rules;
+                    if long.has_sources {
+                        let slots = range.start..fit.unwrap_or(range.end);
+                        cx.work[Unit::RuleSrcHits] -= self.src_misses(slots, &cx.packet);
+                    }
                     cx.work[Unit::LinesStream] += stretch.lines;
                     at = next;
                     if let Some(slot) = fit {
@@ -284,32 +336,83 @@ impl CompiledTable {
         &self,
         columns: &LinearTable<W>,
         addrs: &AddrPair<W>,
-        range: Range<usize>,
+        mut range: Range<usize>,
         begin: u8,
         cx: &mut PacketCx<'_>,
     ) -> Option<usize> {
-        for slot in range {
-            let entry = &self.rules.entries[slot];
-            let phase = (begin + entry.phase) % PHASES as u8;
-            cx.work[Unit::RuleEvals] += 1;
-            cx.work[Unit::LinesStream] += u32::from(self.cost[usize::from(phase)]);
-            if columns.fits(slot, addrs) && rule_matches(self.bodies.get(entry.body), phase, cx) {
-                cx.work[Unit::RuleHits] += 1;
-                return Some(slot);
-            }
-        }
-        None
+        range.find(|&slot| {
+            let phase = (begin + self.rules.entries[slot].phase) % PHASES as u8;
+            self.stops_at(columns, addrs, slot, phase, cx)
+        })
     }
 
-    /// Evaluates the one rule in `slot` and counts it.
-    #[inline]
+    /// Evaluates the one rule in `slot` and counts it: whether the walk ends there.
     pub(super) fn matches_at(&self, slot: usize, phase: u8, cx: &mut PacketCx<'_>) -> bool {
+        match &self.rules.addrs {
+            Columns::V4(t) => {
+                let addrs = AddrPair { dst: words4(cx.packet.dst), src: words4(cx.packet.src) };
+                self.stops_at(t, &addrs, slot, phase, cx)
+            }
+            Columns::V6(t) => {
+                let addrs = AddrPair { dst: words6(cx.packet.dst), src: words6(cx.packet.src) };
+                self.stops_at(t, &addrs, slot, phase, cx)
+            }
+        }
+    }
+
+    #[inline]
+    fn stops_at<const W: usize>(
+        &self,
+        columns: &LinearTable<W>,
+        addrs: &AddrPair<W>,
+        slot: usize,
+        phase: u8,
+        cx: &mut PacketCx<'_>,
+    ) -> bool {
         cx.work[Unit::RuleEvals] += 1;
         cx.work[Unit::LinesStream] += u32::from(self.cost[usize::from(phase)]);
-        let matches = self.rules.addrs.next_fit(slot..slot + 1, &cx.packet).is_some()
-            && rule_matches(self.bodies.get(self.rules.entries[slot].body), phase, cx);
-        cx.work[Unit::RuleHits] += u32::from(matches);
-        matches
+        if !columns.fits_src(slot, addrs) {
+            return false;
+        }
+        let body = self.bodies.get(self.rules.entries[slot].body);
+        if !src_fits(body, &cx.packet) {
+            return false;
+        }
+        cx.work[Unit::RuleSrcHits] += 1;
+        if !(columns.fits(slot, addrs) && rule_matches(body, phase, cx)) {
+            return cx.hotdrop;
+        }
+        cx.work[Unit::RuleHits] += 1;
+        true
+    }
+
+    /// How many rules in these slots fail at the source: the kernel compares no more of those.
+    fn src_misses(&self, slots: Range<usize>, packet: &Packet) -> u32 {
+        let fits = |slot: usize| {
+            let columns = match &self.rules.addrs {
+                Columns::V4(t) => {
+                    t.fits_src(slot, &AddrPair { dst: words4(packet.dst), src: words4(packet.src) })
+                }
+                Columns::V6(t) => {
+                    t.fits_src(slot, &AddrPair { dst: words6(packet.dst), src: words6(packet.src) })
+                }
+            };
+            columns && src_fits(self.bodies.get(self.rules.entries[slot].body), packet)
+        };
+        slots.filter(|&slot| !fits(slot)).count() as u32
+    }
+}
+
+/// Whether a source that is negated fits.
+fn src_fits(rule: &CompiledRule, packet: &Packet) -> bool {
+    let negated = rule.negated.as_ref().and_then(|n| n.src);
+    negated.is_none_or(|net| !net.contains(&packet.src))
+}
+
+/// The entry that closes a chain: no test, a counter, a verdict.
+fn closing_entry(cx: &mut PacketCx<'_>) {
+    for unit in [Unit::RuleEvals, Unit::RuleSrcHits, Unit::RuleIpHits, Unit::RuleHits] {
+        cx.work[unit] += 1;
     }
 }
 
@@ -335,7 +438,15 @@ pub(super) fn rule_matches(rule: &CompiledRule, phase: u8, cx: &mut PacketCx<'_>
     {
         return false;
     }
-    if rule.proto.is_some_and(|p| (p.value == cx.packet.proto) == p.invert) {
+    if let Some(proto) = rule.proto {
+        if cx.packet.family() == Family::Ipv6 {
+            cx.work[Unit::RuleProtosV6] += 1;
+        }
+        if (proto.value == cx.packet.proto) == proto.invert {
+            return false;
+        }
+    }
+    if rule.fragment.is_some_and(|later| later != (cx.packet.detail.fragment != 0)) {
         return false;
     }
     cx.work[Unit::RuleIpHits] += 1;
@@ -343,7 +454,8 @@ pub(super) fn rule_matches(rule: &CompiledRule, phase: u8, cx: &mut PacketCx<'_>
     rule.matches.iter().all(|m| match_one(m, cx))
 }
 
-fn iface_fits(test: Option<&Test<std::sync::Arc<str>>>, iface: &str) -> bool {
+/// Whether a device's name fits; a trailing `+` matches any suffix.
+pub(super) fn iface_fits(test: Option<&Test<std::sync::Arc<str>>>, iface: &str) -> bool {
     test.is_none_or(|t| {
         let fits = match t.value.strip_suffix('+') {
             Some(prefix) => iface.starts_with(prefix),
@@ -359,12 +471,9 @@ fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
             cx.work[Unit::MatchComment] += 1;
             true
         }
-        CompiledMatch::Ports { sport, dport } => {
+        CompiledMatch::Ports { proto, sport, dport } => {
             cx.work[Unit::MatchPorts] += 1;
-            let fits = |test: &Option<Test<(u16, u16)>>, port: u16| {
-                test.is_none_or(|t| (t.value.0 <= port && port <= t.value.1) != t.invert)
-            };
-            fits(sport, cx.packet.sport) && fits(dport, cx.packet.dport)
+            has_header(*proto, cx) && ports_fit(sport, dport, &cx.packet)
         }
         &CompiledMatch::Statistic { p } => {
             cx.work[Unit::MatchStatistic] += 1;
@@ -376,13 +485,7 @@ fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
         }
         &CompiledMatch::Conntrack { states, invert } => {
             cx.work[Unit::MatchConntrack] += 1;
-            let by_state = match cx.ct.state {
-                CtState::New => states.new,
-                CtState::Established => states.established,
-                CtState::Invalid => states.invalid,
-                CtState::Untracked => false,
-            };
-            (by_state || (states.dnat && cx.ct.dnat)) != invert
+            state_fits(states, &cx.ct) != invert
         }
         &CompiledMatch::AddrtypeLocal { src, invert } => {
             cx.work[Unit::MatchAddrtype] += 1;
@@ -391,21 +494,16 @@ fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
         }
         &CompiledMatch::Recent { table, set, seconds } => {
             cx.work[Unit::MatchRecent] += 1;
-            let (addr, now) = (cx.packet.src, cx.now);
-            if set {
-                cx.recent.set(table, addr, now, cx.work)
-            } else {
-                cx.recent.check(table, addr, seconds, now, cx.work)
-            }
+            let ask = Ask::of_kube_proxy(set, seconds);
+            cx.recent.run(table, &ask, cx.packet.src, cx.packet.detail.ttl, cx.now, cx.work)
         }
         CompiledMatch::Set { index, from_src, invert } => {
             cx.work[Unit::MatchSet] += 1;
             cx.sets.test_packet(*index, &cx.packet, from_src, cx.work) != *invert
         }
-        // Without br_netfilter no packet has come in through a bridge port.
         &CompiledMatch::PhysdevIsIn { invert } => {
             cx.work[Unit::MatchOther] += 1;
-            invert
+            cx.bridge.is_some_and(|bridge| bridge.in_port.is_some()) != invert
         }
         &CompiledMatch::IpvsVirtual { addr, port, proto } => {
             cx.work[Unit::MatchOther] += 1;
@@ -415,5 +513,44 @@ fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
             cx.work[Unit::MatchNfacct] += 1;
             true
         }
+        CompiledMatch::Extra { of, place } => of.of().fits(*place, cx),
+        CompiledMatch::Opaque => {
+            cx.work[Unit::MatchOther] += 1;
+            false
+        }
+    }
+}
+
+/// Whether the packet has its transport header, so that ports can be looked at; drops it where it should have.
+pub(super) fn has_header(proto: Proto, cx: &mut PacketCx<'_>) -> bool {
+    let detail = cx.packet.detail;
+    if detail.fragment != 0 {
+        cx.hotdrop |= proto == Proto::Tcp && detail.fragment == 1;
+        return false;
+    }
+    cx.hotdrop |= detail.truncated;
+    !detail.truncated
+}
+
+/// Whether the packet's ports are in the ranges.
+pub(super) fn ports_fit(
+    sport: &Option<Test<(u16, u16)>>,
+    dport: &Option<Test<(u16, u16)>>,
+    packet: &Packet,
+) -> bool {
+    let fits = |test: &Option<Test<(u16, u16)>>, port: u16| {
+        test.is_none_or(|t| (t.value.0 <= port && port <= t.value.1) != t.invert)
+    };
+    fits(sport, packet.sport) && fits(dport, packet.dport)
+}
+
+/// Whether the connection is in one of the states (`xt_conntrack.c:conntrack_mt`).
+pub(super) fn state_fits(states: CtStates, ct: &CtView) -> bool {
+    match ct.state {
+        CtState::New if states.new => true,
+        CtState::Established if states.established => true,
+        CtState::Invalid => states.invalid,
+        CtState::Untracked => states.untracked,
+        CtState::New | CtState::Established => (states.dnat && ct.dnat) || (states.snat && ct.snat),
     }
 }
