@@ -3,11 +3,14 @@
 mod align;
 pub mod conntrack;
 pub mod cost;
+pub mod draw;
 pub mod dump;
 pub mod ebpf;
+pub mod explore;
 pub mod hook;
 pub mod ipset;
 pub mod ipvs;
+pub mod narrative;
 pub mod nat;
 pub mod nftables;
 pub mod path;

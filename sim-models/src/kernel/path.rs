@@ -153,6 +153,11 @@ impl NodeState {
             dynamic: nftables::DynamicSets::new(),
         }
     }
+
+    /// The CPU's random numbers, for whom a script is to dictate them.
+    pub fn random(&mut self) -> &mut KernelRandom {
+        &mut self.random
+    }
 }
 
 /// What became of a packet, and the work it took.
