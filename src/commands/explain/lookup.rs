@@ -2,7 +2,7 @@
 
 use super::node::{Cluster, Subject};
 use sim_core::classify::{Family, Proto};
-use sim_models::kernel::nftables::KeyValue;
+use sim_models::kernel::nftables::{Element, KeyValue};
 use sim_models::kernel::rules::NodeRules;
 use sim_models::kernel::xtables::Match;
 use sim_models::kube::ServicePort;
@@ -169,9 +169,22 @@ pub fn ports_of(rules: &NodeRules, addr: IpAddr) -> BTreeMap<(Proto, u16), Strin
     out
 }
 
+/// Whether rules have a node port of this number.
+pub fn has_node_port(rules: &NodeRules, number: u16, proto: Proto) -> bool {
+    let chains = rules.xtables.iter().flat_map(|t| &t.chains);
+    let node_ports = chains.filter(|chain| &*chain.name == "KUBE-NODEPORTS");
+    let mut matches = node_ports.flat_map(|chain| &chain.rules).flat_map(|rule| &rule.matches);
+    let of_xtables = matches.any(
+        |m| matches!(m, Match::Ports { proto: p, dport: Some(t), .. } if *p == proto && t.value == (number, number)),
+    );
+    let mut elements = rules.nftables.iter().flat_map(|t| &t.sets).flat_map(|set| &set.elements);
+    of_xtables
+        || elements.any(|element| element.key[..] == [KeyValue::Proto(proto), KeyValue::Service(number)])
+}
+
 /// Whether rules name an address as that of a Service.
 pub fn is_known(rules: &NodeRules, addr: IpAddr) -> bool {
-    let in_set = |element: &sim_models::kernel::nftables::Element| element.key[..] == [KeyValue::Addr(addr)];
+    let in_set = |element: &Element| element.key[..] == [KeyValue::Addr(addr)];
     rules.dummy_addrs.contains(&addr)
         || !ports_of(rules, addr).is_empty()
         || rules.nftables.iter().flat_map(|t| &t.sets).any(|set| set.elements.iter().any(in_set))

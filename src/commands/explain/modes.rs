@@ -84,8 +84,8 @@ fn told(failure: &Failure) -> String {
 }
 
 /// What becomes of the packet: verdict, and backends with the way they are reached.
-fn what(data: &Explanation) -> (&'static str, BTreeSet<(Option<SocketAddr>, bool)>) {
-    (data.verdict, data.outcomes.iter().map(|o| (o.to, o.masquerade)).collect())
+fn what(data: &Explanation) -> (&'static str, bool, BTreeSet<(Option<SocketAddr>, bool)>) {
+    (data.verdict, data.blackhole, data.outcomes.iter().map(|o| (o.to, o.masquerade)).collect())
 }
 
 fn table(modes: &[Explained], left_out: &[LeftOut], agree: bool, paint: Paint) -> String {

@@ -6,6 +6,8 @@ use crate::commands::rules::objects::text_of;
 use crate::commands::rules::setup::{Setup, mode_named};
 use crate::exit::Failure;
 use sim_core::classify::Family;
+use ipnet::IpNet;
+use sim_models::kernel::nftables::{Element, Field, KeyValue, Rule, Statement, Verdict};
 use sim_models::kernel::path::Stack;
 use sim_models::kernel::rules::NodeRules;
 use sim_models::kube::ProxyObjects;
@@ -85,16 +87,16 @@ impl Subject {
             Some(name) => mode_named(name)?,
             None => sniffed(&whole, &args.rules)?,
         };
+        let family_name = if family == Family::Ipv4 { "IPv4" } else { "IPv6" };
         let rules = readable(mode, "--rules")?.read(&whole, family).map_err(|error| {
             let (name, line) = place(&texts, error.line);
             Failure::Input(format!(
-                "error: {}\n --> {name}:{line}:{}\n  = read as a dump of {} mode; --mode says otherwise\n",
+                "error: {}\n --> {name}:{line}:{}\n  = read as a dump of {} mode, which --mode says otherwise, and {family_name}, as the packet is\n",
                 error.message,
                 error.column,
                 mode.name()
             ))
         })?;
-        let family_name = if family == Family::Ipv4 { "IPv4" } else { "IPv6" };
         let names: Vec<&str> = texts.iter().map(|(name, _)| name.as_str()).collect();
         let addresses = args.cluster.node_address.iter().copied();
         let mut node_ips: Vec<IpAddr> = addresses.filter(|addr| Family::of(*addr) == family).collect();
@@ -107,7 +109,7 @@ impl Subject {
             let text = format!("error: {} has no rules of {family_name}\n", names.join(" and "));
             return Err(Failure::Input(text + "  = the packet's family decides which are read\n"));
         }
-        let what = format!("{} rules of {}", mode.name(), names.join(" and "));
+        let what = format!("{} rules of {}", mode.name(), names.join(", "));
         Ok(Subject { mode, what, rules, node_ips, knows_its_ips, cluster: None, notes })
     }
 
@@ -119,17 +121,42 @@ impl Subject {
     }
 
     /// A test for addresses of pods on this node, where anything is known of them.
-    pub fn pods_of_node(&self) -> Option<impl Fn(IpAddr) -> bool> {
-        let cluster = self.cluster.as_ref()?;
+    pub fn pods_of_node(&self) -> Option<Box<dyn Fn(IpAddr) -> bool + '_>> {
+        let Some(cluster) = &self.cluster else {
+            let nets = local_networks(&self.rules);
+            let known = !nets.is_empty();
+            return known.then(|| -> Box<dyn Fn(IpAddr) -> bool> {
+                Box::new(move |addr| nets.iter().any(|net| net.contains(&addr)))
+            });
+        };
         let here = cluster.objects.node(&cluster.node)?;
         let pods = cluster.objects.pods.iter().filter(|pod| pod.node.as_deref() == Some(&cluster.node));
         let addresses: Vec<IpAddr> = pods.flat_map(|pod| pod.addresses.iter().copied()).collect();
         let cidrs = here.pod_cidrs.clone();
         let known = !(addresses.is_empty() && cidrs.is_empty());
-        known.then_some(move |addr: IpAddr| {
-            addresses.contains(&addr) || cidrs.iter().any(|cidr| cidr.contains(&addr))
+        known.then(|| -> Box<dyn Fn(IpAddr) -> bool> {
+            Box::new(move |addr| addresses.contains(&addr) || cidrs.iter().any(|cidr| cidr.contains(&addr)))
         })
     }
+}
+
+/// Networks that rules take for those of pods: traffic from elsewhere is masqueraded.
+fn local_networks(rules: &NodeRules) -> Vec<IpNet> {
+    let tables = rules.xtables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+    let by_rule = tables.filter_map(|rule| rule.src.filter(|src| src.invert).map(|src| src.value));
+    let nft = rules.nftables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+    // What a source range refuses says nothing of pods.
+    let drops = |rule: &&Rule| rule.statements.contains(&Statement::Verdict(Verdict::Drop));
+    let by_statement = nft.filter(|rule| !drops(rule)).flat_map(|rule| &rule.statements).filter_map(|statement| match statement {
+        Statement::Addr { field: Field::SrcAddr, net, negate: true } => Some(*net),
+        _ => None,
+    });
+    // One pod's address is not where pods are.
+    let mut nets: Vec<IpNet> =
+        by_rule.chain(by_statement).filter(|net| net.prefix_len() < net.max_prefix_len()).collect();
+    nets.sort_unstable();
+    nets.dedup();
+    nets
 }
 
 /// The node's addresses, or one for examples, which stands for them.
@@ -149,8 +176,8 @@ fn told_by(rules: &NodeRules) -> Vec<IpAddr> {
     let Some(table) = &rules.nftables else { return Vec::new() };
     let Some(set) = table.find_set("nodeport-ips") else { return Vec::new() };
     let elements = table.sets[set.0 as usize].elements.iter();
-    let address = |element: &sim_models::kernel::nftables::Element| match element.key.first() {
-        Some(sim_models::kernel::nftables::KeyValue::Addr(addr)) => Some(*addr),
+    let address = |element: &Element| match element.key.first() {
+        Some(KeyValue::Addr(addr)) => Some(*addr),
         _ => None,
     };
     elements.filter_map(address).collect()
@@ -177,7 +204,8 @@ fn sniffed(text: &str, files: &[PathBuf]) -> Result<&'static dyn ProxyMode, Fail
     let ipvs = has(&|l| {
         ["-A -t ", "-A -u ", "-A --sctp-service ", "create ", "add KUBE-"].iter().any(|p| l.starts_with(p))
     });
-    let iptables = has(&|l| l.starts_with('*') || l.starts_with("-A "));
+    let tables = ["*nat", "*filter", "*mangle", "*raw", "*security"];
+    let iptables = has(&|l| tables.contains(&l.trim_end()));
     let name = match (nft, ipvs, iptables) {
         (true, false, false) => "nftables",
         (_, true, _) => "ipvs",

@@ -3,6 +3,7 @@
 use super::report::{Explained, Explanation, Outcome, entered};
 use super::text::{Paint, cost, counted, probability, short_fraction, thousands, wrapped};
 use super::walk;
+use sim_models::kernel::narrative::Event;
 use std::fmt::Write as _;
 
 /// Outcomes that are shown one by one.
@@ -15,7 +16,9 @@ pub fn page(explained: &Explained, paint: Paint) -> String {
     let flags = data.flags.as_ref().map_or(String::new(), |flags| format!(" {flags}"));
     let mark = if data.mark == 0 { String::new() } else { format!(", mark {:#x}", data.mark) };
     let _ = writeln!(out, "{}", paint.strong(&format!("{}{flags}{mark}", data.packet)));
-    let _ = writeln!(out, "{}; {}", entered(data.origin), data.rules);
+    for line in wrapped("", &format!("{}; {}", entered(data.origin), data.rules)) {
+        let _ = writeln!(out, "{line}");
+    }
     if let Some(flow) = &data.flow {
         let _ = writeln!(out, "after {flow} was answered");
     }
@@ -53,9 +56,13 @@ fn verdict(data: &Explanation, paint: Paint) -> String {
         ("DNAT", 1) => format!("DNAT to {}{}", to(&data.outcomes[0]), manner(&data.outcomes[0])),
         ("DNAT", n) if data.ipvs.is_some() => {
             let ipvs = data.ipvs.as_ref().expect("it was looked at");
-            format!("DNAT by IPVS ({}) to one of {}", ipvs.scheduler, counted(n as u64, "real server"))
+            let lost = if data.blackhole { ", but lost" } else { "" };
+            format!("DNAT by IPVS ({}) to one of {}{lost}", ipvs.scheduler, counted(n as u64, "real server"))
         }
         ("DNAT", n) => format!("DNAT to one of {}", counted(n as u64, "backend")),
+        ("ACCEPT", _) if data.walk.iter().any(|e| matches!(e, Event::Routed { local: true })) => {
+            "ACCEPT, delivered to this node itself".to_owned()
+        }
         ("ACCEPT", _) if data.blackhole => format!("ACCEPT, but lost: leaves as {}", data.leaves_as),
         ("ACCEPT", _) => format!("ACCEPT, leaves as {}", data.leaves_as),
         (other, _) => other.to_owned(),

@@ -37,7 +37,7 @@ pub struct Explanation {
     pub rules: String,
     /// What becomes of it on the way that is shown: `ACCEPT`, `DNAT`, `DROP` or `REJECT`.
     pub verdict: &'static str,
-    /// Accepted, but for an address that nobody has: rules were to translate it, and none did.
+    /// Accepted, but lost: it goes to an address that nobody has, or its answer goes past this node.
     pub blackhole: bool,
     /// The packet as it leaves on that way.
     pub leaves_as: String,

@@ -3,10 +3,10 @@
 //! From the rule that decided and its comment; with the cluster's objects from what they say about the Service: endpoints
 //! that are not ready, traffic policies, source ranges, a port or an address that is none of a Service.
 
-use super::lookup::{Front, is_known, ports_of};
+use super::lookup::{Front, has_node_port, is_known, ports_of};
 use super::node::{Cluster, Subject};
 use super::report::Explanation;
-use sim_core::classify::{Packet, Verdict};
+use sim_core::classify::{Packet, Proto, Verdict};
 use sim_models::kernel::explore::Walked;
 use sim_models::kernel::narrative::{ChainName, Effect, Event, RuleLine};
 use sim_models::kernel::nftables::Statement;
@@ -105,11 +105,11 @@ impl<'a> Reasons<'a> {
                 let place = format!("rule {} of {} {}", rule.number, chain.table, chain.name);
                 let comment = rule.comment.as_ref().map_or(rule.text.clone(), |c| format!("\"{c}\""));
                 self.say(format!("{verdict} by {place}: {comment}"));
-                // A chain of its own is reached by the map that names the Service.
+                // The map that leads there names the Service.
                 if rule.comment.is_none()
-                    && let Some((chain, element)) = last_element(&data.walk)
+                    && let Some((_, element)) = last_element(&data.walk)
                 {
-                    self.say(format!("sent there by {} {}, element {element}", chain.table, chain.name));
+                    self.say(format!("for the packet is an element of {element}"));
                 }
             }
             Some((chain, None)) => {
@@ -125,17 +125,42 @@ impl<'a> Reasons<'a> {
         }
         match self.service() {
             Some((cluster, port, front)) => self.why_no_endpoint(cluster, port, front),
+            // Of rules alone: that they know the address and not the port, no more.
+            None if self.subject.cluster.is_none() => {
+                let known = ports_of(&self.subject.rules, self.packet.dst);
+                if !known.is_empty() && !known.contains_key(&(self.packet.proto, self.packet.dport)) {
+                    self.no_service();
+                }
+            }
             None => self.no_service(),
         }
     }
 
-    fn delivered(&mut self, data: &Explanation) {
+    fn delivered(&mut self, data: &mut Explanation) {
         if let Some((_, port, front)) = self.service() {
             let name = port.full_name();
             let at = format!("{} is a {} of {name}", self.target(front), front.name());
             self.say(at);
         }
         let masqueraded = data.outcomes.iter().any(|outcome| outcome.masquerade);
+        if let Some((cluster, port, front)) = self.service()
+            && front != Front::ClusterIp
+            && port.external_local
+            && port.endpoints.local.is_empty()
+            && !masqueraded
+            && data.ipvs.is_some()
+        {
+            // `pkg/proxy/ipvs/proxier.go:syncEndpoint` falls back to all endpoints, for the node's own pods.
+            data.blackhole = data.origin == "wire";
+            self.say(format!(
+                "externalTrafficPolicy is Local and no endpoint is on {}: ipvs mode sends to other nodes all the same",
+                cluster.node
+            ));
+            self.say("and does not masquerade: answers go to the client past this node, with the pod's address");
+            if data.blackhole {
+                return;
+            }
+        }
         if masqueraded {
             self.masqueraded(data);
         }
@@ -192,9 +217,6 @@ impl<'a> Reasons<'a> {
     /// ACCEPT with the destination as it was.
     fn passed(&mut self, data: &mut Explanation) {
         let packet = self.packet;
-        if data.work.get("ct_new").is_none() && data.flow.is_none() && data.flags.as_deref() == Some("ACK") {
-            self.say("an ACK of no known connection: give --established or --flow for one that exists");
-        }
         if let Some((cluster, port, front)) = self.service() {
             self.say(format!(
                 "no rule took it, though {} is a {} of {}",
@@ -208,10 +230,16 @@ impl<'a> Reasons<'a> {
             }
             self.why_no_endpoint(cluster, port, front);
         } else {
-            if self.is_service_address() {
+            let here = data.walk.iter().any(|event| matches!(event, Event::Routed { local: true }));
+            if here {
+                self.say(format!("it is for this node itself: refused unless a process listens on {}/{}", packet.dport, packet.proto));
+            } else if self.is_service_address() {
                 data.blackhole = true;
                 let lost = "it leaves by the default route, where nobody has that address";
-                self.say(format!("no rule is for {}:{}/{}: {lost}", packet.dst, packet.dport, packet.proto));
+                self.say(match packet.proto {
+                    Proto::Icmp => format!("no rule is for icmp: a Service's address answers no ping; {lost}"),
+                    proto => format!("no rule is for {}:{}/{proto}: {lost}", packet.dst, packet.dport),
+                });
             } else {
                 self.say(format!("no rule changed it: it goes to {} as it is", packet.dst));
             }
@@ -309,6 +337,9 @@ impl<'a> Reasons<'a> {
             let shown: Vec<&str> = nodes.iter().copied().take(SHOWN).collect();
             let more = if nodes.len() > SHOWN { format!(" and {} more", nodes.len() - SHOWN) } else { String::new() };
             self.say(format!("ready endpoints are on {}{more}", shown.join(", ")));
+            if is_external {
+                self.hint("send to one of those nodes; externalTrafficPolicy Cluster serves everywhere, but hides clients");
+            }
             if port.health_check_node_port != 0 {
                 self.hint(format!(
                     "a load balancer learns that from http://{node}:{}/healthz, which answers 503 here",
@@ -324,6 +355,12 @@ impl<'a> Reasons<'a> {
         let rules = &self.subject.rules;
         let known = ports_of(rules, dst);
         let Some(cluster) = self.subject.cluster.as_ref() else {
+            if !self.subject.knows_its_ips && has_node_port(rules, dport, proto) {
+                self.hint(format!("rules have a node port {dport}/{proto}: if {dst} is the node's, say --node-address {dst}"));
+            }
+            if proto == Proto::Icmp {
+                return;
+            }
             if !known.is_empty() {
                 let ports: Vec<String> =
                     known.iter().map(|((proto, port), name)| with_name(*port, proto.name(), name)).collect();
@@ -343,7 +380,13 @@ impl<'a> Reasons<'a> {
             let front = cluster.front(first, dst).expect("it was found by it").name();
             let ports: Vec<String> = of_addr.iter().map(|p| with_name(p.port, p.proto.name(), &p.port_name)).collect();
             let name = format!("{}/{}", first.namespace, first.name);
-            self.say(format!("{dst} is a {front} of {name}, which has no port {dport}/{proto}; it has {}", some(&ports)));
+            self.say(match proto {
+                Proto::Icmp => format!("{dst} is a {front} of {name}, with {}", some(&ports)),
+                _ => format!(
+                    "{dst} is a {front} of {name}, which has no port {dport}/{proto}; it has {}",
+                    some(&ports)
+                ),
+            });
             let target = of_addr.iter().find(|p| cluster.endpoints(p).iter().any(|(addr, _)| addr.port() == dport));
             if let Some(port) = target {
                 self.hint(format!("{dport} is the pods' own port; clients use {}", port.port));
