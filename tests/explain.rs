@@ -26,9 +26,10 @@ fn transcript(command: &str, whole: bool) -> String {
     }
     match output.status.code() {
         Some(0) => {}
-        code => {
-            let _ = writeln!(out, "--- exit {code:?}");
+        Some(code) => {
+            let _ = writeln!(out, "--- exit {code}");
         }
+        None => panic!("{command}: ended by a signal"),
     }
     out
 }

@@ -94,7 +94,7 @@ impl FromStr for Packet {
             (false, _, Some(_)) => return Err(no_ports(proto, right)),
         };
         let flags = if proto == Proto::Tcp { TcpFlags::SYN } else { TcpFlags::default() };
-        Ok(Packet { src, dst, proto, sport, dport, flags, mark: 0 })
+        Ok(Packet { proto, flags, ..Packet::tcp_syn(src, sport, dst, dport) })
     }
 }
 
@@ -221,7 +221,7 @@ mod tests {
             let proto = PROTOS[proto];
             let (sport, dport) = if proto == Proto::Icmp { (0, 0) } else { (sport, dport) };
             let flags = if proto == Proto::Tcp { TcpFlags::SYN } else { TcpFlags::default() };
-            let packet = Packet { src: addr(a), dst: addr(b), proto, sport, dport, flags, mark: 0 };
+            let packet = Packet { proto, flags, ..Packet::tcp_syn(addr(a), sport, addr(b), dport) };
             prop_assert_eq!(packet.to_string().parse::<Packet>(), Ok(packet));
         }
 

@@ -8,6 +8,7 @@
 //! Left out: decisions behind plain 32-bit draws (see [`super::draw`]), and everything that a node remembers of other
 //! packets than the [`Flow`] before this one. IPVS schedulers decide by what they remember: see [`super::ipvs::shares`].
 
+use super::conntrack::ConntrackConfig;
 use super::draw::{Draw, Script};
 use super::path::{Crossing, NodeState, Origin, Stack, cross, cross_observed};
 use super::trace::{Observer, Step};
@@ -20,6 +21,9 @@ pub const ONE: u128 = 1 << 96;
 
 /// Branches that are followed at most: a cascade or map of more endpoints is cut there, and says so.
 pub const MAX_BRANCHES: usize = 20_000;
+
+/// Buckets of the connection table: enough that two tuples of one packet hardly ever share one.
+const BUCKETS: u32 = 1 << 14;
 
 /// What is sent, where.
 pub struct Shot<'a> {
@@ -177,6 +181,9 @@ impl Shot<'_> {
     /// Sends the packet through a node that has seen nothing but the flow.
     fn send(&self, script: Script, observer: &mut impl Observer) -> (Crossing, Vec<Draw>, NodeState) {
         let mut state = NodeState::new(self.seed, "explain", 1, self.node_ips);
+        // A few connections need no large table, which would have to be made anew for each way.
+        let config = ConntrackConfig { buckets: BUCKETS, ..ConntrackConfig::for_cores(1) };
+        state.conntrack = state.conntrack.clone().configured(config);
         if let Some(flow) = &self.flow {
             let dictated = Script { choices: flow.choices.clone(), ..Script::default() };
             state.random().script(Some(Box::new(dictated)));

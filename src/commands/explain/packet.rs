@@ -37,13 +37,17 @@ pub fn written(args: &ExplainArgs) -> Result<Written, Failure> {
         ([], Proto::Tcp) if flow.is_some() => TcpFlags::ACK,
         ([], _) => packet.flags,
         (flags, Proto::Tcp) => {
-            let has = |flag| flags.contains(&flag);
-            TcpFlags {
-                syn: has(FlagArg::Syn),
-                ack: has(FlagArg::Ack),
-                fin: has(FlagArg::Fin),
-                rst: has(FlagArg::Rst),
+            let mut set = TcpFlags::default();
+            for flag in flags {
+                match flag {
+                    FlagArg::Syn => set.syn = true,
+                    FlagArg::Ack => set.ack = true,
+                    FlagArg::Fin => set.fin = true,
+                    FlagArg::Rst => set.rst = true,
+                    FlagArg::None => {}
+                }
             }
+            set
         }
         (_, proto) => {
             return Err(Failure::Input(format!("error: --flags: a packet of {proto} has no TCP flags\n")));
@@ -109,8 +113,8 @@ pub fn flags_name(packet: &Packet) -> Option<String> {
     if packet.proto != Proto::Tcp {
         return None;
     }
-    let TcpFlags { syn, ack, fin, rst } = packet.flags;
-    let all = [(syn, "SYN"), (ack, "ACK"), (fin, "FIN"), (rst, "RST")];
+    let flags = packet.flags;
+    let all = [(flags.syn, "SYN"), (flags.ack, "ACK"), (flags.fin, "FIN"), (flags.rst, "RST")];
     let set: Vec<&str> = all.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
     Some(if set.is_empty() { "no flags".to_owned() } else { set.join(" ") })
 }

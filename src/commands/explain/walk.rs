@@ -54,14 +54,47 @@ impl<'a> Writer<'a> {
                 self.missed(chain, (*from, *to), chances, rules, events);
             }
             Event::Matched { chain, rule } => {
-                self.heading(chain);
-                let nothing = uneventful(&events[1..], chain);
-                let tail = nothing.map(|(name, rules, _)| match rules {
-                    0 => format!("{name} is empty"),
-                    n => format!("{name}: none of its {} matched", counted(u64::from(n), "rule")),
-                });
-                self.rule(rule, tail);
-                return 1 + nothing.map_or(0, |(_, _, events)| events);
+                let led = led_nowhere(events, chain);
+                if led.is_empty() {
+                    self.heading(chain);
+                    self.rule(rule);
+                    return 1;
+                }
+                let whole = rule.number == 1
+                    && led.len() == chain.rules as usize
+                    && self.chain != Some(chain)
+                    && chain.base;
+                let chains: Vec<String> = led.iter().map(|(name, rules, _)| format!("{name} ({rules})")).collect();
+                let text = match &chains[..] {
+                    [_] => {
+                        let (name, rules, _) = led[0];
+                        let rules = counted(u64::from(rules), "rule");
+                        format!("rule {} led to {name}, where none of {rules} matched", rule.number)
+                    }
+                    _ => format!(
+                        "rules {}-{} led to chains where no rule (of so many) matched: {}",
+                        rule.number,
+                        rule.number as usize + led.len() - 1,
+                        chains.join(", ")
+                    ),
+                };
+                if whole {
+                    self.hook_heading();
+                    self.chain = None;
+                    let name = format!("{} {}", chain.table, chain.name);
+                    let lines = wrapped("  ", &format!("{name}: {text}"));
+                    for (i, line) in lines.into_iter().enumerate() {
+                        let line = if i == 0 { line.replacen(&name, &self.paint.strong(&name), 1) } else { line };
+                        self.line(&line);
+                    }
+                } else {
+                    self.heading(chain);
+                    for line in wrapped("      ", &format!("… {text}")) {
+                        let line = self.paint.dim(&line);
+                        self.line(&line);
+                    }
+                }
+                return led.iter().map(|(_, _, taken)| taken).sum();
             }
             Event::ChainEnd { chain, policy: "DROP" } => {
                 self.heading(chain);
@@ -128,7 +161,10 @@ impl<'a> Writer<'a> {
         if whole && is_last && chances.is_empty() && self.chain != Some(chain) {
             self.hook_heading();
             let name = format!("{} {}", chain.table, chain.name);
-            let none = format!("none of its {} matched", counted(number, "rule"));
+            let none = match number {
+                1 => "its only rule did not match".to_owned(),
+                n => format!("none of its {} matched", counted(n, "rule")),
+            };
             let line = format!("  {}: {}", self.paint.strong(&name), self.paint.dim(&none));
             self.line(&line);
             // A heading for what follows in another chain.
@@ -167,7 +203,7 @@ impl<'a> Writer<'a> {
     }
 
     /// A rule that matched.
-    fn rule(&mut self, rule: &RuleLine, tail: Option<String>) {
+    fn rule(&mut self, rule: &RuleLine) {
         for line in wrapped(&format!("  {:>5}  ", rule.number), &rule.text) {
             self.line(&line);
         }
@@ -179,12 +215,8 @@ impl<'a> Writer<'a> {
         if let Some(chance) = rule.chance {
             self.chance(chance);
         }
-        let effect = match rule.effect {
-            Effect::Mark(mark) => Some(format!("the mark becomes {mark:#x}")),
-            _ => tail,
-        };
-        if let Some(effect) = effect {
-            let text = self.paint.dim(&format!("→ {effect}"));
+        if let Effect::Mark(mark) = rule.effect {
+            let text = self.paint.change(&format!("the mark becomes {mark:#x}"));
             self.line(&format!("         {text}"));
         }
     }
@@ -199,6 +231,23 @@ impl<'a> Writer<'a> {
         let text = self.paint.change(&format!("by chance {outcome}, {}", probability(p)));
         self.line(&format!("         {text}"));
     }
+}
+
+/// The chains that the first of `events`, rules of `from` that matched one after another, led to if nothing happened
+/// there: name, rules, and how many events each took with the rule itself.
+fn led_nowhere<'a>(events: &'a [Event], from: &ChainName) -> Vec<(&'a str, u32, usize)> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    while let Some(Event::Matched { chain, rule }) = events.get(at)
+        && chain == from
+        && rule.effect == Effect::Pass
+        && rule.element.is_none()
+        && let Some((name, rules, taken)) = uneventful(&events[at + 1..], from)
+    {
+        out.push((name, rules, taken + 1));
+        at += taken + 1;
+    }
+    out
 }
 
 /// The chain that a rule of `from` led to, if nothing happened there: its name, rules, and how many events that was.

@@ -12,6 +12,7 @@ use sim_models::kernel::narrative::{ChainName, Effect, Event, RuleLine};
 use sim_models::kernel::nftables::Statement;
 use sim_models::kernel::xtables::Match;
 use sim_models::kube::ServicePort;
+use std::net::SocketAddr;
 
 pub use super::lookup::who;
 
@@ -109,7 +110,7 @@ impl<'a> Reasons<'a> {
                 if rule.comment.is_none()
                     && let Some((_, element)) = last_element(&data.walk)
                 {
-                    self.say(format!("for the packet is an element of {element}"));
+                    self.say(format!("the packet is found in {element}"));
                 }
             }
             Some((chain, None)) => {
@@ -170,7 +171,7 @@ impl<'a> Reasons<'a> {
         if data.flow.is_none() {
             let listens = data.outcomes.iter().find_map(|o| o.to).map_or(0, |to| to.port());
             self.hint(format!(
-                "rules deliver. If it does not answer: does the pod listen on {listens}? NetworkPolicy? the way between nodes?"
+                "rules deliver; if nothing answers: pod listening on {listens}? NetworkPolicy? routes?"
             ));
         }
     }
@@ -181,9 +182,13 @@ impl<'a> Reasons<'a> {
         let hairpin = shown.is_some_and(|outcome| outcome.hairpin);
         let mut asked: Option<(&ChainName, &RuleLine)> = None;
         let mut before: Option<(&ChainName, &RuleLine)> = None;
+        let mut mark = None;
         for event in &data.walk {
             let Event::Matched { chain, rule } = event else { continue };
-            if matches!(rule.effect, Effect::Mark(mark) if mark != 0) {
+            if let Effect::Mark(set) = rule.effect
+                && set != 0
+            {
+                mark = Some(set);
                 // The chain that only marks says nothing: who jumped there does.
                 let only_marks = rule.text.starts_with("-j ");
                 asked = if only_marks { before.or(Some((chain, rule))) } else { Some((chain, rule)) };
@@ -194,7 +199,7 @@ impl<'a> Reasons<'a> {
         }
         let Some((chain, rule)) = asked else { return };
         let why = match () {
-            () if hairpin => "the client is the backend itself, which would answer itself directly (hairpin)",
+            () if hairpin => "hairpin, the client is the backend itself and would answer itself directly",
             () if rule.text.contains("! -s ") || rule.text.contains("saddr !=") => {
                 "the source is no pod of the cluster"
             }
@@ -208,8 +213,9 @@ impl<'a> Reasons<'a> {
             }
             () => "the rule asks for it",
         };
+        let mark = mark.map_or(String::new(), |mark| format!("mark {mark:#x} by "));
         self.say(format!(
-            "masqueraded, the backend sees the node: {why} (rule {} of {} {})",
+            "masqueraded, the backend sees the node: {why} ({mark}rule {} of {} {})",
             rule.number, chain.table, chain.name
         ));
     }
@@ -238,7 +244,7 @@ impl<'a> Reasons<'a> {
                 let lost = "it leaves by the default route, where nobody has that address";
                 self.say(match packet.proto {
                     Proto::Icmp => format!("no rule is for icmp: a Service's address answers no ping; {lost}"),
-                    proto => format!("no rule is for {}:{}/{proto}: {lost}", packet.dst, packet.dport),
+                    proto => format!("no rule is for {}/{proto}: {lost}", SocketAddr::new(packet.dst, packet.dport)),
                 });
             } else {
                 self.say(format!("no rule changed it: it goes to {} as it is", packet.dst));
@@ -262,7 +268,7 @@ impl<'a> Reasons<'a> {
     fn target(&self, front: Front) -> String {
         match front {
             Front::NodePort => format!("{}/{}", self.packet.dport, self.packet.proto),
-            _ => format!("{}:{}", self.packet.dst, self.packet.dport),
+            _ => SocketAddr::new(self.packet.dst, self.packet.dport).to_string(),
         }
     }
 
