@@ -37,7 +37,8 @@ fn transcript(command: &str, whole: bool) -> String {
 #[test]
 fn explanations_are_those_of_the_goldens() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/explain");
-    let mut files: Vec<_> = fs::read_dir(&folder).expect("the goldens").map(|e| e.expect("readable").path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(&folder).expect("the goldens").map(|e| e.expect("readable").path()).collect();
     files.sort();
     assert!(files.len() >= 20, "goldens are missing");
     let update = std::env::var_os("UPDATE").is_some();
@@ -48,7 +49,8 @@ fn explanations_are_those_of_the_goldens() {
         let first = golden.lines().next().unwrap_or_default();
         let command = first.strip_prefix("$ windtunnel ").unwrap_or_else(|| panic!("{name}: no command"));
         let now = transcript(command, name.starts_with("whole-"));
-        let long = now.lines().skip(1).take_while(|l| !l.starts_with("--- ")).find(|l| l.chars().count() > 100);
+        let long =
+            now.lines().skip(1).take_while(|l| !l.starts_with("--- ")).find(|l| l.chars().count() > 100);
         if let (Some(line), false) = (long, command.contains("-o json")) {
             let _ = writeln!(wrong, "{name}: longer than 100 columns: {line}");
         }
@@ -73,7 +75,8 @@ fn the_data_of_an_explanation_adds_up() {
         assert_eq!(outcomes.len(), 2, "{mode}");
         let sum: f64 = outcomes.iter().map(|o| o["probability"].as_f64().expect("a number")).sum();
         assert!((sum - 1.0).abs() < 1e-12, "{mode}: {sum}");
-        let exact = |o: &serde_json::Value| (o["exact"]["numerator"].clone(), o["exact"]["denominator"].clone());
+        let exact =
+            |o: &serde_json::Value| (o["exact"]["numerator"].clone(), o["exact"]["denominator"].clone());
         assert!(outcomes.iter().all(|o| exact(o) == ("1".into(), "2".into())), "{mode}");
         assert_eq!(data["verdict"], "DNAT", "{mode}");
         assert_eq!(outcomes.iter().filter(|o| o["shown"] == true).count(), 1, "{mode}");
@@ -87,7 +90,16 @@ fn the_data_of_an_explanation_adds_up() {
 
 #[test]
 fn nothing_that_is_typed_as_a_packet_breaks_the_command() {
-    for packet in ["", ">", "tcp", "tcp >", "a > b", "tcp 1.2.3.4:1 > 5.6.7.8", "tcp [::1]:1 > 1.2.3.4:1", "tcp \u{1f980} > \u{7}"] {
+    for packet in [
+        "",
+        ">",
+        "tcp",
+        "tcp >",
+        "a > b",
+        "tcp 1.2.3.4:1 > 5.6.7.8",
+        "tcp [::1]:1 > 1.2.3.4:1",
+        "tcp \u{1f980} > \u{7}",
+    ] {
         let output = windtunnel_with(&["explain", "--from", "docs/cart.json", "--packet", packet], "");
         let text = String::from_utf8(output.stderr).expect("UTF-8");
         assert_eq!(output.status.code(), Some(2), "{packet:?}: {text}");

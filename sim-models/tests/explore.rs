@@ -1,5 +1,6 @@
 //! Every way of a packet: what is enumerated against what chance does, by mode.
 
+use sim_core::classify::Family;
 use sim_core::classify::{Packet, Verdict};
 use sim_models::config::ProxyConfig;
 use sim_models::kernel::explore::{Exploration, MAX_BRANCHES, ONE, Shot};
@@ -8,7 +9,6 @@ use sim_models::kernel::path::{Origin, Stack};
 use sim_models::kernel::rules::NodeRules;
 use sim_models::kube::{Endpoint, EndpointLists, ProxyObjects, ServicePort};
 use sim_models::proxy;
-use sim_core::classify::Family;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -40,7 +40,9 @@ fn shot(stack: &Stack, seed: u64) -> Shot<'_> {
 fn by_backend(exploration: &Exploration) -> BTreeMap<SocketAddr, u128> {
     let mut out = BTreeMap::new();
     for branch in &exploration.branches {
-        let Verdict::Dnat { to, .. } = branch.crossing.verdict else { panic!("{:?}", branch.crossing.verdict) };
+        let Verdict::Dnat { to, .. } = branch.crossing.verdict else {
+            panic!("{:?}", branch.crossing.verdict)
+        };
         *out.entry(to).or_default() += branch.weight;
     }
     out

@@ -61,7 +61,8 @@ impl FromStr for Packet {
         };
         let left = trimmed(text, 0..arrow);
         let right = trimmed(text, arrow + wide..text.len());
-        let word = left.start..left.start + text[left.clone()].find(char::is_whitespace).unwrap_or(left.len());
+        let word =
+            left.start..left.start + text[left.clone()].find(char::is_whitespace).unwrap_or(left.len());
         let source = trimmed(text, word.end..left.end);
         let proto: Proto = text[word.clone()].parse().map_err(|()| {
             // `10.0.0.1:1 > 10.0.0.2:2` lacks its first word.
@@ -73,7 +74,10 @@ impl FromStr for Packet {
             };
             let allowed = PROTOS.map(Proto::name).join(", ");
             let words: &[&str] = &["tcp", "udp", "sctp", "icmp"];
-            PacketError { words: if is_side { &[] } else { words }, ..PacketError::new(word.clone(), message, allowed) }
+            PacketError {
+                words: if is_side { &[] } else { words },
+                ..PacketError::new(word.clone(), message, allowed)
+            }
         })?;
         let (src, sport) = side(text, source.clone(), "source")?;
         let (dst, dport) = side(text, right.clone(), "destination")?;
@@ -138,9 +142,15 @@ fn side(text: &str, at: Range<usize>, what: &str) -> Result<Side, PacketError> {
     let bracketed = part.starts_with('[');
     let parsed = match addr.parse::<IpAddr>() {
         Ok(addr) if addr.is_ipv6() == bracketed => addr,
-        Ok(addr) if bracketed => return wrong(0, part.len(), format!("{addr} is no IPv6 address: no brackets")),
+        Ok(addr) if bracketed => {
+            return wrong(0, part.len(), format!("{addr} is no IPv6 address: no brackets"));
+        }
         _ if !bracketed && part.matches(':').count() > 1 => {
-            return wrong(0, part.len(), format!("`{part}` is no IPv6 address; one with a port stands in [ ]"));
+            return wrong(
+                0,
+                part.len(),
+                format!("`{part}` is no IPv6 address; one with a port stands in [ ]"),
+            );
         }
         _ => {
             let from = usize::from(bracketed);
@@ -197,7 +207,11 @@ mod tests {
         );
         wrong("icmp 10.0.0.1:7 > 10.0.0.2", "10.0.0.1:7", "icmp has no ports");
         wrong("tcp 10.0.0.1:1 > 10.0.0.2:2 now", "now", "there is more than the destination here");
-        wrong("tcp 10.0.0.1:1 > 10.0.0.2:2 > 10.0.0.3:3", "> 10.0.0.3:3", "there is more than the destination here");
+        wrong(
+            "tcp 10.0.0.1:1 > 10.0.0.2:2 > 10.0.0.3:3",
+            "> 10.0.0.3:3",
+            "there is more than the destination here",
+        );
     }
 
     #[test]

@@ -192,8 +192,7 @@ impl Shot<'_> {
             cross(self.stack, &mut state, answer, Origin::Pod, SimTime::ZERO + SimSpan::from_ms(1));
         }
         state.random().script(Some(Box::new(script)));
-        let crossing =
-            cross_observed(self.stack, &mut state, self.packet, self.origin, self.now(), observer);
+        let crossing = cross_observed(self.stack, &mut state, self.packet, self.origin, self.now(), observer);
         let script = state.random().script(None).expect("it was put there");
         (crossing, script.draws, state)
     }

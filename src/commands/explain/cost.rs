@@ -60,12 +60,10 @@ fn cost(
         let residency = profile.residency(&Locality::repeated(state));
         profile.cost(&crossing.work, &residency, crossing.first)
     };
-    let (hot, shared, cold) = (
-        at(CacheState::Hot, crossing),
-        at(CacheState::Shared, crossing),
-        at(CacheState::Cold, crossing),
-    );
-    let all: f64 = exploration.branches.iter().map(|b| at(CacheState::Hot, &b.crossing) * weight(b.weight)).sum();
+    let (hot, shared, cold) =
+        (at(CacheState::Hot, crossing), at(CacheState::Shared, crossing), at(CacheState::Cold, crossing));
+    let all: f64 =
+        exploration.branches.iter().map(|b| at(CacheState::Hot, &b.crossing) * weight(b.weight)).sum();
     let followed: f64 = exploration.branches.iter().map(|b| weight(b.weight)).sum();
     let services = subject.cluster.as_ref().map(|cluster| cluster.resolved.ports.len() as f64);
     let range = profile.calibrated.get("services");

@@ -73,7 +73,8 @@ impl Cluster {
 
     /// Services that have this address among their endpoints, by slice.
     pub fn services_of_endpoint(&self, addr: IpAddr) -> Vec<String> {
-        let slices = self.objects.slices.iter().filter(|slice| slice.endpoints.iter().any(|e| e.address == addr));
+        let slices =
+            self.objects.slices.iter().filter(|slice| slice.endpoints.iter().any(|e| e.address == addr));
         let mut names: Vec<String> =
             slices.filter_map(|s| Some(format!("{}/{}", s.namespace, s.service.as_ref()?))).collect();
         names.sort();
@@ -101,7 +102,9 @@ impl Cluster {
     /// Whether any slice of the Service has an endpoint of any port.
     pub fn has_slices(&self, port: &ServicePort) -> bool {
         let mut slices = self.objects.slices.iter();
-        slices.any(|s| s.namespace == port.namespace && s.service.as_ref() == Some(&port.name) && !s.endpoints.is_empty())
+        slices.any(|s| {
+            s.namespace == port.namespace && s.service.as_ref() == Some(&port.name) && !s.endpoints.is_empty()
+        })
     }
 
     /// ClusterIPs nearest to an address, with their Services.

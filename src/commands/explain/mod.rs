@@ -6,6 +6,7 @@
 mod cost;
 mod lookup;
 mod modes;
+mod nearby;
 mod node;
 mod packet;
 mod page;
@@ -35,7 +36,10 @@ pub fn explain(args: &ExplainArgs) -> Result<Exit, Failure> {
     let subject = if args.rules.is_empty() {
         let setup = set_up(args, &written)?;
         node::walkable(setup.mode).map_err(|why| {
-            Failure::Input(format!("error: {} mode: {why}\n  = --all-modes shows the others\n", setup.mode.name()))
+            Failure::Input(format!(
+                "error: {} mode: {why}\n  = --all-modes shows the others\n",
+                setup.mode.name()
+            ))
         })?;
         Subject::of_setup(&setup, family)
     } else {

@@ -95,7 +95,8 @@ fn table(modes: &[Explained], left_out: &[LeftOut], agree: bool, paint: Paint) -
     let flags = data.flags.as_ref().map_or(String::new(), |flags| format!(" {flags}"));
     let _ = writeln!(out, "{}", paint.strong(&format!("{}{flags}", data.packet)));
     let _ = writeln!(out, "{}\n", report::entered(data.origin));
-    let mut rows: Vec<Vec<String>> = vec![std::iter::once(String::new()).chain(modes.iter().map(|m| m.data.mode.to_owned())).collect()];
+    let mut rows: Vec<Vec<String>> =
+        vec![std::iter::once(String::new()).chain(modes.iter().map(|m| m.data.mode.to_owned())).collect()];
     let mut row = |label: &str, cell: &dyn Fn(&Explained) -> String| {
         rows.push(std::iter::once(label.to_owned()).chain(modes.iter().map(cell)).collect());
     };
@@ -123,7 +124,9 @@ fn table(modes: &[Explained], left_out: &[LeftOut], agree: bool, paint: Paint) -
     for i in 0..data.cost.len() {
         let of = |m: &Explained, pick: fn(&super::cost::Cost) -> Option<f64>| {
             let c = &m.data.cost[i];
-            pick(c).map_or("-".to_owned(), |v| format!("{}{}", if c.extrapolated { "~" } else { "" }, cost(v, &c.unit)))
+            pick(c).map_or("-".to_owned(), |v| {
+                format!("{}{}", if c.extrapolated { "~" } else { "" }, cost(v, &c.unit))
+            })
         };
         let name = &data.cost[i].profile;
         if data.cost[i].cold.is_some() {

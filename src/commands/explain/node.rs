@@ -5,8 +5,8 @@ use crate::commands::rules::diff::readable;
 use crate::commands::rules::objects::text_of;
 use crate::commands::rules::setup::{Setup, mode_named};
 use crate::exit::Failure;
-use sim_core::classify::Family;
 use ipnet::IpNet;
+use sim_core::classify::Family;
 use sim_models::kernel::nftables::{Element, Field, KeyValue, Rule, Statement, Verdict};
 use sim_models::kernel::path::Stack;
 use sim_models::kernel::rules::NodeRules;
@@ -147,10 +147,13 @@ fn local_networks(rules: &NodeRules) -> Vec<IpNet> {
     let nft = rules.nftables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
     // What a source range refuses says nothing of pods.
     let drops = |rule: &&Rule| rule.statements.contains(&Statement::Verdict(Verdict::Drop));
-    let by_statement = nft.filter(|rule| !drops(rule)).flat_map(|rule| &rule.statements).filter_map(|statement| match statement {
-        Statement::Addr { field: Field::SrcAddr, net, negate: true } => Some(*net),
-        _ => None,
-    });
+    let by_statement =
+        nft.filter(|rule| !drops(rule)).flat_map(|rule| &rule.statements).filter_map(|statement| {
+            match statement {
+                Statement::Addr { field: Field::SrcAddr, net, negate: true } => Some(*net),
+                _ => None,
+            }
+        });
     // One pod's address is not where pods are.
     let mut nets: Vec<IpNet> =
         by_rule.chain(by_statement).filter(|net| net.prefix_len() < net.max_prefix_len()).collect();

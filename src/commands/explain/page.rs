@@ -80,7 +80,12 @@ fn verdict(data: &Explanation, paint: Paint) -> String {
         let rest = &data.outcomes[data.outcomes.len().min(OUTCOMES)..];
         if !rest.is_empty() {
             let together: f64 = rest.iter().filter_map(|o| o.probability).sum();
-            let _ = writeln!(out, "          … and {} more, {:.2} % together", thousands(rest.len() as u64), together * 100.0);
+            let _ = writeln!(
+                out,
+                "          … and {} more, {:.2} % together",
+                thousands(rest.len() as u64),
+                together * 100.0
+            );
         }
     }
     if data.unexplored > 0.0 {
@@ -93,15 +98,20 @@ fn verdict(data: &Explanation, paint: Paint) -> String {
     if data.outcomes.iter().any(|o| o.probability.is_none()) {
         let _ = writeln!(out, "          which one depends on the connections that the node has");
     } else if data.ipvs.is_some() && data.outcomes.len() > 1 {
-        let _ = writeln!(out, "          shares are those of the long run; shown is the next one of a node without connections");
+        let _ = writeln!(
+            out,
+            "          shares are those of the long run; shown is the next one of a node without connections"
+        );
     }
     out
 }
 
 fn outcome_line(outcome: &Outcome, data: &Explanation) -> String {
-    let p = outcome.probability.map_or("?".to_owned(), |p| match outcome.exact.as_ref().and_then(short_fraction) {
-        Some(text) if p < 1.0 => text,
-        _ => probability(p),
+    let p = outcome.probability.map_or("?".to_owned(), |p| {
+        match outcome.exact.as_ref().and_then(short_fraction) {
+            Some(text) if p < 1.0 => text,
+            _ => probability(p),
+        }
     });
     let who = outcome.who.as_ref().map_or(String::new(), |who| format!("  {who}"));
     let what = if outcome.to.is_some() { to(outcome) } else { outcome.verdict.to_owned() };
@@ -124,8 +134,11 @@ fn manner(outcome: &Outcome) -> &'static str {
 
 /// Units in columns.
 fn work(explained: &Explained, paint: Paint) -> String {
-    let cells: Vec<String> =
-        explained.work.iter().map(|(unit, n)| format!("{} {}", unit.name(), thousands(u64::from(n)))).collect();
+    let cells: Vec<String> = explained
+        .work
+        .iter()
+        .map(|(unit, n)| format!("{} {}", unit.name(), thousands(u64::from(n))))
+        .collect();
     let mut out = String::new();
     listed(&mut out, "work", &[cells.join(", ")], paint);
     out

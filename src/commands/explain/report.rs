@@ -134,7 +134,8 @@ pub fn explain(
     let before = match flow {
         None => None,
         Some(first) => {
-            let entered = if first == packet || args.flow.is_none() { from } else { origin(None, &first, subject) };
+            let entered =
+                if first == packet || args.flow.is_none() { from } else { origin(None, &first, subject) };
             Some(choose_flow(&shot(first, entered, None), &packet)?)
         }
     };
@@ -219,7 +220,8 @@ fn chosen(
             .take(12)
             .collect();
         let text = format!("error: --to: no way leads to {wanted}\n");
-        let ipvs = if subject.rules.ipvs.is_empty() { "" } else { " (of IPVS only the next choice is known)" };
+        let ipvs =
+            if subject.rules.ipvs.is_empty() { "" } else { " (of IPVS only the next choice is known)" };
         Failure::Input(match backends.is_empty() {
             true => text + "  = the packet gets no new destination\n",
             false => text + &format!("  = allowed: {}{ipvs}\n", backends.join(", ")),

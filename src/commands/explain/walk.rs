@@ -1,7 +1,7 @@
 //! The walk as text: hook by hook, chain by chain, rule by rule; what did not match is folded into its number.
 
 use super::text::{Paint, counted, probability, wrapped};
-use sim_models::kernel::narrative::{Chance, ChainName, Effect, Event, Outcome, RuleLine};
+use sim_models::kernel::narrative::{ChainName, Chance, Effect, Event, Outcome, RuleLine};
 
 /// Rules that chance decided against, shown one by one at most, from the first and to the last.
 const CHANCES: usize = 2;
@@ -45,7 +45,9 @@ impl<'a> Writer<'a> {
             Event::Conntrack { state } => {
                 let words = match *state {
                     "NEW" => "no connection known: this is the first packet of one (NEW)",
-                    "ESTABLISHED" => "belongs to a known connection (ESTABLISHED): NAT rules are not asked again",
+                    "ESTABLISHED" => {
+                        "belongs to a known connection (ESTABLISHED): NAT rules are not asked again"
+                    }
                     other => other,
                 };
                 self.line(&format!("conntrack: {words}"));
@@ -64,7 +66,8 @@ impl<'a> Writer<'a> {
                     && led.len() == chain.rules as usize
                     && self.chain != Some(chain)
                     && chain.base;
-                let chains: Vec<String> = led.iter().map(|(name, rules, _)| format!("{name} ({rules})")).collect();
+                let chains: Vec<String> =
+                    led.iter().map(|(name, rules, _)| format!("{name} ({rules})")).collect();
                 let text = match &chains[..] {
                     [_] => {
                         let (name, rules, _) = led[0];
@@ -84,7 +87,8 @@ impl<'a> Writer<'a> {
                     let name = format!("{} {}", chain.table, chain.name);
                     let lines = wrapped("  ", &format!("{name}: {text}"));
                     for (i, line) in lines.into_iter().enumerate() {
-                        let line = if i == 0 { line.replacen(&name, &self.paint.strong(&name), 1) } else { line };
+                        let line =
+                            if i == 0 { line.replacen(&name, &self.paint.strong(&name), 1) } else { line };
                         self.line(&line);
                     }
                 } else {
@@ -157,7 +161,10 @@ impl<'a> Writer<'a> {
             return;
         }
         let whole = from == 1 && to == chain.rules;
-        let is_last = !events[1..].iter().take(1).any(|next| matches!(next, Event::Matched { chain: c, .. } if c == chain));
+        let is_last = !events[1..]
+            .iter()
+            .take(1)
+            .any(|next| matches!(next, Event::Matched { chain: c, .. } if c == chain));
         if whole && is_last && chances.is_empty() && self.chain != Some(chain) {
             self.hook_heading();
             let name = format!("{} {}", chain.table, chain.name);
@@ -180,7 +187,9 @@ impl<'a> Writer<'a> {
         let hidden = chances.len().saturating_sub(2 * CHANCES);
         for (i, rule) in chances.iter().enumerate() {
             if hidden > 1 && i == CHANCES {
-                let text = self.paint.dim(&format!("… {} more that chance decided against", counted(hidden as u64, "rule")));
+                let text = self
+                    .paint
+                    .dim(&format!("… {} more that chance decided against", counted(hidden as u64, "rule")));
                 self.line(&format!("      {text}"));
             }
             if hidden > 1 && (CHANCES..CHANCES + hidden).contains(&i) {
