@@ -10,7 +10,7 @@
 
 pub mod mutate;
 
-use sim_core::classify::Family;
+use sim_core::classify::{Family, Packet};
 use sim_models::config::ProxyConfig;
 use sim_models::kernel::cost::CostProfile;
 use sim_models::kube::ProxyObjects;
@@ -37,6 +37,28 @@ pub const TARGETS: &[Target] = &[
     Target { name: "scenario", run: scenario, dictionary: TOML },
     Target { name: "profile", run: profile, dictionary: TOML },
     Target { name: "proxy_config", run: proxy_config, dictionary: YAML },
+    Target { name: "packet", run: packet, dictionary: PACKET },
+];
+
+const PACKET: &[&str] = &[
+    "tcp ",
+    "udp ",
+    "sctp ",
+    "icmp ",
+    " > ",
+    "->",
+    ":",
+    "[",
+    "]",
+    "::",
+    "10.96.0.1",
+    "fd00::1",
+    "::ffff:1.2.3.4",
+    "%1",
+    "65535",
+    "65536",
+    "+1",
+    "\u{2003}",
 ];
 
 const JSON: &[&str] = &[
@@ -462,4 +484,20 @@ pub fn proxy_config(data: &[u8]) -> bool {
         }
     }
     read.is_ok()
+}
+
+/// A packet of the command line: what is wrong has a place, and what was taken prints as what reads the same.
+pub fn packet(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    match text.parse::<Packet>() {
+        Ok(packet) => {
+            assert_eq!(packet.to_string().parse::<Packet>(), Ok(packet), "{text:?}");
+            true
+        }
+        Err(error) => {
+            assert!(text.get(error.at.clone()).is_some(), "{text:?}: {error:?}");
+            assert!(!error.message.is_empty() && !error.allowed.is_empty(), "{text:?}: {error:?}");
+            false
+        }
+    }
 }

@@ -168,6 +168,11 @@ impl NodeState {
             icmp: IcmpLimit::default(),
         }
     }
+
+    /// The CPU's random numbers, for whom a script is to dictate them.
+    pub fn random(&mut self) -> &mut KernelRandom {
+        &mut self.random
+    }
 }
 
 impl NodeState {
