@@ -48,12 +48,15 @@ impl IcmpLimit {
     }
 }
 
-/// The error to the sender of `packet`, which a rule refused: its work, or nothing if the limit stops it.
+/// The error to the sender of `packet`, which a rule refused: its work, or nothing if the limit stops it. `routed` says
+/// that the packet was for another node and came in where answers to its sender leave: then the way back is looked up
+/// as if the answer had come in (`icmp_route_lookup`).
 pub fn refuse<O: Observer>(
     stack: &Stack,
     state: &mut NodeState,
     packet: &Packet,
     from: IpAddr,
+    routed: bool,
     now: SimTime,
     observer: &mut O,
 ) -> Work {
@@ -64,6 +67,8 @@ pub fn refuse<O: Observer>(
         Packet { src: from, dst: packet.src, proto: Proto::Icmp, sport: 0, dport: 0, flags: TcpFlags::default(), mark: 0 };
     let mut work = cross_invalid(stack, state, error, now, observer);
     work[Unit::IcmpErrors] += 1;
+    work[Unit::IcmpRouted] += u32::from(routed);
+    work[Unit::FibNodes] += (1 + u32::from(routed)) * state.fib_nodes(packet.src);
     work
 }
 
