@@ -63,12 +63,22 @@ pub fn refuse<O: Observer>(
     if !state.icmp.allow(packet.src, now) {
         return Work::new();
     }
-    let error =
-        Packet { src: from, dst: packet.src, proto: Proto::Icmp, sport: 0, dport: 0, flags: TcpFlags::default(), mark: 0 };
+    let error = Packet {
+        src: from,
+        dst: packet.src,
+        proto: Proto::Icmp,
+        sport: 0,
+        dport: 0,
+        flags: TcpFlags::default(),
+        mark: 0,
+    };
     let mut work = cross_invalid(stack, state, error, now, observer);
     work[Unit::IcmpErrors] += 1;
     work[Unit::IcmpRouted] += u32::from(routed);
-    work[Unit::FibNodes] += (1 + u32::from(routed)) * state.fib_nodes(packet.src);
+    work[Unit::FibNodes] += state.fib_nodes(packet.src);
+    if routed {
+        work[Unit::FibNodes] += state.fib_nodes(packet.src) + state.fib_nodes(packet.dst);
+    }
     work
 }
 

@@ -283,7 +283,16 @@ pub fn cross_observed<O: Observer>(
             state.conntrack.advance(id, direction, packet.flags, now);
             let conn = state.conntrack.conn(id);
             let (original, reply, nat) = (conn.original, conn.reply, conn.nat);
-            Tracked { id: Some(id), direction, original, reply, nat, dst_bound: true, src_bound: true, invalid: false }
+            Tracked {
+                id: Some(id),
+                direction,
+                original,
+                reply,
+                nat,
+                dst_bound: true,
+                src_bound: true,
+                invalid: false,
+            }
         }
         None => Tracked {
             id: None,
@@ -563,15 +572,9 @@ impl<O: Observer> Walk<'_, O> {
         let ct = &mut self.state.conntrack;
         let reply = match (destination, request.dnat, request.masquerade) {
             (true, Some(to), _) => nat::bind_destination(reply, to, work),
-            (false, _, Some(random_fully)) => nat::bind_masquerade(
-                ct,
-                reply,
-                own,
-                random_fully,
-                self.now,
-                &mut self.state.random,
-                work,
-            ),
+            (false, _, Some(random_fully)) => {
+                nat::bind_masquerade(ct, reply, own, random_fully, self.now, &mut self.state.random, work)
+            }
             _ => nat::bind_null(ct, reply, self.now, &mut self.state.random, work),
         };
         let changed = reply != self.tracked.reply;

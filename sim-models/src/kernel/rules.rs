@@ -43,12 +43,13 @@ impl NodeRules {
             );
             asks || rule.matches.iter().any(|m| matches!(m, Match::Conntrack { .. } | Match::State(_)))
         };
-        let nft = |chain: &nftables::Chain| {
-            chain.base.is_some_and(|base| base.kind == ChainKind::Nat)
-                || chain.rules.iter().flat_map(|rule| &rule.statements).any(|s| {
-                    matches!(s, nftables::Statement::CtStateNew | nftables::Statement::CtStatusDnat)
-                })
-        };
+        let nft =
+            |chain: &nftables::Chain| {
+                chain.base.is_some_and(|base| base.kind == ChainKind::Nat)
+                    || chain.rules.iter().flat_map(|rule| &rule.statements).any(|s| {
+                        matches!(s, nftables::Statement::CtStateNew | nftables::Statement::CtStatusDnat)
+                    })
+            };
         !self.ipvs.is_empty()
             || self.xtables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules).any(xt)
             || self.nftables.iter().flat_map(|t| &t.chains).any(nft)

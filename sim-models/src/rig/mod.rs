@@ -22,8 +22,8 @@ mod ruleset;
 mod tests;
 
 pub use cell::{Cell, Measurement, Unpredicted, blemish, is_predicted, parse_csv};
-pub use dump::{Checked, DumpRig, Record, parse_packets};
 pub use crossover::{CellCrossover, crossovers};
+pub use dump::{Checked, DumpRig, Record, parse_packets};
 
 use crate::config::CacheState;
 use crate::kernel::cost::{CostProfile, Locality};

@@ -171,7 +171,8 @@ fn table(result: &Packets) -> String {
 }
 
 fn csv(result: &Packets) -> String {
-    let mut out = String::from("id,kernel,mode,kind,outcome,unit,measured,predicted,error,differences,work\n");
+    let mut out =
+        String::from("id,kernel,mode,kind,outcome,unit,measured,predicted,error,differences,work\n");
     let number = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.6}"));
     for p in &result.packets {
         let _ = writeln!(

@@ -174,11 +174,7 @@ fn priority(table: TableName, hook: Hook) -> i32 {
     }
 }
 
-fn compile_table(
-    table: &Table,
-    sets: &IpSets,
-    recents: &Recents,
-) -> Result<CompiledTable, CompileError> {
+fn compile_table(table: &Table, sets: &IpSets, recents: &Recents) -> Result<CompiledTable, CompileError> {
     let mut out = CompiledTable {
         name: table.name,
         addrs: match table.family {
