@@ -17,6 +17,7 @@ use sim_models::kernel::ipset::IpSets;
 use sim_models::kernel::path::{NodeState, Origin, Stack, cross};
 use sim_models::kernel::rules::NodeRules;
 use sim_models::kernel::xtables::Compiled;
+use sim_models::kernel::xtables::memory::Memory;
 use sim_models::kernel::xtables::recent::RecentTables;
 use sim_models::kube::ProxyObjects;
 use sim_models::kube::generate::generate;
@@ -174,6 +175,7 @@ pub struct Walk {
     node: NodeCx,
     dummy_addrs: BTreeSet<IpAddr>,
     recent: RecentTables,
+    memory: Memory,
     random: KernelRandom,
 }
 
@@ -195,6 +197,7 @@ impl Walk {
             node: NodeCx { local_addrs: [NODE].into() },
             dummy_addrs: BTreeSet::new(),
             recent: RecentTables::default(),
+            memory: Memory::default(),
             random: KernelRandom::new(Stream::new(1, "bench", "get_random_u32")),
         }
     }
@@ -213,7 +216,12 @@ impl Walk {
             node: &self.node,
             dummy_addrs: &self.dummy_addrs,
             sets: &self.sets,
+            notrack: false,
+            hotdrop: false,
+            flow: None,
+            bridge: None,
             recent: &mut self.recent,
+            memory: &mut self.memory,
             now: SimTime::ZERO,
             random: &mut self.random,
             work: &mut work,

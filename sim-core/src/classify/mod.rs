@@ -9,6 +9,6 @@ pub mod packet;
 pub mod verdict;
 pub mod work;
 
-pub use packet::{Family, Packet, Proto, TcpFlags};
+pub use packet::{Detail, Family, Packet, Proto, TcpFlags};
 pub use verdict::Verdict;
 pub use work::{Unit, Work};

@@ -63,15 +63,7 @@ pub fn refuse<O: Observer>(
     if !state.icmp.allow(packet.src, now) {
         return Work::new();
     }
-    let error = Packet {
-        src: from,
-        dst: packet.src,
-        proto: Proto::Icmp,
-        sport: 0,
-        dport: 0,
-        flags: TcpFlags::default(),
-        mark: 0,
-    };
+    let error = Packet::new(Proto::Icmp, from, 0, packet.src, 0);
     let mut work = cross_invalid(stack, state, error, now, observer);
     work[Unit::IcmpErrors] += 1;
     work[Unit::IcmpRouted] += u32::from(routed);

@@ -16,12 +16,14 @@
 use super::answer::IcmpLimit;
 use super::conntrack::{ConnId, Conntrack, ConntrackConfig, Direction, NatStatus, Tuple};
 use super::hook::{
-    ChainKind, CtState, CtView, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx,
+    ChainKind, CtState, CtView, FlowRef, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx,
+    PacketCx,
 };
 use super::ipset::IpSets;
-use super::ipvs::{IpvsConfig, IpvsState, IpvsVerdict, Services};
+use super::ipvs::{Arrival, IpvsConfig, IpvsState, IpvsVerdict, Services};
 use super::rules::NodeRules;
 use super::trace::{Observer, Step};
+use super::xtables::memory::Memory;
 use super::xtables::recent::RecentTables;
 use super::{nat, nftables, xtables};
 use ipnet::IpNet;
@@ -96,7 +98,7 @@ impl Stack {
         }
         let has_nat = hooks.iter().flatten().any(|(_, h)| h.kind == ChainKind::Nat);
         let dummy_addrs = rules.dummy_addrs.iter().copied().collect();
-        let ipvs = Services::new(&rules.ipvs)?;
+        let ipvs = Services::of_rules(rules, seed)?;
         Ok(Stack {
             xtables,
             nftables,
@@ -144,6 +146,7 @@ pub struct NodeState {
     routes: Vec<Route>,
     random: KernelRandom,
     recent: RecentTables,
+    memory: Memory,
     /// Contents of nftables' dynamic sets (affinity).
     dynamic: nftables::DynamicSets,
     /// How many ICMP errors the node sends.
@@ -167,6 +170,7 @@ impl NodeState {
             routes: Vec::new(),
             random: KernelRandom::new(Stream::new(seed, path, "get_random_u32")),
             recent: RecentTables::default(),
+            memory: Memory::default(),
             dynamic: nftables::DynamicSets::new(),
             icmp: IcmpLimit::default(),
         }
@@ -471,10 +475,12 @@ impl<O: Observer> Walk<'_, O> {
             return None;
         }
         let before = self.packet;
-        let verdict = self.state.ipvs.request(
+        let confirmed = self.tracked.id.is_some();
+        let arrival = Arrival { now: self.now, confirmed, local_out: path == Unit::PathOutput };
+        let verdict = self.state.ipvs.request_of(
             &self.stack.ipvs,
             &before,
-            self.now,
+            arrival,
             &mut self.state.random,
             &mut self.work,
         );
@@ -666,6 +672,9 @@ impl<O: Observer> Walk<'_, O> {
     }
 
     fn call(&mut self, mechanism: Mechanism, id: usize) -> (HookVerdict, NatRequest) {
+        let tracked = &self.tracked;
+        let conn = tracked.id.map(|id| self.state.conntrack.conn(id));
+        let flow = FlowRef { original: &tracked.original, reply: &tracked.reply, conn };
         let mut cx = PacketCx {
             packet: self.packet,
             ct: CtView {
@@ -682,7 +691,12 @@ impl<O: Observer> Walk<'_, O> {
             node: &self.state.node,
             dummy_addrs: &self.stack.dummy_addrs,
             sets: &self.stack.sets,
+            notrack: false,
+            hotdrop: false,
+            flow: Some(flow),
+            bridge: None,
             recent: &mut self.state.recent,
+            memory: &mut self.state.memory,
             now: self.now,
             random: &mut self.state.random,
             work: &mut self.work,

@@ -3,8 +3,9 @@
 //! A mode builds it, each mechanism prints its part in the real tool's text, and the packet path compiles it.
 
 use super::hook::ChainKind;
+use super::ipvs::{Tables, VirtualServer};
 use super::xtables::{Match, TableName, Target};
-use super::{ebpf::ServiceMap, ipset::IpSet, ipvs::VirtualServer, nftables, xtables};
+use super::{ebpf::ServiceMap, ipset::IpSet, nftables, xtables};
 use std::net::IpAddr;
 
 /// Rules, sets, virtual servers and addresses of one node, one family.
@@ -16,6 +17,8 @@ pub struct NodeRules {
     pub xtables_notes: xtables::parse::Notes,
     /// The nftables table.
     pub nftables: Option<nftables::Table>,
+    /// Kind of the kernel's IPVS tables. Not a rule, but of the node like the rest.
+    pub ipvs_tables: Tables,
     /// IPVS virtual servers in creation order.
     pub ipvs: Vec<VirtualServer>,
     /// ipsets in creation order.

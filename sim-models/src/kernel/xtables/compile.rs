@@ -3,8 +3,12 @@
 //!
 //! A compiled table never changes; an update compiles the table anew, as `iptables-restore` replaces the blob.
 
-use super::recent::search_bytes;
-use super::{CtStates, Match, Policy, Rule, Table, TableName, Target, Test, layout, opaque_name};
+use super::check::{self, Place};
+use super::recent::{Ask, ListSpec};
+use super::{
+    ChainId, CtStates, ExtraMatch, Match, Policy, Rule, Table, TableName, Target, Test, layout, opaque_name,
+    print,
+};
 use crate::kernel::hook::{ChainKind, Hook, HookFn};
 use crate::kernel::ipset::IpSets;
 use ipnet::IpNet;
@@ -19,6 +23,20 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Compiled {
     pub(super) tables: Vec<CompiledTable>,
+    /// Lists of `-m recent`, by the index that compiled matches have.
+    pub(super) lists: Arc<[ListSpec]>,
+    warnings: Vec<Warning>,
+}
+
+/// How to compile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompileOptions {
+    /// Compile rules with extensions that are kept as text. Such a rule decides nothing: a match of which nothing is
+    /// known does not match, and a target of which nothing is known lets the packet go on to the next rule. So the
+    /// verdict is that of the rules that are known, and each [`Warning`] names one that may change it. (To let an
+    /// unknown match match would make its rule apply to all packets, which what people write matches for is never
+    /// meant to do.) Sizes of such tables are too small.
+    pub allow_opaque: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -30,6 +48,8 @@ pub(super) struct CompiledTable {
     pub(super) lines_before: Vec<u32>,
     pub(super) chains: Vec<CompiledChain>,
     pub(super) size: layout::BlobSize,
+    /// Jumps that may be open at once: as many as there are ERROR entries (`translate_table`).
+    pub(super) stack_size: usize,
 }
 
 /// Address columns of either family.
@@ -62,12 +82,68 @@ impl CompiledChain {
     }
 }
 
+/// What is counted and named over all tables while they are compiled.
+#[derive(Default)]
+struct Shared {
+    /// Lists of `-m recent`, in the order in which loading the rules makes them.
+    recents: BTreeMap<Arc<str>, usize>,
+    lists: Vec<ListSpec>,
+    /// Matches with a place of their own in [`super::memory::Memory`].
+    credits: usize,
+    counts: usize,
+    options: CompileOptions,
+    warnings: Vec<Warning>,
+}
+
+impl Shared {
+    /// Lists in the order in which loading makes them: `iptables-restore` puts user chains in the order of their names
+    /// (`libiptc.c:iptcc_insert_chain` sorts), and each rule is checked in its turn.
+    fn number_lists(&mut self, tables: &[Table]) {
+        for table in tables {
+            let chains = print::order_of_chains(table).into_iter().map(|at| &table.chains[at]);
+            for m in chains.flat_map(|chain| &chain.rules).flat_map(|rule| &rule.matches) {
+                match m {
+                    Match::Recent { name, set, seconds } => {
+                        let full = match table.family {
+                            Family::Ipv4 => IpAddr::from([255; 4]),
+                            Family::Ipv6 => IpAddr::from([255; 16]),
+                        };
+                        self.list(name, full, &Ask::of_kube_proxy(*set, *seconds));
+                    }
+                    Match::Extra(extra) => {
+                        if let ExtraMatch::Recent(of) = &**extra {
+                            self.list(&of.name, of.mask, &of.ask);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Another rule that asks this of the list called `name`.
+    fn list(&mut self, name: &Arc<str>, mask: IpAddr, ask: &Ask) {
+        let index = *self.recents.entry(name.clone()).or_insert(self.lists.len());
+        match self.lists.get_mut(index) {
+            Some(list) => list.also(ask),
+            None => self.lists.push(ListSpec::new(name.clone(), mask, ask)),
+        }
+    }
+}
+
+/// Gives the place before and moves on.
+fn take(next: &mut usize) -> usize {
+    *next += 1;
+    *next - 1
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct CompiledRule {
     /// Address tests that value and mask cannot decide.
     pub(super) negated: Option<Box<Negated>>,
     pub(super) ifaces: Option<Box<Ifaces>>,
     pub(super) proto: Option<Test<Proto>>,
+    pub(super) fragment: Option<bool>,
     pub(super) matches: SmallVec<[CompiledMatch; 2]>,
     pub(super) target: Option<Target>,
     /// The destination is one address: what the rule leads to belongs to one Service.
@@ -88,45 +164,98 @@ pub(super) struct Ifaces {
     pub(super) output: Option<Test<Arc<str>>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum CompiledMatch {
     Comment,
-    Ports { sport: Option<Test<(u16, u16)>>, dport: Option<Test<(u16, u16)>> },
-    Statistic { p: u32 },
-    Mark { value: u32, mask: u32, invert: bool },
-    Conntrack { states: CtStates, invert: bool },
-    AddrtypeLocal { src: bool, invert: bool },
-    Recent { table: usize, name_bytes: u32, set: bool, seconds: Option<u32> },
-    Set { index: usize, from_src: SmallVec<[bool; 3]>, invert: bool },
+    Ports {
+        proto: Proto,
+        sport: Option<Test<(u16, u16)>>,
+        dport: Option<Test<(u16, u16)>>,
+    },
+    Statistic {
+        p: u32,
+    },
+    Mark {
+        value: u32,
+        mask: u32,
+        invert: bool,
+    },
+    Conntrack {
+        states: CtStates,
+        invert: bool,
+    },
+    AddrtypeLocal {
+        src: bool,
+        invert: bool,
+    },
+    Recent {
+        table: usize,
+        set: bool,
+        seconds: Option<u32>,
+    },
+    Set {
+        index: usize,
+        from_src: SmallVec<[bool; 3]>,
+        invert: bool,
+    },
     Nfacct,
-    PhysdevIsIn { invert: bool },
-    IpvsVirtual { addr: IpAddr, port: u16, proto: Proto },
+    PhysdevIsIn {
+        invert: bool,
+    },
+    IpvsVirtual {
+        addr: IpAddr,
+        port: u16,
+        proto: Proto,
+    },
+    /// With its place among those that remember something: a list, a set, a credit, a count.
+    Extra {
+        of: Box<ExtraMatch>,
+        place: usize,
+    },
+    /// Not known, and so never true.
+    Opaque,
 }
 
-/// A rule refers to something that is not there.
+/// A rule that the kernel would refuse, or that is not modelled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CompileError {
-    /// A rule does something that packets cannot go through here.
-    #[error("chain {chain}: {target} is written but not simulated")]
-    NotSimulated {
-        /// The chain with the rule.
-        chain: String,
-        /// Its target.
-        target: &'static str,
+#[error("table {}, chain {chain}, rule {rule}: {problem}", table.name())]
+pub struct CompileError {
+    /// Its table.
+    pub table: TableName,
+    /// Its chain.
+    pub chain: String,
+    /// Its place in the chain, from 1.
+    pub rule: usize,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What is wrong with a rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// It names a set that was not created.
+    #[error("set {0} does not exist")]
+    NoSuchSet(String),
+    /// It leads to a chain that is not there.
+    #[error("a jump to chain number {to} of {chains}")]
+    NoSuchChain {
+        /// Where to.
+        to: u32,
+        /// How many there are.
+        chains: usize,
     },
-    /// A set match names a set that was not created.
-    #[error("chain {chain}: set {set} does not exist")]
-    NoSuchSet {
-        /// The chain with the rule.
-        chain: String,
-        /// The missing set.
-        set: String,
-    },
-    /// A rule uses an extension that is only kept as text.
-    #[error("chain {chain}: what {extension} does is not modelled: {text}")]
+    /// It leads to a built-in chain.
+    #[error("{0} is a built-in chain, which no rule leads to")]
+    BuiltIn(String),
+    /// It closes a loop (`mark_source_chains`, ELOOP).
+    #[error("a jump to {0}, which this chain was reached from: the kernel refuses loops")]
+    Loop(String),
+    /// An extension's own check fails (EINVAL).
+    #[error("the kernel refuses {0}")]
+    Refused(String),
+    /// It uses an extension that is only kept as text.
+    #[error("what {extension} does is not modelled: {text}")]
     NotModelled {
-        /// The chain with the rule.
-        chain: String,
         /// Name of the match or target.
         extension: String,
         /// How it stands in the rule.
@@ -134,12 +263,77 @@ pub enum CompileError {
     },
 }
 
+/// A rule that decides nothing because an extension of it is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// Its table.
+    pub table: TableName,
+    /// Its chain.
+    pub chain: String,
+    /// Its place in the chain, from 1.
+    pub rule: usize,
+    /// Name of the match or target.
+    pub extension: String,
+    /// How it stands in the rule.
+    pub text: String,
+    /// A target, which the packet goes on after; otherwise a match, which does not match.
+    pub is_target: bool,
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Warning { table, chain, rule, extension, text, .. } = self;
+        let taken = if self.is_target { "the packet goes on" } else { "taken not to match" };
+        write!(f, "table {}, chain {chain}, rule {rule}: ", table.name())?;
+        write!(f, "what {extension} does is not modelled, {taken}: {text}")
+    }
+}
+
+/// Where a rule stands.
+#[derive(Clone, Copy)]
+struct At<'t> {
+    table: &'t Table,
+    chain: usize,
+    rule: usize,
+    hooks: u8,
+}
+
+impl At<'_> {
+    fn error(self, problem: Problem) -> CompileError {
+        let chain = self.table.chains[self.chain].name.to_string();
+        CompileError { table: self.table.name, chain, rule: self.rule + 1, problem }
+    }
+
+    /// What an extension kept as text comes to: a warning or an error.
+    fn opaque(self, text: &str, is_target: bool, shared: &mut Shared) -> Result<(), CompileError> {
+        let (extension, text) = (opaque_name(text).to_owned(), text.to_owned());
+        if !shared.options.allow_opaque {
+            return Err(self.error(Problem::NotModelled { extension, text }));
+        }
+        let chain = self.table.chains[self.chain].name.to_string();
+        let (table, rule) = (self.table.name, self.rule + 1);
+        shared.warnings.push(Warning { table, chain, rule, extension, text, is_target });
+        Ok(())
+    }
+}
+
 impl Compiled {
     /// Compiles `tables`; `sets` are the node's ipsets, which set matches refer to.
     pub fn new(tables: &[Table], sets: &IpSets) -> Result<Self, CompileError> {
-        let recents = recents(tables);
-        let tables = tables.iter().map(|t| compile_table(t, sets, &recents)).collect::<Result<_, _>>()?;
-        Ok(Compiled { tables })
+        Compiled::with(tables, sets, CompileOptions::default())
+    }
+
+    /// The same with options.
+    pub fn with(tables: &[Table], sets: &IpSets, options: CompileOptions) -> Result<Self, CompileError> {
+        let mut shared = Shared { options, ..Shared::default() };
+        shared.number_lists(tables);
+        let tables = tables.iter().map(|t| compile_table(t, sets, &mut shared)).collect::<Result<_, _>>()?;
+        Ok(Compiled { tables, lists: shared.lists.into(), warnings: shared.warnings })
+    }
+
+    /// Rules that decide nothing because they are not known; none unless options allow it.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// The hook functions these tables register, by the priorities of `iptable_{raw,mangle,nat,filter,security}.c`.
@@ -174,7 +368,8 @@ fn priority(table: TableName, hook: Hook) -> i32 {
     }
 }
 
-fn compile_table(table: &Table, sets: &IpSets, recents: &Recents) -> Result<CompiledTable, CompileError> {
+fn compile_table(table: &Table, sets: &IpSets, shared: &mut Shared) -> Result<CompiledTable, CompileError> {
+    let hooks = sound(table)?;
     let mut out = CompiledTable {
         name: table.name,
         addrs: match table.family {
@@ -185,21 +380,23 @@ fn compile_table(table: &Table, sets: &IpSets, recents: &Recents) -> Result<Comp
         lines_before: Vec::new(),
         chains: Vec::with_capacity(table.chains.len()),
         size: layout::blob_size(table),
+        stack_size: table.chains.iter().filter(|chain| chain.base.is_none()).count() + 1,
     };
     let (mut offset, mut last_line, mut lines) = (0u64, u64::MAX, 0u32);
-    for chain in &table.chains {
+    for (chain, at_chain) in table.chains.iter().zip(0..) {
         if chain.base.is_none() {
             offset += layout::head_bytes(table.family);
         }
         let first = out.rules.len() as u32;
-        for rule in &chain.rules {
+        for (rule, at_rule) in chain.rules.iter().zip(0..) {
             out.lines_before.push(lines);
             lines += layout::new_lines_of_failed_rule(offset, table.family, &mut last_line);
             let bytes = layout::rule_bytes(rule, table.family);
             let body = layout::lines_of_body(offset, rule, table.family);
             offset += bytes;
             out.addrs.push(rule);
-            out.rules.push(compile_rule(rule, &chain.name, sets, recents, body as u16)?);
+            let at = At { table, chain: at_chain, rule: at_rule, hooks: hooks[at_chain] };
+            out.rules.push(compile_rule(rule, at, sets, shared, body as u16)?);
         }
         offset += layout::tail_bytes(table.family);
         let src_tests = src_tests(&chain.rules, first);
@@ -207,32 +404,6 @@ fn compile_table(table: &Table, sets: &IpSets, recents: &Recents) -> Result<Comp
     }
     out.lines_before.push(lines);
     Ok(out)
-}
-
-/// Tables of the recent match by name: place in the kernel's list, bytes compared until it is found there.
-type Recents = BTreeMap<Arc<str>, (usize, u32)>;
-
-/// The list is in the order in which rules are checked. `iptables-legacy` loads a table's own chains in the order
-/// of their names (libiptc's `iptc_insert_chain`).
-fn recents(tables: &[Table]) -> Recents {
-    let mut names: Vec<Arc<str>> = Vec::new();
-    let mut places: Recents = BTreeMap::new();
-    for table in tables {
-        let (base, mut own): (Vec<_>, Vec<_>) = table.chains.iter().partition(|c| c.base.is_some());
-        own.sort_by(|a, b| a.name.cmp(&b.name));
-        for m in base.into_iter().chain(own).flat_map(|c| &c.rules).flat_map(|rule| &rule.matches) {
-            if let Match::Recent { name, .. } = m
-                && !places.contains_key(name)
-            {
-                places.insert(name.clone(), (names.len(), 0));
-                names.push(name.clone());
-            }
-        }
-    }
-    for (name, bytes) in names.iter().zip(search_bytes(&names)) {
-        places.get_mut(name).expect("just put there").1 = bytes;
-    }
-    places
 }
 
 fn src_tests(rules: &[Rule], first: u32) -> Vec<(Test<IpNet>, Vec<u32>)> {
@@ -245,57 +416,58 @@ fn src_tests(rules: &[Rule], first: u32) -> Vec<(Test<IpNet>, Vec<u32>)> {
     tests.into_iter().map(|((value, invert), rules)| (Test { invert, value }, rules)).collect()
 }
 
+/// Whether every jump leads to a user chain and none in circles; gives the hooks that lead to each chain.
+fn sound(table: &Table) -> Result<Vec<u8>, CompileError> {
+    let name = |chain: u32| table.chains[chain as usize].name.to_string();
+    for (chain, rules) in table.chains.iter().map(|chain| &chain.rules).enumerate() {
+        for (rule, of) in rules.iter().enumerate() {
+            let Some(Target::Jump(ChainId(to)) | Target::Goto(ChainId(to))) = of.target else { continue };
+            let at = At { table, chain, rule, hooks: 0 };
+            match table.chains.get(to as usize) {
+                None => return Err(at.error(Problem::NoSuchChain { to, chains: table.chains.len() })),
+                Some(found) if found.base.is_some() => return Err(at.error(Problem::BuiltIn(name(to)))),
+                Some(_) => {}
+            }
+        }
+    }
+    check::reached_from(table).map_err(|check::Loop { chain, rule }| {
+        let Some(Target::Jump(ChainId(to)) | Target::Goto(ChainId(to))) =
+            table.chains[chain].rules[rule].target
+        else {
+            unreachable!("a loop is closed by a jump");
+        };
+        At { table, chain, rule, hooks: 0 }.error(Problem::Loop(name(to)))
+    })
+}
+
 fn compile_rule(
     rule: &Rule,
-    chain: &str,
+    at: At<'_>,
     sets: &IpSets,
-    recents: &Recents,
+    shared: &mut Shared,
     body_lines: u16,
 ) -> Result<CompiledRule, CompileError> {
-    if let Some(Target::Redirect { .. }) = rule.target {
-        return Err(CompileError::NotSimulated { chain: chain.to_owned(), target: "REDIRECT" });
+    let (table, family) = (at.table.name, at.table.family);
+    let place = Place { table, family, hooks: at.hooks, proto: rule.proto, rule };
+    if let Some(why) = check::refused(place) {
+        return Err(at.error(Problem::Refused(why)));
     }
     let negated = |test: &Option<Test<IpNet>>| test.filter(|t| t.invert).map(|t| t.value);
     let (src, dst) = (negated(&rule.src), negated(&rule.dst));
     let matches = rule
         .matches
         .iter()
-        .map(|m| {
-            Ok(match m {
-                Match::Comment(_) => CompiledMatch::Comment,
-                Match::Ports { sport, dport, .. } => CompiledMatch::Ports { sport: *sport, dport: *dport },
-                Match::Statistic { p } => CompiledMatch::Statistic { p: *p },
-                &Match::Mark { value, mask, invert } => CompiledMatch::Mark { value, mask, invert },
-                &Match::Conntrack { states, invert } => CompiledMatch::Conntrack { states, invert },
-                &Match::State(states) => CompiledMatch::Conntrack { states, invert: false },
-                &Match::AddrtypeLocal { src, invert } => CompiledMatch::AddrtypeLocal { src, invert },
-                Match::Recent { name, set, seconds } => {
-                    let (table, name_bytes) = recents[name];
-                    CompiledMatch::Recent { table, name_bytes, set: *set, seconds: *seconds }
-                }
-                Match::Set { name, from_src, invert } => CompiledMatch::Set {
-                    index: sets.index_of(name).ok_or_else(|| CompileError::NoSuchSet {
-                        chain: chain.to_owned(),
-                        set: name.to_string(),
-                    })?,
-                    from_src: from_src.clone(),
-                    invert: *invert,
-                },
-                Match::Nfacct(_) => CompiledMatch::Nfacct,
-                &Match::PhysdevIsIn { invert } => CompiledMatch::PhysdevIsIn { invert },
-                &Match::IpvsVirtual { addr, port, proto } => CompiledMatch::IpvsVirtual { addr, port, proto },
-                Match::Opaque(text) => return Err(not_modelled(chain, text)),
-            })
-        })
+        .map(|m| compile_match(m, at, sets, shared))
         .collect::<Result<_, CompileError>>()?;
     if let Some(Target::Opaque(text)) = &rule.target {
-        return Err(not_modelled(chain, text));
+        at.opaque(text, true, shared)?;
     }
     Ok(CompiledRule {
         negated: (src.is_some() || dst.is_some()).then(|| Box::new(Negated { src, dst })),
         ifaces: (rule.in_iface.is_some() || rule.out_iface.is_some())
             .then(|| Box::new(Ifaces { input: rule.in_iface.clone(), output: rule.out_iface.clone() })),
         proto: rule.proto,
+        fragment: rule.fragment,
         matches,
         target: rule.target.clone(),
         one_dst: rule.dst.is_some_and(|t| !t.invert && t.value.prefix_len() == t.value.max_prefix_len()),
@@ -303,12 +475,45 @@ fn compile_rule(
     })
 }
 
-fn not_modelled(chain: &str, text: &str) -> CompileError {
-    CompileError::NotModelled {
-        chain: chain.to_owned(),
-        extension: opaque_name(text).to_owned(),
-        text: text.to_owned(),
-    }
+fn compile_match(
+    m: &Match,
+    at: At<'_>,
+    sets: &IpSets,
+    shared: &mut Shared,
+) -> Result<CompiledMatch, CompileError> {
+    let set = |name: &str| sets.index_of(name).ok_or_else(|| at.error(Problem::NoSuchSet(name.to_owned())));
+    Ok(match m {
+        Match::Comment(_) => CompiledMatch::Comment,
+        &Match::Ports { proto, sport, dport } => CompiledMatch::Ports { proto, sport, dport },
+        Match::Statistic { p } => CompiledMatch::Statistic { p: *p },
+        &Match::Mark { value, mask, invert } => CompiledMatch::Mark { value, mask, invert },
+        &Match::Conntrack { states, invert } => CompiledMatch::Conntrack { states, invert },
+        &Match::State(states) => CompiledMatch::Conntrack { states, invert: false },
+        &Match::AddrtypeLocal { src, invert } => CompiledMatch::AddrtypeLocal { src, invert },
+        Match::Recent { name, set, seconds } => {
+            CompiledMatch::Recent { table: shared.recents[name], set: *set, seconds: *seconds }
+        }
+        Match::Set { name, from_src, invert } => {
+            CompiledMatch::Set { index: set(name)?, from_src: from_src.clone(), invert: *invert }
+        }
+        Match::Nfacct(_) => CompiledMatch::Nfacct,
+        &Match::PhysdevIsIn { invert } => CompiledMatch::PhysdevIsIn { invert },
+        &Match::IpvsVirtual { addr, port, proto } => CompiledMatch::IpvsVirtual { addr, port, proto },
+        Match::Extra(of) => {
+            let place = match &**of {
+                ExtraMatch::Recent(recent) => shared.recents[&recent.name],
+                ExtraMatch::Set(flags) => set(&flags.name)?,
+                ExtraMatch::Limit(_) => take(&mut shared.credits),
+                ExtraMatch::Statistic(_) => take(&mut shared.counts),
+                _ => 0,
+            };
+            CompiledMatch::Extra { of: of.clone(), place }
+        }
+        Match::Opaque(text) => {
+            at.opaque(text, false, shared)?;
+            CompiledMatch::Opaque
+        }
+    })
 }
 
 impl Columns {

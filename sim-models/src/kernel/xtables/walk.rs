@@ -5,13 +5,17 @@
 //! are evaluated, match and count. A jump costs a place on the jump stack, whose depth is bounded by the number
 //! of user chains; beyond it the packet is dropped.
 //!
-//! Left out: the TEE stack, GOTO, and fragments (a packet here always has its transport header).
+//! A match that finds a packet malformed (a header that is not whole, a TCP fragment that would overwrite flags) has it
+//! dropped (`hotdrop`).
+//!
+//! Left out: the TEE stack.
 
 use super::compile::{Compiled, CompiledChain, CompiledMatch, CompiledRule, CompiledTable};
-use super::{ChainId, Policy, Target, Test};
-use crate::kernel::hook::{CtState, Hook, HookVerdict, PacketCx};
+use super::recent::Ask;
+use super::{ChainId, CtStates, Policy, Target, Test};
+use crate::kernel::hook::{CtState, CtView, Hook, HookVerdict, NatRange, NatTo, PacketCx};
 use crate::kernel::trace::{Observer, Step};
-use sim_core::classify::{Family, Unit};
+use sim_core::classify::{Family, Packet, Proto, Unit};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 
@@ -29,6 +33,7 @@ impl Compiled {
         observer: &mut impl Observer,
     ) -> HookVerdict {
         let table = id / 8;
+        cx.recent.bind(&self.lists);
         observer.step(Step::XtTable(table), &cx.packet, cx.work);
         self.tables[table].walk(Hook::ALL[id % 8], table, cx, observer)
     }
@@ -60,6 +65,11 @@ impl CompiledTable {
             let id = ChainId(chain as u32);
             let from = (at - first) as u32;
             let hit = self.next_hit(&self.chains[chain], at, end, cx);
+            if let Some(hit) = hit.filter(|_| cx.hotdrop) {
+                let to = (hit + 1 - first) as u32;
+                observer.step(Step::XtMissed { table, chain: id, from, to }, &cx.packet, cx.work);
+                break HookVerdict::Drop;
+            }
             let rule = (hit.unwrap_or(end) - first) as u32;
             if rule > from {
                 observer.step(Step::XtMissed { table, chain: id, from, to: rule }, &cx.packet, cx.work);
@@ -80,6 +90,11 @@ impl CompiledTable {
                         }
                         continue;
                     }
+                    // A chain that was gone to from a built-in one has nowhere to return to.
+                    None if chain != base => {
+                        self.policy_entry(base, table, cx, observer);
+                        break policy_verdict(policy);
+                    }
                     None => break policy_verdict(policy),
                 }
             };
@@ -88,7 +103,7 @@ impl CompiledTable {
                 None => {}
                 Some(Target::Jump(to)) => {
                     cx.work[Unit::Jumps] += 1;
-                    if stack.len() >= self.chains.len() {
+                    if stack.len() >= self.stack_size {
                         break HookVerdict::Drop;
                     }
                     match own {
@@ -100,16 +115,18 @@ impl CompiledTable {
                     chain = to.0 as usize;
                     at = self.chains[chain].first as usize;
                 }
+                Some(Target::Goto(to)) => {
+                    cx.work[Unit::Jumps] += 1;
+                    chain = to.0 as usize;
+                    at = self.chains[chain].first as usize;
+                }
                 Some(Target::Return) => match stack.pop() {
                     Some(back) => {
                         cx.work[Unit::Returns] += 1;
                         (chain, at) = back;
                     }
                     None => {
-                        // RETURN from a built-in chain goes to its policy entry, which is evaluated.
-                        closing_entry(cx);
-                        let rule = (end - first) as u32;
-                        observer.step(Step::XtMatched { table, chain: id, rule }, &cx.packet, cx.work);
+                        self.policy_entry(base, table, cx, observer);
                         break policy_verdict(policy);
                     }
                 },
@@ -128,13 +145,31 @@ impl CompiledTable {
                     cx.nat.dnat = Some(*to);
                     break HookVerdict::Accept;
                 }
-                Some(Target::Redirect { .. }) => unreachable!("refused when the table was compiled"),
+                &Some(Target::Redirect { port }) => {
+                    cx.work[Unit::TargetCalls] += 1;
+                    cx.nat.range = Some(NatRange {
+                        to: NatTo::Here,
+                        ports: Some((port, port)),
+                        port_base: None,
+                        random: false,
+                        random_fully: false,
+                        persistent: false,
+                    });
+                    break HookVerdict::Accept;
+                }
                 Some(Target::Masquerade { random_fully }) => {
                     cx.work[Unit::TargetCalls] += 1;
                     cx.nat.masquerade = Some(*random_fully);
                     break HookVerdict::Accept;
                 }
-                Some(Target::Opaque(text)) => unreachable!("compiled although opaque: {text}"),
+                Some(Target::Extra(extra)) => {
+                    cx.work[Unit::TargetCalls] += 1;
+                    if let Some(verdict) = extra.of().run(cx) {
+                        break verdict;
+                    }
+                }
+                // Allowed when it was compiled: it decides nothing.
+                Some(Target::Opaque(_)) => cx.work[Unit::TargetCalls] += 1,
             }
         };
         if let Some((_, since)) = own {
@@ -147,7 +182,16 @@ impl CompiledTable {
         verdict
     }
 
-    /// The first rule of `at..end` that matches whole; counts every rule evaluated on the way.
+    /// The entry of a built-in chain's policy is evaluated, as where RETURN leads from there (`underflow`).
+    fn policy_entry(&self, base: usize, table: usize, cx: &mut PacketCx<'_>, observer: &mut impl Observer) {
+        closing_entry(cx);
+        let rule = self.chains[base].end - self.chains[base].first;
+        let step = Step::XtMatched { table, chain: ChainId(base as u32), rule };
+        observer.step(step, &cx.packet, cx.work);
+    }
+
+    /// The first rule of `at..end` that matches whole; counts every rule evaluated on the way. If the packet is to be
+    /// dropped (`hotdrop`), the rule that said so, which has not matched.
     fn next_hit(
         &self,
         chain: &CompiledChain,
@@ -165,6 +209,9 @@ impl CompiledTable {
             let fit = fit?;
             if rule_matches(&self.rules[fit], cx) {
                 cx.work[Unit::RuleHits] += 1;
+                return Some(fit);
+            }
+            if cx.hotdrop {
                 return Some(fit);
             }
             at = fit + 1;
@@ -208,12 +255,16 @@ fn rule_matches(rule: &CompiledRule, cx: &mut PacketCx<'_>) -> bool {
             return false;
         }
     }
+    if rule.fragment.is_some_and(|later| later != (cx.packet.detail.fragment != 0)) {
+        return false;
+    }
     cx.work[Unit::RuleIpHits] += 1;
     cx.work[Unit::LinesChase] += u32::from(rule.body_lines);
     rule.matches.iter().all(|m| match_one(m, cx))
 }
 
-fn iface_fits(test: Option<&Test<std::sync::Arc<str>>>, iface: &str) -> bool {
+/// Whether a device's name fits; a trailing `+` matches any suffix.
+pub(super) fn iface_fits(test: Option<&Test<std::sync::Arc<str>>>, iface: &str) -> bool {
     test.is_none_or(|t| {
         let fits = match t.value.strip_suffix('+') {
             Some(prefix) => iface.starts_with(prefix),
@@ -229,12 +280,9 @@ fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
             cx.work[Unit::MatchComment] += 1;
             true
         }
-        CompiledMatch::Ports { sport, dport } => {
+        CompiledMatch::Ports { proto, sport, dport } => {
             cx.work[Unit::MatchPorts] += 1;
-            let fits = |test: &Option<Test<(u16, u16)>>, port: u16| {
-                test.is_none_or(|t| (t.value.0 <= port && port <= t.value.1) != t.invert)
-            };
-            fits(sport, cx.packet.sport) && fits(dport, cx.packet.dport)
+            has_header(*proto, cx) && ports_fit(sport, dport, &cx.packet)
         }
         &CompiledMatch::Statistic { p } => {
             cx.work[Unit::MatchStatistic] += 1;
@@ -246,37 +294,25 @@ fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
         }
         &CompiledMatch::Conntrack { states, invert } => {
             cx.work[Unit::MatchConntrack] += 1;
-            let by_state = match cx.ct.state {
-                CtState::New => states.new,
-                CtState::Established => states.established,
-                CtState::Invalid => states.invalid,
-                CtState::Untracked => false,
-            };
-            (by_state || (states.dnat && cx.ct.dnat)) != invert
+            state_fits(states, &cx.ct) != invert
         }
         &CompiledMatch::AddrtypeLocal { src, invert } => {
             cx.work[Unit::MatchAddrtype] += 1;
             let addr = if src { cx.packet.src } else { cx.packet.dst };
             cx.is_local(addr) != invert
         }
-        &CompiledMatch::Recent { table, name_bytes, set, seconds } => {
+        &CompiledMatch::Recent { table, set, seconds } => {
             cx.work[Unit::MatchRecent] += 1;
-            cx.work[Unit::RecentNameBytes] += name_bytes;
-            let (addr, now) = (cx.packet.src, cx.now);
-            if set {
-                cx.recent.set(table, addr, now, cx.work)
-            } else {
-                cx.recent.check(table, addr, seconds, now, cx.work)
-            }
+            let ask = Ask::of_kube_proxy(set, seconds);
+            cx.recent.run(table, &ask, cx.packet.src, cx.packet.detail.ttl, cx.now, cx.work)
         }
         CompiledMatch::Set { index, from_src, invert } => {
             cx.work[Unit::MatchSet] += 1;
             cx.sets.test_packet(*index, &cx.packet, from_src, cx.work) != *invert
         }
-        // Without br_netfilter no packet has come in through a bridge port.
         &CompiledMatch::PhysdevIsIn { invert } => {
             cx.work[Unit::MatchOther] += 1;
-            invert
+            cx.bridge.is_some_and(|bridge| bridge.in_port.is_some()) != invert
         }
         &CompiledMatch::IpvsVirtual { addr, port, proto } => {
             cx.work[Unit::MatchOther] += 1;
@@ -286,5 +322,44 @@ fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
             cx.work[Unit::MatchNfacct] += 1;
             true
         }
+        CompiledMatch::Extra { of, place } => of.of().fits(*place, cx),
+        CompiledMatch::Opaque => {
+            cx.work[Unit::MatchOther] += 1;
+            false
+        }
+    }
+}
+
+/// Whether the packet has its transport header, so that ports can be looked at; drops it where it should have.
+pub(super) fn has_header(proto: Proto, cx: &mut PacketCx<'_>) -> bool {
+    let detail = cx.packet.detail;
+    if detail.fragment != 0 {
+        cx.hotdrop |= proto == Proto::Tcp && detail.fragment == 1;
+        return false;
+    }
+    cx.hotdrop |= detail.truncated;
+    !detail.truncated
+}
+
+/// Whether the packet's ports are in the ranges.
+pub(super) fn ports_fit(
+    sport: &Option<Test<(u16, u16)>>,
+    dport: &Option<Test<(u16, u16)>>,
+    packet: &Packet,
+) -> bool {
+    let fits = |test: &Option<Test<(u16, u16)>>, port: u16| {
+        test.is_none_or(|t| (t.value.0 <= port && port <= t.value.1) != t.invert)
+    };
+    fits(sport, packet.sport) && fits(dport, packet.dport)
+}
+
+/// Whether the connection is in one of the states (`xt_conntrack.c:conntrack_mt`).
+pub(super) fn state_fits(states: CtStates, ct: &CtView) -> bool {
+    match ct.state {
+        CtState::New if states.new => true,
+        CtState::Established if states.established => true,
+        CtState::Invalid => states.invalid,
+        CtState::Untracked => states.untracked,
+        CtState::New | CtState::Established => (states.dnat && ct.dnat) || (states.snat && ct.snat),
     }
 }

@@ -19,6 +19,8 @@ impl Bench {
         let dest = |(n, &(weight, active, inactive)): (usize, &(u32, u32, u32))| Dest {
             addr: SocketAddr::from(([10, 244, 0, n as u8], 8080)),
             weight,
+            last_weight: weight,
+            overloaded: false,
             active,
             inactive,
             slot: n as u32,
@@ -124,7 +126,7 @@ fn lc_picks_the_fewest_and_looks_at_all() {
 
 #[test]
 fn one_active_connection_outweighs_256_others_or_257_by_version() {
-    let dest = Dest { addr: ([10, 0, 0, 1], 1).into(), weight: 1, active: 1, inactive: 3, slot: 0 };
+    let dest = Bench::new("lc", &[(1, 1, 3)]).dests[0];
     assert_eq!((dest.overhead(Overhead::Inactive), dest.overhead(Overhead::Total)), (259, 260));
 }
 

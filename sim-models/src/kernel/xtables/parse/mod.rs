@@ -9,11 +9,11 @@
 //! Source: `iptables/iptables-save.c`, `iptables/iptables-restore.c`, the `save` functions of `extensions/`.
 //! Left out: commands of `iptables-restore` beside `-A` (`-I`, `-D`, `-X`).
 
-mod args;
-mod matches;
+pub(super) mod args;
+pub(super) mod matches;
 mod rule;
 mod targets;
-mod words;
+pub(super) mod words;
 
 use super::{Chain, ChainId, Policy, Table, TableName, Target, print};
 use crate::kernel::dump::{ReadError, decimal};
