@@ -114,9 +114,12 @@ Examples:
   windtunnel validate --profile linux-6.18 grid.csv
   windtunnel validate --profile linux-6.18 grid.csv --metric first_packet --max-error 10%")]
 pub struct ValidateArgs {
-    /// Measurements: a CSV with one cell a row.
-    #[arg(value_name = "FILE.csv")]
+    /// Measurements: a CSV with one cell a row, or a .jsonl with one packet through a recorded dump a line.
+    #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Where the folders of the recorded dumps are that packets were sent through.
+    #[arg(long, value_name = "DIR")]
+    pub dumps: Option<PathBuf>,
     /// Cost profile; `windtunnel list profiles` has them.
     #[arg(long)]
     pub profile: String,

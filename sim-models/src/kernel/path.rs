@@ -120,6 +120,13 @@ impl Stack {
             + self.sets.memory_bytes()
     }
 
+    /// Whether anything is registered at the hook.
+    fn is_active(&self, hook: Hook) -> bool {
+        !self.hooks[hook as usize].is_empty()
+            || (self.tracks && hook != Hook::Forward)
+            || (self.has_ipvs && matches!(hook, Hook::Input | Hook::Forward | Hook::Output))
+    }
+
     /// The IPVS services, for what follows their changes.
     pub fn ipvs(&self) -> &Services {
         &self.ipvs
@@ -135,8 +142,8 @@ pub struct NodeState {
     node: NodeCx,
     /// Address that masquerading gives packets.
     node_ip: IpAddr,
-    /// The same for packets into these networks.
-    near: Vec<(IpNet, IpAddr)>,
+    /// Where packets into these networks go.
+    routes: Vec<Route>,
     random: KernelRandom,
     recent: RecentTables,
     memory: Memory,
@@ -160,7 +167,7 @@ impl NodeState {
             ipvs: IpvsState::new(IpvsConfig::default(), boot.next_u32()),
             node: NodeCx { local_addrs: node_ips.iter().copied().collect() },
             node_ip: node_ips[0],
-            near: Vec::new(),
+            routes: Vec::new(),
             random: KernelRandom::new(Stream::new(seed, path, "get_random_u32")),
             recent: RecentTables::default(),
             memory: Memory::default(),
@@ -176,16 +183,38 @@ impl NodeState {
 }
 
 impl NodeState {
-    /// Makes `addr` the node's address on the device that packets into `network` leave by.
-    pub fn set_near(&mut self, network: IpNet, addr: IpAddr) {
-        self.near.push((network, addr));
+    /// Adds a route; of several that contain an address the longest counts.
+    pub fn add_route(&mut self, route: Route) {
+        self.routes.push(route);
+    }
+
+    fn route(&self, dst: IpAddr) -> Option<&Route> {
+        let routes = self.routes.iter().filter(|route| route.network.contains(&dst));
+        routes.max_by_key(|route| route.network.prefix_len())
     }
 
     /// The address that masquerading gives a packet to `dst`: one of the device it leaves by.
     fn masquerade_address(&self, dst: IpAddr) -> IpAddr {
-        let near = self.near.iter().filter(|(network, _)| network.contains(&dst));
-        near.max_by_key(|(network, _)| network.prefix_len()).map_or(self.node_ip, |&(_, addr)| addr)
+        self.route(dst).map_or(self.node_ip, |route| route.own_addr)
     }
+
+    /// What looking up the route to `dst` visits beyond the shortest lookup.
+    pub(super) fn fib_nodes(&self, dst: IpAddr) -> u32 {
+        self.route(dst).map_or(0, |route| route.depth)
+    }
+}
+
+/// A route of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub network: IpNet,
+    /// The node's address on the device that packets leave by.
+    pub own_addr: IpAddr,
+    /// Nodes of the routing trie (`net/ipv4/fib_trie.c`) on the way to it beyond the shortest way.
+    pub depth: u32,
+    /// Whether the device has a queue.
+    pub queue: bool,
 }
 
 /// What became of a packet, and the work it took.
@@ -386,6 +415,10 @@ impl<O: Observer> Walk<'_, O> {
     }
 
     fn run(&mut self, entry: Hook) -> HookVerdict {
+        // A route to the node's own address is not kept for a packet of its own (`__mkroute_output`).
+        if entry == Hook::Output && self.is_local(self.packet.dst) {
+            self.work[Unit::RouteLocalMiss] += 1;
+        }
         // IPVS takes the node's own packets between destination NAT and the filters.
         let ipvs_out = entry == Hook::Output && self.stack.has_ipvs;
         if ipvs_out {
@@ -405,6 +438,7 @@ impl<O: Observer> Walk<'_, O> {
             self.work[Unit::PathOutput] += 1;
             if self.translated.is_some() {
                 self.work[Unit::Reroutes] += 1;
+                self.work[Unit::FibNodes] += self.state.fib_nodes(self.packet.dst);
             }
             let verdict = self.leave();
             if verdict == HookVerdict::Accept && self.is_local(self.packet.dst) && !self.stack.has_ipvs {
@@ -412,9 +446,11 @@ impl<O: Observer> Walk<'_, O> {
             }
             return verdict;
         } else if self.is_local(self.packet.dst) {
+            self.work[Unit::FibNodes] += self.state.fib_nodes(self.packet.dst);
             self.tell(Step::Routed { local: true });
             return self.deliver();
         } else {
+            self.work[Unit::FibNodes] += self.state.fib_nodes(self.packet.dst);
             self.tell(Step::Routed { local: false });
             self.out_iface = "veth0";
             let verdict = self.hook(Hook::Forward, i32::MIN..i32::MAX);
@@ -496,6 +532,8 @@ impl<O: Observer> Walk<'_, O> {
     }
 
     fn leave(&mut self) -> HookVerdict {
+        let queue = self.state.route(self.packet.dst).is_some_and(|route| route.queue);
+        self.work[Unit::PathQueued] += u32::from(queue);
         let verdict = self.hook(Hook::Postrouting, i32::MIN..i32::MAX);
         if verdict == HookVerdict::Accept { self.confirm() } else { verdict }
     }
@@ -504,6 +542,10 @@ impl<O: Observer> Walk<'_, O> {
     fn hook(&mut self, hook: Hook, range: std::ops::Range<i32>) -> HookVerdict {
         let stack = self.stack;
         self.tell(Step::Hook(hook));
+        // A hook that is gone through in two parts is entered once.
+        if range.start == i32::MIN && stack.is_active(hook) {
+            self.work[Unit::HookCalls] += 1;
+        }
         let nat_due = |p: i32| range.contains(&p) && stack.has_nat && stack.tracks && !self.tracked.invalid;
         let nat_priority = if matches!(hook, Hook::Prerouting | Hook::Output) { -100 } else { 100 };
         let mut nat_done = hook == Hook::Forward || !nat_due(nat_priority);
@@ -685,6 +727,8 @@ impl<O: Observer> Walk<'_, O> {
             random: &mut self.state.random,
             work: &mut self.work,
         };
+        let lookups = |work: &Work| work[Unit::MatchAddrtype] + work[Unit::NftFib];
+        let before = lookups(cx.work);
         let verdict = match mechanism {
             Mechanism::Xtables => self.stack.xtables.run_observed(id, &mut cx, self.observer),
             Mechanism::Nftables => {
@@ -693,6 +737,8 @@ impl<O: Observer> Walk<'_, O> {
             }
         };
         let (mark, asked) = (cx.packet.mark, cx.nat);
+        let lookups = lookups(cx.work) - before;
+        self.work[Unit::FibNodes] += lookups * self.state.fib_nodes(self.packet.dst);
         self.packet.mark = mark;
         (verdict, asked)
     }

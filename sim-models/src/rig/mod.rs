@@ -15,6 +15,7 @@ mod case;
 mod cell;
 mod component;
 mod crossover;
+mod dump;
 mod probe;
 mod ruleset;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod tests;
 
 pub use cell::{Cell, Measurement, Unpredicted, blemish, is_predicted, parse_csv};
 pub use crossover::{CellCrossover, crossovers};
+pub use dump::{Checked, DumpRig, Record, parse_packets};
 
 use crate::config::CacheState;
 use crate::kernel::cost::{CostProfile, Locality};
@@ -50,6 +52,8 @@ pub struct Prediction {
 /// A ruleset under test; built once for all cells of one (case, mode, services, endpoints).
 pub struct Rig {
     case: Case,
+    /// The node had a device for clients outside.
+    outside: bool,
     rules: NodeRules,
     stack: Stack,
     services: u32,
@@ -86,7 +90,8 @@ impl Rig {
         };
         let stack = Stack::new(&rules, 1).map_err(|e| Unpredicted(e.to_string()))?;
         let spread = Locality::repeated(CacheState::Hot);
-        let mut rig = Rig { case, rules, stack, services, endpoints: of_each, spread };
+        let outside = cell.outside;
+        let mut rig = Rig { case, outside, rules, stack, services, endpoints: of_each, spread };
         rig.measure_locality();
         Ok(rig)
     }
