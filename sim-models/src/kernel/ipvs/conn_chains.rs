@@ -210,10 +210,6 @@ impl Chains {
                 let members = &mut table.buckets[bucket];
                 let at = members.iter().position(|m| m.id == id).expect("in its bucket");
                 members.remove(at);
-                if members.is_empty() {
-                    // A connection table has buckets by the thousand.
-                    *members = Vec::new();
-                }
             }
             Chains::Resizable(table) => {
                 table.remove(node(id, false));
