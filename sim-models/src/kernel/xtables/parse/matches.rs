@@ -76,8 +76,7 @@ fn icmp(args: &mut Args<'_, '_>, family: Family, of: Family) -> Result<Option<Ma
 fn comment(args: &mut Args<'_, '_>, _: Family) -> Result<Option<Match>, Fault> {
     match args.option() {
         Some((false, word)) if word.is("--comment") => {
-            // `XT_MAX_COMMENT_LEN` with the zero at the end.
-            let text = args::prefix(args.value()?, 255)?;
+            let text = args::shared(args.value()?);
             Ok(args.all(Match::Comment(text)))
         }
         _ => Ok(None),

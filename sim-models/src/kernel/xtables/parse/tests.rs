@@ -195,7 +195,6 @@ fn what_is_too_long_is_told() {
     for (text, part) in [
         (format!("*filter\n:{} - [0:0]\nCOMMIT\n", long(29)), "28 characters"),
         (format!("*filter\n-A INPUT -i {}\nCOMMIT\n", long(16)), "15 characters"),
-        (format!("*filter\n-A INPUT -m comment --comment {}\nCOMMIT\n", long(256)), "255 characters"),
         (format!("*filter\n-A INPUT -j LOG --log-prefix {}\nCOMMIT\n", long(30)), "29 characters"),
         (
             format!("*filter\n-A INPUT -p tcp -m multiport --dports {}1\nCOMMIT\n", "1,".repeat(15)),

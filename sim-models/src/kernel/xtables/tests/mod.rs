@@ -1,6 +1,7 @@
 //! Rules as texts against packets: what each extension matches and does, and how the walk goes.
 
 mod extensions;
+mod random;
 mod refused;
 mod sizes;
 mod targets;
