@@ -85,8 +85,16 @@ impl Stack {
     /// # Errors
     /// If a rule refers to a set that is not there, or a virtual server is one that IPVS refuses.
     pub fn new(rules: &NodeRules, seed: u64) -> Result<Self, StackError> {
+        Stack::with(rules, seed, xtables::CompileOptions::default())
+    }
+
+    /// The same with options; [`Stack::warnings`] tells what they let through.
+    ///
+    /// # Errors
+    /// As of [`Stack::new`].
+    pub fn with(rules: &NodeRules, seed: u64, options: xtables::CompileOptions) -> Result<Self, StackError> {
         let sets = IpSets::new(&rules.ipsets, seed as u32);
-        let xtables = xtables::Compiled::new(&rules.xtables, &sets)?;
+        let xtables = xtables::Compiled::with(&rules.xtables, &sets, options)?;
         let nftables = rules.nftables.as_ref().map(|table| nftables::Engine::new(table, seed));
         let mut hooks: [Vec<(Mechanism, HookFn)>; 5] = Default::default();
         let of_nft = nftables.iter().flat_map(nftables::Engine::hooks).map(|h| (Mechanism::Nftables, h));
@@ -125,6 +133,11 @@ impl Stack {
         !self.hooks[hook as usize].is_empty()
             || (self.tracks && hook != Hook::Forward)
             || (self.has_ipvs && matches!(hook, Hook::Input | Hook::Forward | Hook::Output))
+    }
+
+    /// Rules that decide nothing because they are not known; none unless options allow it.
+    pub fn warnings(&self) -> &[xtables::Warning] {
+        self.xtables.warnings()
     }
 
     /// The IPVS services, for what follows their changes.

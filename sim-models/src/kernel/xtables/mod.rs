@@ -304,3 +304,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,6 +140,30 @@ extensions! { ExtraTarget, TargetExt, "A target beside those of kube-proxy.":
     Ttl(mangle::SetTtl),
 }
 
+impl ExtraMatch {
+    /// Whether what it says follows from the packet, its connection and its devices alone, and asking changes nothing.
+    /// Of a packet whose header is not there it may say more: that it is to be dropped.
+    pub fn is_pure(&self) -> bool {
+        match self {
+            ExtraMatch::Addrtype(_)
+            | ExtraMatch::Connmark(_)
+            | ExtraMatch::Conntrack(_)
+            | ExtraMatch::Icmp(_)
+            | ExtraMatch::Iprange(_)
+            | ExtraMatch::Length(_)
+            | ExtraMatch::Multiport(_)
+            | ExtraMatch::Physdev(_)
+            | ExtraMatch::Pkttype(_)
+            | ExtraMatch::NotState(_)
+            | ExtraMatch::Tcp(_)
+            | ExtraMatch::Ttl(_) => true,
+            ExtraMatch::Limit(_) | ExtraMatch::Recent(_) | ExtraMatch::Set(_) | ExtraMatch::Statistic(_) => {
+                false
+            }
+        }
+    }
+}
+
 /// ` !` where a test is negated.
 fn not(invert: bool) -> &'static str {
     if invert { " !" } else { "" }
