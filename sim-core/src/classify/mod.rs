@@ -4,6 +4,7 @@
 //! Nothing here knows a kernel mechanism; `windtunnel-models` builds those out of these parts.
 
 pub mod hash;
+pub mod indexed;
 pub mod linear;
 pub mod packet;
 pub mod packet_text;

@@ -243,6 +243,12 @@ impl Work {
     pub fn new() -> Self {
         Work::default()
     }
+    /// What was done since it stood at `before` was done `times` times.
+    pub fn repeat_since(&mut self, before: &Work, times: u32) {
+        for (now, before) in self.0.iter_mut().zip(before.0) {
+            *now = before + (*now - before) * times;
+        }
+    }
     /// The counters that are not zero, in unit order.
     pub fn iter(&self) -> impl Iterator<Item = (Unit, u32)> + '_ {
         Unit::ALL.iter().map(|&u| (u, self[u])).filter(|&(_, n)| n > 0)

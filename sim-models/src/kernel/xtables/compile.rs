@@ -1,10 +1,16 @@
-//! Tables turned into the form that [`super::walk`] evaluates: address tests in columns, everything else in one
-//! record a rule, and per rule the cache lines that a walk over it reads.
+//! Tables turned into the form that [`super::walk`] evaluates: address tests in columns, targets beside them, and what
+//! is common to many rules ([`bodies`](super::bodies)) once. Long chains are indexed ([`index`](super::index)).
 //!
-//! A compiled table never changes; an update compiles the table anew, as `iptables-restore` replaces the blob.
+//! Which cache lines a rule reads follows from its place in the blob ([`blob`](super::blob)). `iptables-restore`
+//! replaces the whole blob; here a change of some chains may also be made in place ([`update`](super::update)).
 
+use super::blob::Blob;
+use super::bodies::Bodies;
 use super::check::{self, Place};
+use super::columns::Columns;
+use super::index::LongChain;
 use super::recent::{Ask, ListSpec};
+use super::update::Free;
 use super::{
     ChainId, CtStates, ExtraMatch, Match, Policy, Rule, Table, TableName, Target, Test, layout, opaque_name,
     print,
@@ -12,12 +18,15 @@ use super::{
 use crate::kernel::hook::{ChainKind, Hook, HookFn};
 use crate::kernel::ipset::IpSets;
 use ipnet::IpNet;
-use sim_core::classify::linear::{AddrPair, AddrTest, LinearTable};
-use sim_core::classify::{Family, Packet, Proto};
+use sim_core::classify::indexed::PHASES;
+use sim_core::classify::{Family, Proto};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// An eighth of a cache line: entries are aligned to it.
+pub(super) const STEP: u64 = layout::LINE / PHASES as u64;
 
 /// All tables of one family on one node.
 #[derive(Clone, Debug)]
@@ -39,52 +48,71 @@ pub struct CompileOptions {
     pub allow_opaque: bool,
 }
 
+/// One table. Rules are kept in columns, each chain's side by side; [`Indexed`] chains in blocks.
 #[derive(Clone, Debug)]
 pub(super) struct CompiledTable {
     pub(super) name: TableName,
-    pub(super) addrs: Columns,
-    pub(super) rules: Vec<CompiledRule>,
-    /// lines_before[i]: distinct lines read by failing every rule before `i`, in address order.
-    pub(super) lines_before: Vec<u32>,
+    pub(super) family: Family,
+    pub(super) rules: Rules,
+    pub(super) bodies: Bodies,
+    /// By [`ChainId`](super::ChainId).
     pub(super) chains: Vec<CompiledChain>,
+    pub(super) long: Vec<LongChain>,
+    pub(super) user_chains: usize,
+    /// Numbers of chains and of long chains that were taken out.
+    pub(super) gone: Vec<u32>,
+    pub(super) free_long: Vec<u32>,
+    pub(super) names: BTreeMap<Arc<str>, ChainId>,
+    pub(super) blob: Blob,
     pub(super) size: layout::BlobSize,
-    /// Jumps that may be open at once: as many as there are ERROR entries (`translate_table`).
-    pub(super) stack_size: usize,
+    /// Lines that a rule reads which fails on its addresses, by its phase.
+    pub(super) cost: [u8; PHASES],
 }
 
-/// Address columns of either family.
+/// Columns of rules.
 #[derive(Clone, Debug)]
-pub(super) enum Columns {
-    V4(LinearTable<1>),
-    V6(LinearTable<4>),
+pub(super) struct Rules {
+    pub(super) addrs: Columns,
+    pub(super) entries: Vec<Entry>,
+    pub(super) free: Free,
+}
+
+/// What of a rule is its own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Entry {
+    pub(super) target: Option<Target>,
+    pub(super) body: u32,
+    /// The destination is one address: what the rule leads to belongs to one Service.
+    pub(super) one_dst: bool,
+    /// Where it begins in a cache line, in eighths, relative to the chain's first rule. Not kept in [`LongChain`]s.
+    pub(super) phase: u8,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct CompiledChain {
-    pub(super) first: u32,
-    pub(super) end: u32,
     pub(super) base: Option<(Hook, Policy)>,
-    /// Rules that test the source, by test, in order.
-    pub(super) src_tests: Vec<(Test<IpNet>, Vec<u32>)>,
+    pub(super) rules: ChainRules,
+    /// Length in the blob, with head and tail.
+    pub(super) bytes: u64,
+    pub(super) name: Arc<str>,
+    /// Hooks that lead to it, a bit each.
+    pub(super) hooks: u8,
 }
 
-impl CompiledChain {
-    /// How many of the rules `from..to` fail at the source: the kernel compares no more of those.
-    pub(super) fn src_misses(&self, from: usize, to: usize, packet: &Packet) -> u32 {
-        let mut misses = 0;
-        for (test, rules) in &self.src_tests {
-            if test.value.contains(&packet.src) == test.invert {
-                let before = |end: usize| rules.partition_point(|&rule| (rule as usize) < end);
-                misses += (before(to) - before(from)) as u32;
-            }
-        }
-        misses
-    }
+/// Where a chain's rules are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChainRules {
+    /// Side by side.
+    Short { first: u32, len: u32 },
+    /// Number of a [`LongChain`].
+    Long(u32),
+    /// The chain was taken out; no rule leads to it.
+    Gone,
 }
 
 /// What is counted and named over all tables while they are compiled.
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
     /// Lists of `-m recent`, in the order in which loading the rules makes them.
     recents: BTreeMap<Arc<str>, usize>,
     lists: Vec<ListSpec>,
@@ -98,7 +126,7 @@ struct Shared {
 impl Shared {
     /// Lists in the order in which loading makes them: `iptables-restore` puts user chains in the order of their names
     /// (`libiptc.c:iptcc_insert_chain` sorts), and each rule is checked in its turn.
-    fn number_lists(&mut self, tables: &[Table]) {
+    pub(super) fn number_lists(&mut self, tables: &[Table]) {
         for table in tables {
             let rules = || table.chains.iter().flat_map(|chain| &chain.rules);
             if !rules().flat_map(|rule| &rule.matches).any(asks_a_list) {
@@ -150,7 +178,8 @@ fn take(next: &mut usize) -> usize {
     *next - 1
 }
 
-#[derive(Clone, Debug)]
+/// What rules do that differ in address and target only.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct CompiledRule {
     /// Address tests that value and mask cannot decide.
     pub(super) negated: Option<Box<Negated>>,
@@ -158,20 +187,19 @@ pub(super) struct CompiledRule {
     pub(super) proto: Option<Test<Proto>>,
     pub(super) fragment: Option<bool>,
     pub(super) matches: SmallVec<[CompiledMatch; 2]>,
-    pub(super) target: Option<Target>,
-    /// The destination is one address: what the rule leads to belongs to one Service.
-    pub(super) one_dst: bool,
-    /// Lines of the rule's body beyond those a failed rule reads.
-    pub(super) body_lines: u16,
+    /// Bytes in the blob.
+    pub(super) bytes: u32,
+    /// Lines of the rule's body beyond those a failed rule reads, by its phase.
+    pub(super) body_lines: [u16; PHASES],
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Negated {
     pub(super) src: Option<IpNet>,
     pub(super) dst: Option<IpNet>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Ifaces {
     pub(super) input: Option<Test<Arc<str>>>,
     pub(super) output: Option<Test<Arc<str>>>,
@@ -304,17 +332,17 @@ impl std::fmt::Display for Warning {
 
 /// Where a rule stands.
 #[derive(Clone, Copy)]
-struct At<'t> {
-    table: &'t Table,
-    chain: usize,
-    rule: usize,
-    hooks: u8,
+pub(super) struct At<'t> {
+    pub(super) table: TableName,
+    pub(super) family: Family,
+    pub(super) chain: &'t str,
+    pub(super) rule: usize,
+    pub(super) hooks: u8,
 }
 
 impl At<'_> {
-    fn error(self, problem: Problem) -> CompileError {
-        let chain = self.table.chains[self.chain].name.to_string();
-        CompileError { table: self.table.name, chain, rule: self.rule + 1, problem }
+    pub(super) fn error(self, problem: Problem) -> CompileError {
+        CompileError { table: self.table, chain: self.chain.to_owned(), rule: self.rule + 1, problem }
     }
 
     /// What an extension kept as text comes to: a warning or an error.
@@ -323,8 +351,7 @@ impl At<'_> {
         if !shared.options.allow_opaque {
             return Err(self.error(Problem::NotModelled { extension, text }));
         }
-        let chain = self.table.chains[self.chain].name.to_string();
-        let (table, rule) = (self.table.name, self.rule + 1);
+        let (table, chain, rule) = (self.table, self.chain.to_owned(), self.rule + 1);
         shared.warnings.push(Warning { table, chain, rule, extension, text, is_target });
         Ok(())
     }
@@ -383,50 +410,78 @@ fn priority(table: TableName, hook: Hook) -> i32 {
 
 fn compile_table(table: &Table, sets: &IpSets, shared: &mut Shared) -> Result<CompiledTable, CompileError> {
     let hooks = sound(table)?;
+    let count = table.chains.iter().map(|c| c.rules.len()).sum();
     let mut out = CompiledTable {
         name: table.name,
-        addrs: match table.family {
-            Family::Ipv4 => Columns::V4(LinearTable::new()),
-            Family::Ipv6 => Columns::V6(LinearTable::new()),
-        },
-        rules: Vec::new(),
-        lines_before: Vec::new(),
+        family: table.family,
+        rules: Rules::with_room(table.family, count),
+        bodies: Bodies::new(table.family),
         chains: Vec::with_capacity(table.chains.len()),
+        long: Vec::new(),
+        user_chains: table.chains.iter().filter(|chain| chain.base.is_none()).count(),
+        gone: Vec::new(),
+        free_long: Vec::new(),
+        names: BTreeMap::new(),
+        blob: Blob::default(),
         size: layout::blob_size(table),
-        stack_size: table.chains.iter().filter(|chain| chain.base.is_none()).count() + 1,
+        cost: std::array::from_fn(|phase| {
+            layout::new_lines_of_failed_rule(phase as u64 * STEP, table.family, &mut u64::MAX.clone()) as u8
+        }),
     };
-    let (mut offset, mut last_line, mut lines) = (0u64, u64::MAX, 0u32);
-    for (chain, at_chain) in table.chains.iter().zip(0..) {
-        if chain.base.is_none() {
-            offset += layout::head_bytes(table.family);
+    for (chain, hooks) in table.chains.iter().zip(hooks) {
+        let first = out.rules.entries.len();
+        let mut bytes = 0;
+        for (number, rule) in chain.rules.iter().enumerate() {
+            let at = At { table: table.name, family: table.family, chain: &chain.name, rule: number, hooks };
+            let entry = out.entry(rule, at, sets, shared, bytes)?;
+            bytes += u64::from(out.bodies.get(entry.body).bytes);
+            out.rules.push(rule, entry);
         }
-        let first = out.rules.len() as u32;
-        for (rule, at_rule) in chain.rules.iter().zip(0..) {
-            out.lines_before.push(lines);
-            lines += layout::new_lines_of_failed_rule(offset, table.family, &mut last_line);
-            let bytes = layout::rule_bytes(rule, table.family);
-            let body = layout::lines_of_body(offset, rule, table.family);
-            offset += bytes;
-            out.addrs.push(rule);
-            let at = At { table, chain: at_chain, rule: at_rule, hooks: hooks[at_chain] };
-            out.rules.push(compile_rule(rule, at, sets, shared, body as u16)?);
-        }
-        offset += layout::tail_bytes(table.family);
-        let src_tests = src_tests(&chain.rules, first);
-        out.chains.push(CompiledChain { first, end: out.rules.len() as u32, base: chain.base, src_tests });
+        let rules = out.chain_rules(first, chain.rules.len());
+        let bytes = bytes + out.ends_bytes(chain.base.is_some());
+        out.blob.push(out.chains.len(), bytes / STEP);
+        out.chains.push(CompiledChain { base: chain.base, rules, bytes, name: chain.name.clone(), hooks });
     }
-    out.lines_before.push(lines);
+    out.names = (0..).map(ChainId).zip(&table.chains).map(|(id, c)| (c.name.clone(), id)).collect();
     Ok(out)
 }
 
-fn src_tests(rules: &[Rule], first: u32) -> Vec<(Test<IpNet>, Vec<u32>)> {
-    let mut tests: BTreeMap<(IpNet, bool), Vec<u32>> = BTreeMap::new();
-    for (at, rule) in (first..).zip(rules) {
-        if let Some(test) = rule.src {
-            tests.entry((test.value, test.invert)).or_default().push(at);
+impl CompiledTable {
+    /// What is kept of `rule`, `bytes` behind the chain's first.
+    pub(super) fn entry(
+        &mut self,
+        rule: &Rule,
+        at: At<'_>,
+        sets: &IpSets,
+        shared: &mut Shared,
+        bytes: u64,
+    ) -> Result<Entry, CompileError> {
+        check_rule(rule, at)?;
+        let body = self.bodies.number(rule, || compile_rule(rule, at, sets, shared))?;
+        if let Some(Target::Opaque(text)) = &rule.target {
+            at.opaque(text, true, shared)?;
         }
+        Ok(Entry {
+            target: rule.target.clone(),
+            body,
+            one_dst: rule.dst.is_some_and(|t| !t.invert && t.value.prefix_len() == t.value.max_prefix_len()),
+            phase: (bytes / STEP % PHASES as u64) as u8,
+        })
     }
-    tests.into_iter().map(|((value, invert), rules)| (Test { invert, value }, rules)).collect()
+
+    /// Bytes of a chain's head and tail.
+    pub(super) fn ends_bytes(&self, is_base: bool) -> u64 {
+        layout::tail_bytes(self.family) + if is_base { 0 } else { layout::head_bytes(self.family) }
+    }
+}
+
+/// What the kernel refuses where the rule stands.
+pub(super) fn check_rule(rule: &Rule, at: At<'_>) -> Result<(), CompileError> {
+    let place = Place { table: at.table, family: at.family, hooks: at.hooks, proto: rule.proto, rule };
+    match check::refused(place) {
+        Some(why) => Err(at.error(Problem::Refused(why))),
+        None => Ok(()),
+    }
 }
 
 /// Whether every jump leads to a user chain and none in circles; gives the hooks that lead to each chain.
@@ -435,7 +490,7 @@ fn sound(table: &Table) -> Result<Vec<u8>, CompileError> {
     for (chain, rules) in table.chains.iter().map(|chain| &chain.rules).enumerate() {
         for (rule, of) in rules.iter().enumerate() {
             let Some(Target::Jump(ChainId(to)) | Target::Goto(ChainId(to))) = of.target else { continue };
-            let at = At { table, chain, rule, hooks: 0 };
+            let at = at_rule(table, chain, rule);
             match table.chains.get(to as usize) {
                 None => return Err(at.error(Problem::NoSuchChain { to, chains: table.chains.len() })),
                 Some(found) if found.base.is_some() => return Err(at.error(Problem::BuiltIn(name(to)))),
@@ -449,22 +504,21 @@ fn sound(table: &Table) -> Result<Vec<u8>, CompileError> {
         else {
             unreachable!("a loop is closed by a jump");
         };
-        At { table, chain, rule, hooks: 0 }.error(Problem::Loop(name(to)))
+        at_rule(table, chain, rule).error(Problem::Loop(name(to)))
     })
 }
 
-fn compile_rule(
+fn at_rule(table: &Table, chain: usize, rule: usize) -> At<'_> {
+    At { table: table.name, family: table.family, chain: &table.chains[chain].name, rule, hooks: 0 }
+}
+
+/// The body of a rule that [`check_rule`] has found good.
+pub(super) fn compile_rule(
     rule: &Rule,
     at: At<'_>,
     sets: &IpSets,
     shared: &mut Shared,
-    body_lines: u16,
 ) -> Result<CompiledRule, CompileError> {
-    let (table, family) = (at.table.name, at.table.family);
-    let place = Place { table, family, hooks: at.hooks, proto: rule.proto, rule };
-    if let Some(why) = check::refused(place) {
-        return Err(at.error(Problem::Refused(why)));
-    }
     let negated = |test: &Option<Test<IpNet>>| test.filter(|t| t.invert).map(|t| t.value);
     let (src, dst) = (negated(&rule.src), negated(&rule.dst));
     let matches = rule
@@ -472,9 +526,8 @@ fn compile_rule(
         .iter()
         .map(|m| compile_match(m, at, sets, shared))
         .collect::<Result<_, CompileError>>()?;
-    if let Some(Target::Opaque(text)) = &rule.target {
-        at.opaque(text, true, shared)?;
-    }
+    let bytes = layout::rule_bytes(rule, at.family);
+    assert!(bytes.is_multiple_of(STEP), "entries are aligned to 8 bytes: {bytes} of {rule:?}");
     Ok(CompiledRule {
         negated: (src.is_some() || dst.is_some()).then(|| Box::new(Negated { src, dst })),
         ifaces: (rule.in_iface.is_some() || rule.out_iface.is_some())
@@ -482,9 +535,11 @@ fn compile_rule(
         proto: rule.proto,
         fragment: rule.fragment,
         matches,
-        target: rule.target.clone(),
-        one_dst: rule.dst.is_some_and(|t| !t.invert && t.value.prefix_len() == t.value.max_prefix_len()),
-        body_lines,
+        bytes: bytes as u32,
+        body_lines: std::array::from_fn(|phase| {
+            let lines = layout::lines_of_body(phase as u64 * STEP, rule, at.family);
+            u16::try_from(lines).expect("a rule is shorter than 64 KiB")
+        }),
     })
 }
 
@@ -529,49 +584,13 @@ fn compile_match(
     })
 }
 
-impl Columns {
-    fn push(&mut self, rule: &Rule) {
-        match self {
-            Columns::V4(table) => table.push(addr_test(rule, words4)),
-            Columns::V6(table) => table.push(addr_test(rule, words6)),
-        }
+impl Rules {
+    fn with_room(family: Family, count: usize) -> Self {
+        Rules { addrs: Columns::new(family), entries: Vec::with_capacity(count), free: Free::default() }
     }
 
-    /// The first rule in `first..end` whose addresses fit.
-    pub(super) fn next_fit(&self, first: usize, end: usize, packet: &Packet) -> Option<usize> {
-        match self {
-            Columns::V4(t) => {
-                t.next_fit(first..end, &AddrPair { dst: words4(packet.dst), src: words4(packet.src) })
-            }
-            Columns::V6(t) => {
-                t.next_fit(first..end, &AddrPair { dst: words6(packet.dst), src: words6(packet.src) })
-            }
-        }
-    }
-}
-
-fn addr_test<const W: usize>(rule: &Rule, words: fn(IpAddr) -> [u32; W]) -> AddrTest<W> {
-    let column = |test: &Option<Test<IpNet>>| match test {
-        Some(t) if !t.invert => (words(t.value.network()), words(t.value.netmask())),
-        _ => ([0; W], [0; W]),
-    };
-    let ((dst, dst_mask), (src, src_mask)) = (column(&rule.dst), column(&rule.src));
-    AddrTest { dst, dst_mask, src, src_mask }
-}
-
-fn words4(addr: IpAddr) -> [u32; 1] {
-    match addr {
-        IpAddr::V4(a) => [u32::from(a)],
-        IpAddr::V6(a) => panic!("IPv6 address {a} in an IPv4 table"),
-    }
-}
-
-fn words6(addr: IpAddr) -> [u32; 4] {
-    match addr {
-        IpAddr::V6(a) => {
-            let bits = u128::from(a);
-            [(bits >> 96) as u32, (bits >> 64) as u32, (bits >> 32) as u32, bits as u32]
-        }
-        IpAddr::V4(a) => panic!("IPv4 address {a} in an IPv6 table"),
+    pub(super) fn push(&mut self, rule: &Rule, entry: Entry) {
+        self.addrs.push(rule);
+        self.entries.push(entry);
     }
 }

@@ -5,16 +5,22 @@
 //! what a node lists back into it and [`diff`] compares two of them. What is not typed here is kept as text
 //! (`Opaque`), printed as it was and refused by [`compile`].
 
+mod blob;
+mod bodies;
 mod check;
+mod columns;
 pub mod compile;
 pub mod counters;
 pub mod diff;
 pub mod extra;
+mod index;
 pub mod layout;
 pub mod memory;
 pub mod parse;
 pub mod print;
 pub mod recent;
+pub mod reference;
+pub mod update;
 pub mod walk;
 
 pub use compile::{CompileError, CompileOptions, Compiled, Problem, Warning};

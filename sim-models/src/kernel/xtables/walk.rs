@@ -10,14 +10,18 @@
 //!
 //! Left out: the TEE stack.
 
-use super::compile::{Compiled, CompiledChain, CompiledMatch, CompiledRule, CompiledTable};
+use super::columns::{Columns, words4, words6};
+use super::compile::{ChainRules, Compiled, CompiledMatch, CompiledRule, CompiledTable, STEP};
 use super::recent::Ask;
-use super::{ChainId, CtStates, Policy, Target, Test};
+use super::{ChainId, CtStates, Policy, Target, Test, layout};
 use crate::kernel::hook::{CtState, CtView, Hook, HookVerdict, NatRange, NatTo, PacketCx};
 use crate::kernel::trace::{Observer, Step};
+use sim_core::classify::indexed::{PHASES, Place};
+use sim_core::classify::linear::{AddrPair, LinearTable};
 use sim_core::classify::{Family, Packet, Proto, Unit};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
+use std::ops::Range;
 
 impl Compiled {
     /// Runs the function `id` that [`Compiled::hooks`] registered.
@@ -35,12 +39,34 @@ impl Compiled {
         let table = id / 8;
         cx.recent.bind(&self.lists);
         observer.step(Step::XtTable(table), &cx.packet, cx.work);
-        self.tables[table].walk(Hook::ALL[id % 8], table, cx, observer)
+        By { table: &self.tables[table], index: true }.walk(Hook::ALL[id % 8], table, cx, observer)
+    }
+
+    /// The same without the index, rule after rule as far as addresses fit: outcome and work must be the same.
+    pub fn run_linear(&self, id: usize, cx: &mut PacketCx<'_>, observer: &mut impl Observer) -> HookVerdict {
+        let table = id / 8;
+        cx.recent.bind(&self.lists);
+        observer.step(Step::XtTable(table), &cx.packet, cx.work);
+        By { table: &self.tables[table], index: false }.walk(Hook::ALL[id % 8], table, cx, observer)
     }
 }
 
-impl CompiledTable {
-    /// `table` is its own place, for what `observer` is told.
+/// Chains of rules as the walk asks for them. A [`Place`] is one of a rule in its chain: zero is the first, and the one
+/// after a rule's is that plus one.
+pub(super) trait Chains {
+    /// Jumps that may be open at once: as many as there are ERROR entries (`translate_table`).
+    fn stack_size(&self) -> usize;
+    /// The built-in chain of `hook` and its policy.
+    fn base(&self, hook: Hook) -> Option<(usize, Policy)>;
+    /// The first rule of `chain` from `from` on that matches whole; counts every rule evaluated on the way. If the
+    /// packet is to be dropped (`hotdrop`), the rule that said so, which has not matched.
+    fn next_hit(&self, chain: usize, from: Place, cx: &mut PacketCx<'_>) -> Option<Place>;
+    /// Target of a rule, and whether it is for one destination.
+    fn target(&self, chain: usize, place: Place) -> (&Option<Target>, bool);
+    /// Rules before `place` in the chain; before its end, without one.
+    fn rank(&self, chain: usize, place: Option<Place>) -> u32;
+
+    /// Runs the built-in chain of `hook`. `table` is the table's own place, for what `observer` is told.
     fn walk(
         &self,
         hook: Hook,
@@ -48,29 +74,25 @@ impl CompiledTable {
         cx: &mut PacketCx<'_>,
         observer: &mut impl Observer,
     ) -> HookVerdict {
-        let base = self.chains.iter().position(|c| c.base.is_some_and(|(h, _)| h == hook));
-        let base = base.unwrap_or_else(|| panic!("{:?} has no {hook:?} chain", self.name));
-        let policy = self.chains[base].base.map(|(_, p)| p).expect("found by its base");
+        let (base, policy) = self.base(hook).unwrap_or_else(|| panic!("no {hook:?} chain in table {table}"));
         cx.work[Unit::TableWalks] += 1;
         let evaluated = cx.work[Unit::RuleEvals];
-        let mut stack: SmallVec<[(usize, usize); 16]> = SmallVec::new();
-        let (mut chain, mut at) = (base, self.chains[base].first as usize);
+        let mut stack: SmallVec<[(usize, Place); 16]> = SmallVec::new();
+        let (mut chain, mut at) = (base, 0);
         // Since a rule for one address led away at this depth, lines are those of one Service.
         let mut own: Option<(usize, u32)> = None;
         // And since the last jump from there, those of one endpoint.
         let mut endpoint: Option<u32> = None;
         let lines = |cx: &PacketCx<'_>| cx.work[Unit::LinesStream] + cx.work[Unit::LinesChase];
         let verdict = loop {
-            let (first, end) = (self.chains[chain].first as usize, self.chains[chain].end as usize);
             let id = ChainId(chain as u32);
-            let from = (at - first) as u32;
-            let hit = self.next_hit(&self.chains[chain], at, end, cx);
-            if let Some(hit) = hit.filter(|_| cx.hotdrop) {
-                let to = (hit + 1 - first) as u32;
+            let hit = self.next_hit(chain, at, cx);
+            let (from, rule) = (self.rank(chain, Some(at)), self.rank(chain, hit));
+            if hit.is_some() && cx.hotdrop {
+                let to = rule + 1;
                 observer.step(Step::XtMissed { table, chain: id, from, to }, &cx.packet, cx.work);
                 break HookVerdict::Drop;
             }
-            let rule = (hit.unwrap_or(end) - first) as u32;
             if rule > from {
                 observer.step(Step::XtMissed { table, chain: id, from, to: rule }, &cx.packet, cx.work);
             }
@@ -99,26 +121,27 @@ impl CompiledTable {
                 }
             };
             at = hit + 1;
-            match &self.rules[hit].target {
+            let (target, one_dst) = self.target(chain, hit);
+            match target {
                 None => {}
                 Some(Target::Jump(to)) => {
                     cx.work[Unit::Jumps] += 1;
-                    if stack.len() >= self.stack_size {
+                    if stack.len() >= self.stack_size() {
                         break HookVerdict::Drop;
                     }
                     match own {
-                        None if self.rules[hit].one_dst => own = Some((stack.len(), lines(cx))),
+                        None if one_dst => own = Some((stack.len(), lines(cx))),
                         None => {}
                         Some(_) => endpoint = Some(lines(cx)),
                     }
                     stack.push((chain, at));
                     chain = to.0 as usize;
-                    at = self.chains[chain].first as usize;
+                    at = 0;
                 }
                 Some(Target::Goto(to)) => {
                     cx.work[Unit::Jumps] += 1;
                     chain = to.0 as usize;
-                    at = self.chains[chain].first as usize;
+                    at = 0;
                 }
                 Some(Target::Return) => match stack.pop() {
                     Some(back) => {
@@ -185,38 +208,205 @@ impl CompiledTable {
     /// The entry of a built-in chain's policy is evaluated, as where RETURN leads from there (`underflow`).
     fn policy_entry(&self, base: usize, table: usize, cx: &mut PacketCx<'_>, observer: &mut impl Observer) {
         closing_entry(cx);
-        let rule = self.chains[base].end - self.chains[base].first;
+        let rule = self.rank(base, None);
         let step = Step::XtMatched { table, chain: ChainId(base as u32), rule };
         observer.step(step, &cx.packet, cx.work);
     }
+}
 
-    /// The first rule of `at..end` that matches whole; counts every rule evaluated on the way. If the packet is to be
-    /// dropped (`hotdrop`), the rule that said so, which has not matched.
-    fn next_hit(
-        &self,
-        chain: &CompiledChain,
-        mut at: usize,
-        end: usize,
-        cx: &mut PacketCx<'_>,
-    ) -> Option<usize> {
-        loop {
-            let fit = self.addrs.next_fit(at, end, &cx.packet);
-            let stop = fit.map_or(end, |i| i + 1);
-            let evaluated = (stop - at) as u32;
-            cx.work[Unit::RuleEvals] += evaluated;
-            cx.work[Unit::RuleSrcHits] += evaluated - chain.src_misses(at, stop, &cx.packet);
-            cx.work[Unit::LinesStream] += self.lines_before[stop] - self.lines_before[at];
-            let fit = fit?;
-            if rule_matches(&self.rules[fit], cx) {
-                cx.work[Unit::RuleHits] += 1;
-                return Some(fit);
+/// A table's chains, the long ones by their index or walked.
+struct By<'a> {
+    table: &'a CompiledTable,
+    index: bool,
+}
+
+impl Chains for By<'_> {
+    fn stack_size(&self) -> usize {
+        self.table.user_chains + 1
+    }
+    fn base(&self, hook: Hook) -> Option<(usize, Policy)> {
+        self.table.base(hook)
+    }
+    fn next_hit(&self, chain: usize, from: Place, cx: &mut PacketCx<'_>) -> Option<Place> {
+        self.table.next_hit(chain, from, self.index, cx)
+    }
+    fn target(&self, chain: usize, place: Place) -> (&Option<Target>, bool) {
+        self.table.target(chain, place)
+    }
+    fn rank(&self, chain: usize, place: Option<Place>) -> u32 {
+        self.table.rank(chain, place)
+    }
+}
+
+impl CompiledTable {
+    fn base(&self, hook: Hook) -> Option<(usize, Policy)> {
+        let of = |(n, c): (usize, &super::compile::CompiledChain)| match c.base {
+            Some((h, policy)) if h == hook => Some((n, policy)),
+            _ => None,
+        };
+        self.chains.iter().enumerate().find_map(of)
+    }
+
+    fn target(&self, chain: usize, place: Place) -> (&Option<Target>, bool) {
+        let slot = match self.chains[chain].rules {
+            ChainRules::Short { first, .. } => first as usize + place,
+            ChainRules::Long(long) => self.long[long as usize].places.store(place),
+            ChainRules::Gone => panic!("the walk is in chain {chain}, which is gone"),
+        };
+        let entry = &self.rules.entries[slot];
+        (&entry.target, entry.one_dst)
+    }
+
+    fn rank(&self, chain: usize, place: Option<Place>) -> u32 {
+        match (self.chains[chain].rules, place) {
+            (ChainRules::Short { .. }, Some(place)) => place as u32,
+            (ChainRules::Short { len, .. }, None) => len,
+            (ChainRules::Long(long), place) => {
+                let places = &self.long[long as usize].places;
+                place.map_or(places.len() as u32, |place| places.rank(place))
             }
-            if cx.hotdrop {
-                return Some(fit);
-            }
-            at = fit + 1;
+            (ChainRules::Gone, _) => 0,
         }
     }
+
+    /// The phase of a chain's first rule.
+    #[inline]
+    fn begin(&self, chain: usize) -> u8 {
+        let head = match self.chains[chain].base {
+            Some(_) => 0,
+            None => layout::head_bytes(self.family) / STEP % PHASES as u64,
+        };
+        (self.blob.phase(chain) + head as u8) % PHASES as u8
+    }
+
+    fn next_hit(&self, chain: usize, from: Place, by_index: bool, cx: &mut PacketCx<'_>) -> Option<Place> {
+        let begin = self.begin(chain);
+        match self.chains[chain].rules {
+            ChainRules::Short { first, len } => {
+                let (first, end) = (first as usize, (first + len) as usize);
+                let hit = match &self.rules.addrs {
+                    Columns::V4(t) => {
+                        let pair = AddrPair { dst: words4(cx.packet.dst), src: words4(cx.packet.src) };
+                        self.next_side_by_side(t, &pair, first + from..end, begin, cx)
+                    }
+                    Columns::V6(t) => {
+                        let pair = AddrPair { dst: words6(cx.packet.dst), src: words6(cx.packet.src) };
+                        self.next_side_by_side(t, &pair, first + from..end, begin, cx)
+                    }
+                };
+                hit.map(|slot| slot - first)
+            }
+            ChainRules::Long(long) => {
+                let long = &self.long[long as usize];
+                // A fragment or a packet cut short may end the walk at any match of ports.
+                let is_whole = cx.packet.detail.fragment == 0 && !cx.packet.detail.truncated;
+                if by_index && is_whole && long.places.is_indexed() {
+                    return self.next_indexed(long, from, begin, cx);
+                }
+                let mut at = from;
+                while let Some((range, place)) = long.places.side_by_side(at) {
+                    let fit = self.rules.addrs.next_fit(range.clone(), &cx.packet);
+                    let next = place + (fit.unwrap_or(range.end) - range.start);
+                    let stretch = long.places.stretch(place..next, begin);
+                    cx.work[Unit::RuleEvals] += stretch.rules;
+                    cx.work[Unit::RuleSrcHits] += stretch.rules;
+                    if long.has_sources {
+                        let slots = range.start..fit.unwrap_or(range.end);
+                        cx.work[Unit::RuleSrcHits] -= self.src_misses(slots, &cx.packet);
+                    }
+                    cx.work[Unit::LinesStream] += stretch.lines;
+                    at = next;
+                    if let Some(slot) = fit {
+                        let phase = (begin + long.places.phase(next)) % PHASES as u8;
+                        if self.matches_at(slot, phase, cx) {
+                            return Some(next);
+                        }
+                        at = next + 1;
+                    }
+                }
+                None
+            }
+            ChainRules::Gone => panic!("the walk is in chain {chain}, which is gone"),
+        }
+    }
+
+    /// One rule after another.
+    #[inline]
+    fn next_side_by_side<const W: usize>(
+        &self,
+        columns: &LinearTable<W>,
+        addrs: &AddrPair<W>,
+        mut range: Range<usize>,
+        begin: u8,
+        cx: &mut PacketCx<'_>,
+    ) -> Option<usize> {
+        range.find(|&slot| {
+            let phase = (begin + self.rules.entries[slot].phase) % PHASES as u8;
+            self.stops_at(columns, addrs, slot, phase, cx)
+        })
+    }
+
+    /// Evaluates the one rule in `slot` and counts it: whether the walk ends there.
+    pub(super) fn matches_at(&self, slot: usize, phase: u8, cx: &mut PacketCx<'_>) -> bool {
+        match &self.rules.addrs {
+            Columns::V4(t) => {
+                let addrs = AddrPair { dst: words4(cx.packet.dst), src: words4(cx.packet.src) };
+                self.stops_at(t, &addrs, slot, phase, cx)
+            }
+            Columns::V6(t) => {
+                let addrs = AddrPair { dst: words6(cx.packet.dst), src: words6(cx.packet.src) };
+                self.stops_at(t, &addrs, slot, phase, cx)
+            }
+        }
+    }
+
+    #[inline]
+    fn stops_at<const W: usize>(
+        &self,
+        columns: &LinearTable<W>,
+        addrs: &AddrPair<W>,
+        slot: usize,
+        phase: u8,
+        cx: &mut PacketCx<'_>,
+    ) -> bool {
+        cx.work[Unit::RuleEvals] += 1;
+        cx.work[Unit::LinesStream] += u32::from(self.cost[usize::from(phase)]);
+        if !columns.fits_src(slot, addrs) {
+            return false;
+        }
+        let body = self.bodies.get(self.rules.entries[slot].body);
+        if !src_fits(body, &cx.packet) {
+            return false;
+        }
+        cx.work[Unit::RuleSrcHits] += 1;
+        if !(columns.fits(slot, addrs) && rule_matches(body, phase, cx)) {
+            return cx.hotdrop;
+        }
+        cx.work[Unit::RuleHits] += 1;
+        true
+    }
+
+    /// How many rules in these slots fail at the source: the kernel compares no more of those.
+    fn src_misses(&self, slots: Range<usize>, packet: &Packet) -> u32 {
+        let fits = |slot: usize| {
+            let columns = match &self.rules.addrs {
+                Columns::V4(t) => {
+                    t.fits_src(slot, &AddrPair { dst: words4(packet.dst), src: words4(packet.src) })
+                }
+                Columns::V6(t) => {
+                    t.fits_src(slot, &AddrPair { dst: words6(packet.dst), src: words6(packet.src) })
+                }
+            };
+            columns && src_fits(self.bodies.get(self.rules.entries[slot].body), packet)
+        };
+        slots.filter(|&slot| !fits(slot)).count() as u32
+    }
+}
+
+/// Whether a source that is negated fits.
+fn src_fits(rule: &CompiledRule, packet: &Packet) -> bool {
+    let negated = rule.negated.as_ref().and_then(|n| n.src);
+    negated.is_none_or(|net| !net.contains(&packet.src))
 }
 
 /// The entry that closes a chain: no test, a counter, a verdict.
@@ -233,8 +423,9 @@ fn policy_verdict(policy: Policy) -> HookVerdict {
     }
 }
 
-/// Devices, protocol, then matches in order; the addresses fit already, save for negated ones.
-fn rule_matches(rule: &CompiledRule, cx: &mut PacketCx<'_>) -> bool {
+/// Devices, protocol, then matches in order; the addresses fit already, save for negated ones. `phase` is where the rule
+/// begins in a cache line.
+pub(super) fn rule_matches(rule: &CompiledRule, phase: u8, cx: &mut PacketCx<'_>) -> bool {
     if let Some(negated) = &rule.negated
         && (negated.src.is_some_and(|net| net.contains(&cx.packet.src))
             || negated.dst.is_some_and(|net| net.contains(&cx.packet.dst)))
@@ -259,7 +450,7 @@ fn rule_matches(rule: &CompiledRule, cx: &mut PacketCx<'_>) -> bool {
         return false;
     }
     cx.work[Unit::RuleIpHits] += 1;
-    cx.work[Unit::LinesChase] += u32::from(rule.body_lines);
+    cx.work[Unit::LinesChase] += u32::from(rule.body_lines[usize::from(phase)]);
     rule.matches.iter().all(|m| match_one(m, cx))
 }
 
