@@ -17,18 +17,23 @@ Examples:
 
 What a node has, not what it should have:
   ssh worker-1 iptables-save > rules.txt
-  windtunnel explain --rules rules.txt --node-address 192.168.0.2 --packet \"tcp 10.244.1.5 > 10.96.0.1:443\"
+  windtunnel explain --rules rules.txt --node-address 192.168.0.2 \
+      --packet \"tcp 10.244.1.5 > 10.96.0.1:443\"
   windtunnel explain --rules iptables.txt --rules ipset.txt --rules ipvsadm.txt --rules ipvs0.txt \\
-      --packet \"tcp 10.244.1.5 > 10.96.0.1:443\"        (iptables-save, ipset save, ipvsadm -Sn,
-                                                        ip addr show dev kube-ipvs0)
+      --packet \"tcp 10.244.1.5 > 10.96.0.1:443\"
+  (iptables-save, ipset save, ipvsadm -Sn, ip addr show dev kube-ipvs0)
 
-A packet is PROTOCOL SOURCE[:PORT] > DESTINATION:PORT, with tcp, udp, sctp or icmp; IPv6 addresses stand in [ ]
-where a port follows. A tcp packet is a SYN of a new connection unless --established or --flow says otherwise.
+A packet is PROTOCOL SOURCE[:PORT] > DESTINATION:PORT, with tcp, udp, sctp or icmp. IPv6 addresses
+stand in [ ] where a port follows. A tcp packet is a SYN, unless --established, --flow or --flags
+says otherwise. Its addresses decide on the family.
 
-Of several ways that chance can choose among, the walk shows the first, or with --seed one at random; the
-verdict has all of them with their probabilities. The node has seen no packet before but those of --flow.
+Without --node the rules are those of the node that the packet meets first: its source's, or for one
+from outside that of its destination.
 
--o json has the same content: packet, origin, node, mode, verdict, outcomes, reasons, hints, walk, work, cost.")]
+Where chance decides, the walk shows the first way, or with --seed one at random. The verdict has
+all of them with their probabilities. The node has seen no packet before, save those of --flow.
+
+-o json has the same content under fixed names, which the README lists.")]
 pub struct ExplainArgs {
     /// The cluster and the node.
     #[command(flatten)]
@@ -40,7 +45,7 @@ pub struct ExplainArgs {
         "node", "proxy_config", "backend", "kubernetes", "cluster_cidr", "scheduler", "set", "keep_going",
     ])]
     pub rules: Vec<PathBuf>,
-    /// The packet: \"tcp 10.244.1.5:40000 > 10.96.0.1:443\".
+    /// The packet, for example "tcp 10.244.1.5:40000 > 10.96.0.1:443".
     #[arg(long, value_name = "PACKET")]
     pub packet: String,
     /// Where it comes from. Default: host if its source is an address of the node, wire if its source is no pod of the

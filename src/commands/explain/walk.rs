@@ -66,8 +66,14 @@ impl<'a> Writer<'a> {
                     && led.len() == chain.rules as usize
                     && self.chain != Some(chain)
                     && chain.base;
-                let chains: Vec<String> =
-                    led.iter().map(|(name, rules, _)| format!("{name} ({rules})")).collect();
+                let chains: Vec<String> = led
+                    .iter()
+                    .enumerate()
+                    .map(|(i, (name, rules, _))| match i {
+                        0 => format!("{name} ({})", counted(u64::from(*rules), "rule")),
+                        _ => format!("{name} ({rules})"),
+                    })
+                    .collect();
                 let text = match &chains[..] {
                     [_] => {
                         let (name, rules, _) = led[0];
@@ -75,7 +81,7 @@ impl<'a> Writer<'a> {
                         format!("rule {} led to {name}, where none of {rules} matched", rule.number)
                     }
                     _ => format!(
-                        "rules {}-{} led to chains where no rule (of so many) matched: {}",
+                        "rules {}-{} led to chains without a match: {}",
                         rule.number,
                         rule.number as usize + led.len() - 1,
                         chains.join(", ")
