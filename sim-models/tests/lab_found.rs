@@ -67,8 +67,16 @@ table ip kube-proxy {
             (Origin::Host, "127.0.0.1", "127.0.0.1"),
             (Origin::Pod, "10.244.0.9", NODE),
         ] {
-            assert_eq!(verdict(mode, rules, origin, src, dst, 30_005), Verdict::Reject, "{mode} {src} > {dst}");
-            assert_eq!(verdict(mode, rules, origin, src, dst, 30_006), Verdict::Accept, "{mode} {src} > {dst}");
+            assert_eq!(
+                verdict(mode, rules, origin, src, dst, 30_005),
+                Verdict::Reject,
+                "{mode} {src} > {dst}"
+            );
+            assert_eq!(
+                verdict(mode, rules, origin, src, dst, 30_006),
+                Verdict::Accept,
+                "{mode} {src} > {dst}"
+            );
         }
         assert_eq!(verdict(mode, rules, Origin::Host, NODE, "10.244.0.9", 30_005), Verdict::Accept, "{mode}");
     }

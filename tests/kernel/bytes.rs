@@ -175,7 +175,6 @@ pub fn read(bytes: &[u8]) -> Option<Seen> {
     Some(Seen { packet, id, error: None })
 }
 
-
 /// Where it goes.
 pub fn destination(packet: &Packet) -> SocketAddr {
     SocketAddr::new(packet.dst, packet.dport)

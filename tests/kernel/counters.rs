@@ -24,7 +24,8 @@ pub fn of_iptables(saved: &str, with_policies: bool) -> Hits {
                 policies.push((chain.clone(), number(counts.expect("a policy has counters"))));
             }
             rules.insert(chain, 0);
-        } else if let Some((counts, rule)) = line.strip_prefix('[').and_then(|rest| rest.split_once("] -A ")) {
+        } else if let Some((counts, rule)) = line.strip_prefix('[').and_then(|rest| rest.split_once("] -A "))
+        {
             let name = rule.split(' ').next().expect("a name");
             let place = rules.get_mut(&(table.clone(), name.to_owned())).expect("declared above");
             let packets = number(counts.split(':').next().expect("packets"));

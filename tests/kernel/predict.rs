@@ -111,7 +111,9 @@ impl Model {
         if let Fate::Arrives { at, .. } = prediction.fates[0]
             && let Some(back) = at.origin()
         {
-            let follows = |packet: Packet, flags| if packet.proto == Proto::Tcp { packet.with_flags(flags) } else { packet };
+            let follows = |packet: Packet, flags| {
+                if packet.proto == Proto::Tcp { packet.with_flags(flags) } else { packet }
+            };
             self.send(&mut state, follows(answer(&arrived), TcpFlags::SYN_ACK), back, &mut prediction);
             self.send(&mut state, follows(first, TcpFlags::ACK), episode.origin, &mut prediction);
         }
@@ -141,7 +143,6 @@ impl Model {
         state.conntrack = Conntrack::new(small, (1, 2));
         state
     }
-
 
     /// Adds a prediction's hits by the names of their chains; those of policies if wanted.
     pub fn count(&self, prediction: &Prediction, policies: bool, hits: &mut Hits) {
