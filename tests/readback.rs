@@ -1,7 +1,7 @@
 //! What the real kernel gives back, read: rules that were printed and loaded are saved to a text that reads to the same
 //! rules, and whatever a save says is printed again as it was.
 //!
-//! Needs what `tests/kernel.rs` needs; without it a test says so and passes, unless `CI=true`.
+//! Needs what `tests/kernel/` needs; without it a test says so and passes, unless `CI=true`.
 
 mod support;
 

@@ -12,10 +12,11 @@ use crate::bytes::{self, Seen};
 use crate::support::lab::file;
 use sim_core::classify::Packet;
 use sim_models::kernel::path::Origin;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// Other addresses of the node, which no Node object lists.
@@ -94,6 +95,8 @@ pub struct Shot {
 /// A running node.
 pub struct Node {
     name: String,
+    /// Its scratch files.
+    files: BTreeSet<PathBuf>,
     driver: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
@@ -110,7 +113,7 @@ impl Node {
         let mut driver = driver.spawn().expect("unshare is there");
         let stdin = driver.stdin.take();
         let stdout = BufReader::new(driver.stdout.take().expect("a pipe"));
-        let mut node = Node { name: name.to_owned(), driver, stdin, stdout };
+        let mut node = Node { name: name.to_owned(), files: BTreeSet::new(), driver, stdin, stdout };
         let mut setup = SETUP.to_owned();
         for addr in node_ips {
             let rest = if addr.is_ipv4() { "/24 dev eth0" } else { "/120 dev eth0 nodad" };
@@ -150,9 +153,12 @@ impl Node {
         }
     }
 
-    /// A scratch file of this node.
-    pub fn file(&self, part: &str, text: &str) -> String {
-        file(&format!("lab.{}.{part}", self.name), text).display().to_string()
+    /// A scratch file of this node, which goes with it unless something fails.
+    pub fn file(&mut self, part: &str, text: &str) -> String {
+        let path = file(&format!("lab.{}.{}.{part}", self.name, self.driver.id()), text);
+        let name = path.display().to_string();
+        self.files.insert(path);
+        name
     }
 
     /// Sends packets, one after another, and gives what came out, where.
@@ -184,6 +190,8 @@ impl Drop for Node {
         self.stdin = None;
         if std::thread::panicking() {
             let _ = self.driver.kill();
+        } else {
+            self.files.iter().for_each(|file| drop(std::fs::remove_file(file)));
         }
         let _ = self.driver.wait();
     }
