@@ -151,6 +151,9 @@ const FOREIGN: &str = "\
 raw PREROUTING -j NOTRACK
 raw PREROUTING -j CT --notrack
 raw OUTPUT -j CT --zone 5
+raw PREROUTING -j TRACE
+raw PREROUTING -m rpfilter --validmark --invert
+mangle FORWARD -j CHECKSUM --checksum-fill
 mangle FORWARD -j CONNMARK --save-mark
 mangle FORWARD -j CONNMARK --restore-mark --nfmask 0x1 --ctmask 0x2
 mangle FORWARD -j CONNMARK --restore-mark --mask 0xff

@@ -330,8 +330,8 @@ fn a_limit_over_hours_counts_in_32_bits_without_overflow() {
 #[test]
 fn every_nth_packet_matches_from_the_first_that_is_said() {
     for (rule, expected) in [
-        ("--every 3 --packet 0", [false, false, true, false, false, true]),
-        ("--every 3 --packet 2", [true, false, false, true, false, false]),
+        ("--every 3 --packet 0", [true, false, false, true, false, false]),
+        ("--every 3 --packet 2", [false, false, true, false, false, true]),
         ("! --every 3 --packet 1", [true, false, true, true, false, true]),
         ("--every 1 --packet 0", [true; 6]),
     ] {
@@ -365,4 +365,19 @@ fn recent_guards_a_port_by_the_packets_of_a_minute() {
         [0, 1, 2, 3, 4, 50, 55, 58, 120].map(&mut at),
         [false, false, false, false, true, true, true, true, false]
     );
+}
+
+#[test]
+fn only_an_address_of_this_node_fails_to_lead_back() {
+    for (rule, src, expected) in [
+        ("-m rpfilter --validmark --invert", "10.0.0.1", false),
+        ("-m rpfilter", "10.0.0.1", true),
+        ("-m rpfilter", NODE, false),
+        ("-m rpfilter --accept-local", NODE, true),
+        ("-m rpfilter --loose --invert", NODE, true),
+    ] {
+        let text = format!("*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING {rule}\nCOMMIT\n");
+        let packet = Packet { src: src.parse().unwrap(), ..syn() };
+        assert_eq!(Node::new(&text).send(Hook::Prerouting, packet).first(), expected, "{rule} {src}");
+    }
 }

@@ -8,14 +8,15 @@ use crate::kernel::xtables::extra::header::{Compare, For, Length, Pkttype, Ttl};
 use crate::kernel::xtables::extra::icmp::Icmp;
 use crate::kernel::xtables::extra::iprange::Iprange;
 use crate::kernel::xtables::extra::limit::Limit;
-use crate::kernel::xtables::extra::log::{Log, Nflog};
-use crate::kernel::xtables::extra::mangle::{SetTtl, Tcpmss};
+use crate::kernel::xtables::extra::log::{Log, Nflog, Trace};
+use crate::kernel::xtables::extra::mangle::{Checksum, SetTtl, Tcpmss};
 use crate::kernel::xtables::extra::multiport::{Multiport, Side};
 use crate::kernel::xtables::extra::nat::{Kind, Nat};
 use crate::kernel::xtables::extra::nth::Statistic;
 use crate::kernel::xtables::extra::physdev::Physdev;
 use crate::kernel::xtables::extra::recent::Recent;
 use crate::kernel::xtables::extra::reject::RejectWith;
+use crate::kernel::xtables::extra::rpfilter::Rpfilter;
 use crate::kernel::xtables::extra::set::SetFlags;
 use crate::kernel::xtables::extra::state::NotState;
 use crate::kernel::xtables::extra::tcp::Tcp;
@@ -178,6 +179,9 @@ fn any_match(family: Family) -> BoxedStrategy<Match> {
                 set.narrow().unwrap_or_else(|| extra(ExtraMatch::Set(set)))
             }
         ),
+        any::<[bool; 4]>().prop_map(move |[loose, valid_mark, accept_local, invert]| extra(
+            ExtraMatch::Rpfilter(Rpfilter { loose, valid_mark, accept_local, invert })
+        )),
         states().prop_map(move |states| extra(ExtraMatch::NotState(NotState(states)))),
         (of(test(ports())), of(test(ports())), of(test(1u8..)), of(test((0u8..64, 0u8..64)))).prop_map(
             move |(sport, dport, option, flags)| {
@@ -250,6 +254,8 @@ fn any_target(family: Family) -> BoxedStrategy<Target> {
             let with = RejectWith::named(answer, family).expect("it is an answer");
             with.map_or(Target::Reject, |with| extra(ExtraTarget::Reject(with)))
         }),
+        Just(extra(ExtraTarget::Checksum(Checksum))),
+        Just(extra(ExtraTarget::Trace(Trace))),
         Just(Target::Goto(super::super::ChainId(1))),
         Just(Target::Jump(super::super::ChainId(1))),
     ]

@@ -66,6 +66,10 @@ fn extensions_stand_where_they_work() {
         ("filter", "-A INPUT -m multiport --dports 1", "-p tcp or -p udp or"),
         ("filter", "-A INPUT -p tcp -m icmp --icmp-type 8", "-p icmp"),
         ("filter", "-A INPUT -j CT --notrack", "table raw only"),
+        ("filter", "-A INPUT -m rpfilter", "raw and mangle only"),
+        ("raw", "-A OUTPUT -m rpfilter", "PREROUTING"),
+        ("filter", "-A INPUT -j TRACE", "table raw only"),
+        ("filter", "-A INPUT -j CHECKSUM --checksum-fill", "table mangle only"),
         ("filter", "-A INPUT -j NOTRACK", "table raw only"),
         ("filter", "-A INPUT -j TTL --ttl-set 30", "table mangle only"),
         ("mangle", "-A INPUT -p tcp -j TCPMSS --set-mss 30", "SYN packets only"),
@@ -127,4 +131,20 @@ fn an_extension_that_is_only_text_is_named_and_decides_nothing_if_allowed() {
     assert_eq!((outcome.matched(), outcome.verdict), (vec![(0, 1), (0, 3)], HookVerdict::Accept));
     assert_eq!(node.compiled.tables.len(), 1);
     assert_eq!(tables(text, Family::Ipv4)[0].chains[0].base.map(|(_, policy)| policy), Some(Policy::Drop));
+}
+
+#[test]
+fn a_limit_is_refused_where_32_bits_overflow_as_the_kernel_at_250_ticks_a_second_did() {
+    for (rate, taken, refused) in [
+        ("1/day", &[1, 3][..], &[2, 4, 5, 10, 50, 100, 300, 1000][..]),
+        ("2/day", &[1, 2, 3, 5, 300, 1000], &[4, 10, 50, 100]),
+        ("1/hour", &[1, 2, 3, 4, 5, 10, 50, 100, 300, 1000], &[0]),
+    ] {
+        for (bursts, expected) in [(taken, true), (refused, false)] {
+            for burst in bursts {
+                let rule = format!("-m limit --limit {rate} --limit-burst {burst}");
+                assert_eq!(compile(&one(&rule)).is_ok(), expected, "{rule}");
+            }
+        }
+    }
 }

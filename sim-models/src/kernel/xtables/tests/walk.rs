@@ -137,3 +137,34 @@ fn jumps_nest_as_deep_as_there_are_chains() {
     assert_eq!(outcome.verdict, HookVerdict::Accept);
     assert_eq!((outcome.work[Unit::Jumps], outcome.work[Unit::Returns]), (depth, depth));
 }
+
+/// Raw packets of Linux 6.18 through OUTPUT, with the counters of its rules afterwards.
+#[test]
+fn malformed_packets_match_and_are_dropped_as_in_the_kernel() {
+    let rules = "-p tcp -f\n-p tcp ! -f\n-p tcp -m tcp --dport 80\n-p tcp -m multiport --dports 80\n\
+                 -p tcp -m tcp --tcp-flags SYN SYN\n-p udp -m udp --dport 80\n-p icmp -m icmp --icmp-type 8\n\
+                 -p icmp -m icmp ! --icmp-type 8\n-p icmp -m icmp --icmp-type any\n-m comment --comment last";
+    let rules: String = rules.lines().map(|rule| format!("-A OUTPUT {rule}\n")).collect();
+    let text = format!("*filter\n:OUTPUT ACCEPT [0:0]\n{rules}COMMIT\n");
+    let icmp = Detail { icmp: (8, 0), ..Detail::ORDINARY };
+    let cut = |detail: Detail| Detail { truncated: true, ..detail };
+    let at = |fragment, detail: Detail| Detail { fragment, ..detail };
+    let whole = Detail::ORDINARY;
+    for (what, proto, detail, matched, verdict) in [
+        ("syn", Proto::Tcp, whole, &[1, 2, 3, 4, 9][..], HookVerdict::Accept),
+        ("fragment at 8 bytes", Proto::Tcp, at(1, whole), &[0], HookVerdict::Drop),
+        ("fragment at 72 bytes", Proto::Tcp, at(9, whole), &[0, 9], HookVerdict::Accept),
+        ("8 bytes of TCP", Proto::Tcp, cut(whole), &[1], HookVerdict::Drop),
+        ("4 bytes of UDP", Proto::Udp, cut(whole), &[], HookVerdict::Drop),
+        ("UDP fragment at 8 bytes", Proto::Udp, at(1, whole), &[9], HookVerdict::Accept),
+        ("1 byte of ICMP", Proto::Icmp, cut(icmp), &[], HookVerdict::Drop),
+        ("echo request", Proto::Icmp, icmp, &[6, 8, 9], HookVerdict::Accept),
+        ("ICMP fragment at 24 bytes", Proto::Icmp, at(3, icmp), &[9], HookVerdict::Accept),
+    ] {
+        let sent = Packet { detail, ..packet(proto, 1000, 80) };
+        let outcome = Node::new(&text).send(Hook::Output, sent);
+        let of_rules: Vec<u32> =
+            outcome.matched().into_iter().map(|(_, rule)| rule).filter(|&r| r < 10).collect();
+        assert_eq!((&*of_rules, outcome.verdict), (matched, verdict), "{what}");
+    }
+}
