@@ -78,14 +78,18 @@ fn verdict(data: &Explanation, paint: Paint) -> String {
             let _ = writeln!(out, "{}", outcome_line(outcome, data));
         }
         let rest = &data.outcomes[data.outcomes.len().min(OUTCOMES)..];
-        if !rest.is_empty() {
-            let together: f64 = rest.iter().filter_map(|o| o.probability).sum();
-            let _ = writeln!(
-                out,
-                "          … and {} more, {:.2} % together",
-                thousands(rest.len() as u64),
-                together * 100.0
-            );
+        // The one that is shown is told wherever it stands.
+        for outcome in rest.iter().filter(|outcome| outcome.shown) {
+            let _ = writeln!(out, "{}", outcome_line(outcome, data));
+        }
+        let (mut others, mut together) = (0, 0.0);
+        for outcome in rest.iter().filter(|outcome| !outcome.shown) {
+            others += 1;
+            together += outcome.probability.unwrap_or_default();
+        }
+        if others > 0 {
+            let together = format!("{:.2} % together", together * 100.0);
+            let _ = writeln!(out, "          … and {} more, {together}", thousands(others));
         }
     }
     if data.unexplored > 0.0 {

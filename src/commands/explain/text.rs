@@ -102,6 +102,7 @@ pub fn short_fraction(fraction: &Fraction) -> Option<String> {
 pub fn cost(value: f64, unit: &str) -> String {
     match unit {
         "ns" if value >= 1e6 => format!("{:.2} ms", value / 1e6),
+        "ns" if value >= 1e5 => format!("{:.0} us", value / 1e3),
         "ns" if value >= 1e4 => format!("{:.1} us", value / 1e3),
         "ns" if value >= 1e3 => format!("{:.2} us", value / 1e3),
         "ns" => format!("{value:.0} ns"),
