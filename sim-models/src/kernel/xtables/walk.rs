@@ -221,7 +221,7 @@ impl CompiledTable {
 
 /// The entry that closes a chain: no test, a counter, a verdict.
 fn closing_entry(cx: &mut PacketCx<'_>) {
-    for unit in [Unit::RuleEvals, Unit::RuleSrcHits, Unit::RuleIpHits, Unit::RuleHits] {
+    for unit in [Unit::RuleEvals, Unit::RuleSrcHits, Unit::RuleAddrHits, Unit::RuleIpHits, Unit::RuleHits] {
         cx.work[unit] += 1;
     }
 }
@@ -241,6 +241,7 @@ fn rule_matches(rule: &CompiledRule, cx: &mut PacketCx<'_>) -> bool {
     {
         return false;
     }
+    cx.work[Unit::RuleAddrHits] += 1;
     if let Some(ifaces) = &rule.ifaces
         && !(iface_fits(ifaces.input.as_ref(), cx.in_iface)
             && iface_fits(ifaces.output.as_ref(), cx.out_iface))
