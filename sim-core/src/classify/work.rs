@@ -176,6 +176,8 @@ units! {
     EbpfLookup = "ebpf_lookup",
     /// An xtables rule whose source fitted, so that its destination was compared.
     RuleSrcHits = "rule_src_hits",
+    /// An xtables rule whose addresses fitted, so that its devices and its protocol were compared.
+    RuleAddrHits = "rule_addr_hits",
     /// An xtables rule evaluated against IPv6 addresses: what these cost beside those of IPv4.
     RuleEvalsV6 = "rule_evals_v6",
     /// A protocol test of an xtables rule that walks the extension headers of an IPv6 packet.

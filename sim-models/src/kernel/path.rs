@@ -13,6 +13,13 @@
 //!
 //! Left out: bridge netfilter, raw sockets, fragments, ICMP errors as packets of their own.
 
+mod ipvs;
+mod own;
+mod route;
+
+pub(super) use own::cross_invalid;
+pub use route::Route;
+
 use super::answer::IcmpLimit;
 use super::conntrack::{ConnId, Conntrack, ConntrackConfig, Direction, NatStatus, Tuple};
 use super::hook::{
@@ -20,13 +27,12 @@ use super::hook::{
     PacketCx,
 };
 use super::ipset::IpSets;
-use super::ipvs::{Arrival, IpvsConfig, IpvsState, IpvsVerdict, Services};
+use super::ipvs::{IpvsConfig, IpvsState, Services};
 use super::rules::NodeRules;
 use super::trace::{Observer, Step};
 use super::xtables::memory::Memory;
 use super::xtables::recent::RecentTables;
 use super::{nat, nftables, xtables};
-use ipnet::IpNet;
 use sim_core::classify::{Family, Packet, Proto, Unit, Verdict, Work};
 use sim_core::rng::Stream;
 use sim_core::units::SimTime;
@@ -195,41 +201,6 @@ impl NodeState {
     }
 }
 
-impl NodeState {
-    /// Adds a route; of several that contain an address the longest counts.
-    pub fn add_route(&mut self, route: Route) {
-        self.routes.push(route);
-    }
-
-    fn route(&self, dst: IpAddr) -> Option<&Route> {
-        let routes = self.routes.iter().filter(|route| route.network.contains(&dst));
-        routes.max_by_key(|route| route.network.prefix_len())
-    }
-
-    /// The address that masquerading gives a packet to `dst`: one of the device it leaves by.
-    fn masquerade_address(&self, dst: IpAddr) -> IpAddr {
-        self.route(dst).map_or(self.node_ip, |route| route.own_addr)
-    }
-
-    /// What looking up the route to `dst` visits beyond the shortest lookup.
-    pub(super) fn fib_nodes(&self, dst: IpAddr) -> u32 {
-        self.route(dst).map_or(0, |route| route.depth)
-    }
-}
-
-/// A route of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// Where to.
-    pub network: IpNet,
-    /// The node's address on the device that packets leave by.
-    pub own_addr: IpAddr,
-    /// Nodes of the routing trie (`net/ipv4/fib_trie.c`) on the way to it beyond the shortest way.
-    pub depth: u32,
-    /// Whether the device has a queue.
-    pub queue: bool,
-}
-
 /// What became of a packet, and the work it took.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Crossing {
@@ -371,48 +342,6 @@ pub fn cross_observed<O: Observer>(
     Crossing { verdict, packet: walk.packet, first, work: walk.work }
 }
 
-/// Sends a packet of the node itself that belongs to no connection and begins none: an ICMP error about a
-/// connection that is not there. It passes the hooks without NAT.
-pub(super) fn cross_invalid<O: Observer>(
-    stack: &Stack,
-    state: &mut NodeState,
-    packet: Packet,
-    now: SimTime,
-    observer: &mut O,
-) -> Work {
-    let tuple = Tuple::of(&packet);
-    let mut walk = Walk {
-        stack,
-        state,
-        packet,
-        tracked: Tracked {
-            id: None,
-            direction: Direction::Original,
-            original: tuple,
-            reply: tuple.reversed(),
-            nat: NatStatus::default(),
-            dst_bound: true,
-            src_bound: true,
-            invalid: true,
-        },
-        now,
-        first: false,
-        work: Work::new(),
-        in_iface: "",
-        out_iface: "",
-        translated: None,
-        masqueraded: false,
-        ipvs_virtual: None,
-        observer,
-    };
-    for hook in [Hook::Output, Hook::Postrouting] {
-        if walk.hook(hook, i32::MIN..i32::MAX) != HookVerdict::Accept {
-            break;
-        }
-    }
-    walk.work
-}
-
 impl<O: Observer> Walk<'_, O> {
     fn ct_state(&self) -> CtState {
         match self.tracked.id {
@@ -506,42 +435,6 @@ impl<O: Observer> Walk<'_, O> {
         self.work[Unit::PathInput] += 1;
         let verdict = self.hook(Hook::Input, 98..i32::MAX);
         if verdict == HookVerdict::Accept { self.confirm() } else { verdict }
-    }
-
-    /// IPVS at LOCAL_IN, or at LOCAL_OUT for the node's own packets: what becomes of a packet that it takes.
-    fn ipvs(&mut self, path: Unit) -> Option<HookVerdict> {
-        if !self.stack.has_ipvs {
-            return None;
-        }
-        let before = self.packet;
-        let confirmed = self.tracked.id.is_some();
-        let arrival = Arrival { now: self.now, confirmed, local_out: path == Unit::PathOutput };
-        let verdict = self.state.ipvs.request_of(
-            &self.stack.ipvs,
-            &before,
-            arrival,
-            &mut self.state.random,
-            &mut self.work,
-        );
-        match verdict {
-            IpvsVerdict::Translate { to, .. } => {
-                self.work[path] += 1;
-                self.ipvs_virtual = Some(std::net::SocketAddr::new(before.dst, before.dport));
-                self.translate_by_ipvs(to);
-                self.tell(Step::Ipvs(to));
-                self.out_iface = "veth0";
-                // Put back at LOCAL_OUT; conntrack and destination NAT have seen this packet already.
-                let verdict = self.hook(Hook::Output, i32::MIN..i32::MAX);
-                Some(if verdict == HookVerdict::Accept { self.leave() } else { verdict })
-            }
-            IpvsVerdict::Reply { from } => {
-                (self.packet.src, self.packet.sport) = (from.ip(), from.port());
-                None
-            }
-            IpvsVerdict::NoDestination => Some(HookVerdict::Reject),
-            IpvsVerdict::Drop => Some(HookVerdict::Drop),
-            IpvsVerdict::NotAService => None,
-        }
     }
 
     fn leave(&mut self) -> HookVerdict {
@@ -665,30 +558,6 @@ impl<O: Observer> Walk<'_, O> {
                 self.masqueraded = true;
             }
             self.tell(if destination { Step::Destination(wanted) } else { Step::Source(wanted) });
-        }
-    }
-
-    fn translate_by_ipvs(&mut self, to: std::net::SocketAddr) {
-        (self.packet.dst, self.packet.dport) = (to.ip(), to.port());
-        self.translated = Some(to);
-        let reply = Tuple { src: to, ..self.tracked.reply };
-        if reply == self.tracked.reply {
-            return;
-        }
-        self.tracked.reply = reply;
-        if let Some(id) = self.tracked.id {
-            self.state.conntrack.alter_reply(id, reply);
-        }
-    }
-
-    /// IPVS's FORWARD hook turns the source of an answer back into the virtual address.
-    fn ipvs_answer(&mut self) {
-        if !self.stack.has_ipvs {
-            return;
-        }
-        let ipvs = &mut self.state.ipvs;
-        if let Some(vip) = ipvs.reply(&self.stack.ipvs, &self.packet, self.now, &mut self.work) {
-            (self.packet.src, self.packet.sport) = (vip.ip(), vip.port());
         }
     }
 

@@ -34,7 +34,7 @@ fn errors(text: &str) -> (Vec<(f64, String)>, Vec<String>) {
         {
             Err(reason) => missing.push(format!("{}: {reason}", name(&m))),
             // What 200 packets happened to meet decides these more than any price.
-            Ok(p) if p.sampling_error > 0.01 => {}
+            Ok(p) if p.is_by_chance(m.value) => {}
             Ok(p) => errors.push(((p.value / m.value - 1.0).abs(), name(&m))),
         }
     }

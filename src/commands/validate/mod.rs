@@ -202,6 +202,7 @@ fn compare(profile: &CostProfile, measurements: &[&Measurement]) -> Validation {
             }),
             Ok(prediction) => {
                 pairs.push((m.clone(), prediction.value));
+                let by_chance = prediction.is_by_chance(m.value);
                 let blemish = rig::blemish(cell);
                 let work: Vec<String> =
                     prediction.work.iter().map(|(unit, n)| format!("{}={n}", unit.name())).collect();
@@ -228,7 +229,7 @@ fn compare(profile: &CostProfile, measurements: &[&Measurement]) -> Validation {
                 };
                 let list = match blemish {
                     Some(_) => &mut validation.blemished,
-                    None if is_by_chance(&result) => &mut validation.by_chance,
+                    None if by_chance => &mut validation.by_chance,
                     None => &mut validation.cells,
                 };
                 list.push(result);
@@ -238,12 +239,6 @@ fn compare(profile: &CostProfile, measurements: &[&Measurement]) -> Validation {
     validation.crossovers = rig::crossovers(&pairs);
     summarise(&mut validation);
     validation
-}
-
-/// Whether a cell says nothing about the profile: its packets' random choice of Services or endpoints alone moves its
-/// median by more than profiles are held to, and explains the error.
-fn is_by_chance(cell: &CellResult) -> bool {
-    cell.sampling_error > 0.01 && cell.error.abs() < 2.5 * cell.sampling_error
 }
 
 fn summarise(validation: &mut Validation) {
@@ -275,26 +270,26 @@ fn summary(mut errors: Vec<f64>) -> Option<ErrorSummary> {
     Some(ErrorSummary { cells: n, median_abs_error, p95_abs_error, max_abs_error })
 }
 
-const HEADINGS: [&str; 9] =
-    ["case", "mode", "services", "endpoints", "position", "metric", "measured", "predicted", "error"];
+const HEADINGS: [&str; 8] = ["case", "mode", "size", "at", "metric", "measured", "predicted", "error"];
 
-fn row(cell: &CellResult) -> [String; 9] {
+fn row(cell: &CellResult) -> [String; 8] {
+    // Five digits say enough; more would not fit a line of 100.
+    let figure = |v: f64| if v < 10_000.0 { format!("{v:.1}") } else { format!("{v:.0}") };
     [
         cell.case.clone(),
         cell.mode.clone(),
-        cell.services.to_string(),
-        cell.endpoints.to_string(),
+        format!("{}x{}", cell.services, cell.endpoints),
         cell.position.clone(),
         cell.metric.clone(),
-        format!("{:.1}", cell.measured),
-        format!("{:.1}", cell.predicted),
-        format!("{:+.1}%", cell.error * 100.0),
+        figure(cell.measured),
+        figure(cell.predicted),
+        format!("{:+.2}%", cell.error * 100.0),
     ]
 }
 
 fn table(validation: &Validation, markdown: bool) -> String {
     let mut out = String::new();
-    let rows: Vec<[String; 9]> = validation.cells.iter().map(row).collect();
+    let rows: Vec<[String; 8]> = validation.cells.iter().map(row).collect();
     lines(&mut out, &rows, markdown);
     if !validation.blemished.is_empty() {
         out.push_str("\nBlemished cells, not held against the profile:\n");
@@ -342,19 +337,19 @@ fn table(validation: &Validation, markdown: bool) -> String {
     out
 }
 
-fn lines(out: &mut String, rows: &[[String; 9]], markdown: bool) {
+fn lines(out: &mut String, rows: &[[String; 8]], markdown: bool) {
     let mut width = HEADINGS.map(str::len);
     for row in rows {
         for (w, text) in width.iter_mut().zip(row) {
             *w = (*w).max(text.len());
         }
     }
-    let mut line = |cells: [&str; 9]| {
+    let mut line = |cells: [&str; 8]| {
         let padded: Vec<String> = cells
             .iter()
             .enumerate()
             .map(|(i, c)| {
-                if i >= 6 || i == 2 || i == 3 {
+                if i >= 5 || i == 2 {
                     format!("{c:>w$}", w = width[i])
                 } else {
                     format!("{c:<w$}", w = width[i])
@@ -367,7 +362,7 @@ fn lines(out: &mut String, rows: &[[String; 9]], markdown: bool) {
     };
     line(HEADINGS);
     if markdown {
-        line(["---"; 9]);
+        line(["---"; 8]);
     }
     for row in rows {
         line(std::array::from_fn(|i| row[i].as_str()));
