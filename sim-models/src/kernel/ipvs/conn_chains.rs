@@ -277,8 +277,8 @@ mod tests {
         /// The oracle: every node in a list, newest first; those of the same bucket are walked.
         #[test]
         fn both_directions_walk_the_newer_nodes_of_their_bucket(
-            ports in prop::collection::btree_set((1u16..90, 1u16..4), 1..300),
-            gone in prop::collection::vec(any::<prop::sample::Index>(), 0..60),
+            ports in prop::collection::btree_set((1u16..40, 1u16..4), 1..80),
+            gone in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
             template in any::<bool>(),
         ) {
             let mut chains = Chains::resizable(-1, 10, 77);
