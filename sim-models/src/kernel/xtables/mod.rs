@@ -6,7 +6,7 @@
 //! [`extra`], one a file; what is not typed is kept as text (`Opaque`), printed as it was and refused by [`compile`]
 //! unless its options allow it. What the kernel would refuse, [`check`] says; [`counters`] count packets per rule.
 
-mod check;
+pub mod check;
 pub mod compile;
 pub mod counters;
 pub mod diff;
