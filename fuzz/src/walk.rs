@@ -38,7 +38,8 @@ fn addresses(text: &str, family: Family) -> Vec<IpAddr> {
     };
     let mut addresses: Vec<IpAddr> = usual.map(|addr| addr.parse().expect("an address")).into();
     let words = text.split(|c: char| !c.is_ascii_hexdigit() && c != '.' && c != ':');
-    let found = words.filter_map(|word| word.parse::<IpAddr>().ok()).filter(|addr| Family::of(*addr) == family);
+    let found =
+        words.filter_map(|word| word.parse::<IpAddr>().ok()).filter(|addr| Family::of(*addr) == family);
     addresses.extend(found.take(12));
     addresses
 }
@@ -59,8 +60,11 @@ fn send_all(stack: &Stack, family: Family, text: &str) {
         for (m, &origin) in [Origin::Pod, Origin::Wire, Origin::Host].iter().enumerate() {
             for (p, &proto) in protocols.iter().enumerate() {
                 let src = addresses[(n + m + 1) % addresses.len()];
-                let at = |step: usize| if proto == Proto::Icmp { 0 } else { ports[(n + m + p + step) % ports.len()] };
-                let flags = if proto == Proto::Tcp { flags[(n + m) % flags.len()] } else { TcpFlags::default() };
+                let at = |step: usize| {
+                    if proto == Proto::Icmp { 0 } else { ports[(n + m + p + step) % ports.len()] }
+                };
+                let flags =
+                    if proto == Proto::Tcp { flags[(n + m) % flags.len()] } else { TcpFlags::default() };
                 let mark = u32::try_from(n).expect("few").wrapping_mul(0x4000);
                 let syn = Packet::tcp_syn(src, at(1), dst, at(0));
                 let packet = Packet { proto, flags, mark, ..syn };
