@@ -12,10 +12,11 @@ use crate::bytes::{self, Seen};
 use crate::support::lab::file;
 use sim_core::classify::Packet;
 use sim_models::kernel::path::Origin;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// Other addresses of the node, which no Node object lists.
@@ -30,14 +31,19 @@ sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.def
   net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0 net.ipv4.conf.all.route_localnet=1 \\
   net.ipv4.icmp_ratemask=0 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.accept_dad=0
 echo > /proc/sys/net/ipv6/icmp/ratemask
-ip link set lo up
 for device in eth0 veth0; do
   ip link add $device address 02:00:00:00:00:01 type veth peer name $device netns $world
-  ip link set $device arp off addrgenmode none up
-  nsenter --net=$world ip link set $device arp off addrgenmode none up
 done
-ip route add default dev eth0
-ip -6 route add default dev eth0
+nsenter --net=$world ip -batch - <<END
+link set eth0 arp off addrgenmode none up
+link set veth0 arp off addrgenmode none up
+END
+ip -batch - <<END
+link set lo up
+link set eth0 arp off addrgenmode none up
+link set veth0 arp off addrgenmode none up
+route add 0.0.0.0/0 dev eth0
+route add ::/0 dev eth0
 ";
 
 /// Where a packet was seen.
@@ -94,6 +100,8 @@ pub struct Shot {
 /// A running node.
 pub struct Node {
     name: String,
+    /// Its scratch files.
+    files: BTreeSet<PathBuf>,
     driver: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
@@ -110,17 +118,17 @@ impl Node {
         let mut driver = driver.spawn().expect("unshare is there");
         let stdin = driver.stdin.take();
         let stdout = BufReader::new(driver.stdout.take().expect("a pipe"));
-        let mut node = Node { name: name.to_owned(), driver, stdin, stdout };
+        let mut node = Node { name: name.to_owned(), files: BTreeSet::new(), driver, stdin, stdout };
         let mut setup = SETUP.to_owned();
         for addr in node_ips {
             let rest = if addr.is_ipv4() { "/24 dev eth0" } else { "/120 dev eth0 nodad" };
-            setup.push_str(&format!("ip addr add {addr}{rest}\n"));
+            setup.push_str(&format!("addr add {addr}{rest}\n"));
         }
         // Of a scope that masquerading does not choose.
         let [v4, v6] = EXTRA;
-        setup
-            .push_str(&format!("ip addr add {v4}/32 dev lo scope host\nip addr add {v6}/128 dev lo nodad\n"));
-        setup.extend(POD_CIDRS.map(|net| format!("ip route add {net} dev veth0\n")));
+        setup.push_str(&format!("addr add {v4}/32 dev lo scope host\naddr add {v6}/128 dev lo nodad\n"));
+        setup.extend(POD_CIDRS.map(|net| format!("route add {net} dev veth0\n")));
+        setup.push_str("END\n");
         node.run(&setup);
         node.order("open");
         node
@@ -150,9 +158,12 @@ impl Node {
         }
     }
 
-    /// A scratch file of this node.
-    pub fn file(&self, part: &str, text: &str) -> String {
-        file(&format!("lab.{}.{part}", self.name), text).display().to_string()
+    /// A scratch file of this node, which goes with it unless something fails.
+    pub fn file(&mut self, part: &str, text: &str) -> String {
+        let path = file(&format!("lab.{}.{}.{part}", self.name, self.driver.id()), text);
+        let name = path.display().to_string();
+        self.files.insert(path);
+        name
     }
 
     /// Sends packets, one after another, and gives what came out, where.
@@ -184,6 +195,8 @@ impl Drop for Node {
         self.stdin = None;
         if std::thread::panicking() {
             let _ = self.driver.kill();
+        } else {
+            self.files.iter().for_each(|file| drop(std::fs::remove_file(file)));
         }
         let _ = self.driver.wait();
     }

@@ -7,9 +7,11 @@ pub mod hash;
 pub mod indexed;
 pub mod linear;
 pub mod packet;
+pub mod packet_text;
 pub mod verdict;
 pub mod work;
 
 pub use packet::{Detail, Family, Packet, Proto, TcpFlags};
+pub use packet_text::PacketError;
 pub use verdict::Verdict;
 pub use work::{Unit, Work};

@@ -231,9 +231,12 @@ impl Packet {
     }
 }
 
-/// `tcp 10.244.1.5:40000 > 10.96.0.1:443`, the notation of `windtunnel explain`.
+/// `tcp 10.244.1.5:40000 > 10.96.0.1:443`, the notation of `windtunnel explain`; without ports for ICMP.
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.proto == Proto::Icmp {
+            return write!(f, "{} {} > {}", self.proto, self.src, self.dst);
+        }
         let at = |ip: IpAddr, port| std::net::SocketAddr::new(ip, port);
         write!(f, "{} {} > {}", self.proto, at(self.src, self.sport), at(self.dst, self.dport))
     }

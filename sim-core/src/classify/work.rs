@@ -176,6 +176,8 @@ units! {
     EbpfLookup = "ebpf_lookup",
     /// An xtables rule whose source fitted, so that its destination was compared.
     RuleSrcHits = "rule_src_hits",
+    /// An xtables rule whose addresses fitted, so that its devices and its protocol were compared.
+    RuleAddrHits = "rule_addr_hits",
     /// An xtables rule evaluated against IPv6 addresses: what these cost beside those of IPv4.
     RuleEvalsV6 = "rule_evals_v6",
     /// A protocol test of an xtables rule that walks the extension headers of an IPv6 packet.
@@ -214,6 +216,14 @@ units! {
     SetHashTests = "set_hash_tests",
     /// An element that a rule adds to a dynamic set.
     NftDynsetNew = "nft_dynset_new",
+    /// A netfilter hook with functions registered, entered.
+    HookCalls = "hook_calls",
+    /// Nodes of the routing trie visited beyond those of the shortest lookup.
+    FibNodes = "fib_nodes",
+    /// A packet sent through the queue of a device that has one.
+    PathQueued = "path_queued",
+    /// An ICMP error about a packet for another node, whose way back is looked up as if it had come in.
+    IcmpRouted = "icmp_routed",
     /// An ICMP error built and sent by this node.
     IcmpErrors = "icmp_errors",
     /// A TCP segment for a closed port of this node, answered by a reset.

@@ -48,12 +48,15 @@ impl IcmpLimit {
     }
 }
 
-/// The error to the sender of `packet`, which a rule refused: its work, or nothing if the limit stops it.
+/// The error to the sender of `packet`, which a rule refused: its work, or nothing if the limit stops it. `routed` says
+/// that the packet was for another node and came in where answers to its sender leave: then the way back is looked up
+/// as if the answer had come in (`icmp_route_lookup`).
 pub fn refuse<O: Observer>(
     stack: &Stack,
     state: &mut NodeState,
     packet: &Packet,
     from: IpAddr,
+    routed: bool,
     now: SimTime,
     observer: &mut O,
 ) -> Work {
@@ -63,6 +66,11 @@ pub fn refuse<O: Observer>(
     let error = Packet::new(Proto::Icmp, from, 0, packet.src, 0);
     let mut work = cross_invalid(stack, state, error, now, observer);
     work[Unit::IcmpErrors] += 1;
+    work[Unit::IcmpRouted] += u32::from(routed);
+    work[Unit::FibNodes] += state.fib_nodes(packet.src);
+    if routed {
+        work[Unit::FibNodes] += state.fib_nodes(packet.src) + state.fib_nodes(packet.dst);
+    }
     work
 }
 

@@ -7,6 +7,7 @@
 //! Left out: ARP, bridge and netdev families; `security` and connection-tracking helpers' hooks.
 
 use super::conntrack::{Conn, Tuple};
+use super::draw::{DrawKind, Script};
 use super::ipset::IpSets;
 use super::xtables::memory::Memory;
 use super::xtables::recent::RecentTables;
@@ -183,6 +184,7 @@ pub enum HookVerdict {
 pub struct KernelRandom {
     stream: Stream,
     left: u32,
+    script: Option<Box<Script>>,
 }
 
 impl KernelRandom {
@@ -191,10 +193,21 @@ impl KernelRandom {
 
     /// A generator drawing from `stream`.
     pub fn new(stream: Stream) -> Self {
-        KernelRandom { stream, left: 0 }
+        KernelRandom { stream, left: 0, script: None }
+    }
+    /// Puts a script in place, or takes it away; what stood there before.
+    pub fn script(&mut self, script: Option<Box<Script>>) -> Option<Box<Script>> {
+        std::mem::replace(&mut self.script, script)
     }
     /// One number; counts the draw and, once per batch, the refill.
     pub fn u32(&mut self, work: &mut Work) -> u32 {
+        let bits = self.draw(work);
+        if let Some(script) = &mut self.script {
+            script.decide(DrawKind::Plain, bits);
+        }
+        bits
+    }
+    fn draw(&mut self, work: &mut Work) -> u32 {
         if self.left == 0 {
             self.left = Self::BATCH;
             work[Unit::RngRefills] += 1;
@@ -205,11 +218,19 @@ impl KernelRandom {
     }
     /// True with probability `p` / 2^31: the draw of `-m statistic --mode random`.
     pub fn chance(&mut self, p: u32, work: &mut Work) -> bool {
-        self.u32(work) & 0x7fff_ffff < p
+        let bits = self.draw(work);
+        match &mut self.script {
+            None => bits & 0x7fff_ffff < p,
+            Some(script) => script.decide(DrawKind::Chance { p }, bits) == 0,
+        }
     }
     /// A number below `n` by `reciprocal_scale`: the draw of `numgen random`.
     pub fn below(&mut self, n: u32, work: &mut Work) -> u32 {
-        reciprocal_scale(self.u32(work), n)
+        let bits = self.draw(work);
+        match &mut self.script {
+            None => reciprocal_scale(bits, n),
+            Some(script) => script.decide(DrawKind::Below { n }, bits),
+        }
     }
 }
 

@@ -13,6 +13,13 @@
 //!
 //! Left out: bridge netfilter, raw sockets, fragments, ICMP errors as packets of their own.
 
+mod ipvs;
+mod own;
+mod route;
+
+pub(super) use own::cross_invalid;
+pub use route::Route;
+
 use super::answer::IcmpLimit;
 use super::conntrack::{ConnId, Conntrack, ConntrackConfig, Direction, NatStatus, Tuple};
 use super::hook::{
@@ -20,13 +27,12 @@ use super::hook::{
     PacketCx,
 };
 use super::ipset::IpSets;
-use super::ipvs::{Arrival, IpvsConfig, IpvsState, IpvsVerdict, Services};
+use super::ipvs::{IpvsConfig, IpvsState, Services};
 use super::rules::NodeRules;
 use super::trace::{Observer, Step};
 use super::xtables::memory::Memory;
 use super::xtables::recent::RecentTables;
 use super::{nat, nftables, xtables};
-use ipnet::IpNet;
 use sim_core::classify::{Family, Packet, Proto, Unit, Verdict, Work};
 use sim_core::rng::Stream;
 use sim_core::units::SimTime;
@@ -85,8 +91,16 @@ impl Stack {
     /// # Errors
     /// If a rule refers to a set that is not there, or a virtual server is one that IPVS refuses.
     pub fn new(rules: &NodeRules, seed: u64) -> Result<Self, StackError> {
+        Stack::with(rules, seed, xtables::CompileOptions::default())
+    }
+
+    /// The same with options; [`Stack::warnings`] tells what they let through.
+    ///
+    /// # Errors
+    /// As of [`Stack::new`].
+    pub fn with(rules: &NodeRules, seed: u64, options: xtables::CompileOptions) -> Result<Self, StackError> {
         let sets = IpSets::new(&rules.ipsets, seed as u32);
-        let xtables = xtables::Compiled::new(&rules.xtables, &sets)?;
+        let xtables = xtables::Compiled::with(&rules.xtables, &sets, options)?;
         let nftables = rules.nftables.as_ref().map(|table| nftables::Engine::new(table, seed));
         let mut hooks: [Vec<(Mechanism, HookFn)>; 5] = Default::default();
         let of_nft = nftables.iter().flat_map(nftables::Engine::hooks).map(|h| (Mechanism::Nftables, h));
@@ -120,6 +134,18 @@ impl Stack {
             + self.sets.memory_bytes()
     }
 
+    /// Whether anything is registered at the hook.
+    fn is_active(&self, hook: Hook) -> bool {
+        !self.hooks[hook as usize].is_empty()
+            || (self.tracks && hook != Hook::Forward)
+            || (self.has_ipvs && matches!(hook, Hook::Input | Hook::Forward | Hook::Output))
+    }
+
+    /// Rules that decide nothing because they are not known; none unless options allow it.
+    pub fn warnings(&self) -> &[xtables::Warning] {
+        self.xtables.warnings()
+    }
+
     /// The IPVS services, for what follows their changes.
     pub fn ipvs(&self) -> &Services {
         &self.ipvs
@@ -135,8 +161,8 @@ pub struct NodeState {
     node: NodeCx,
     /// Address that masquerading gives packets.
     node_ip: IpAddr,
-    /// The same for packets into these networks.
-    near: Vec<(IpNet, IpAddr)>,
+    /// Where packets into these networks go.
+    routes: Vec<Route>,
     random: KernelRandom,
     recent: RecentTables,
     memory: Memory,
@@ -160,7 +186,7 @@ impl NodeState {
             ipvs: IpvsState::new(IpvsConfig::default(), boot.next_u32()),
             node: NodeCx { local_addrs: node_ips.iter().copied().collect() },
             node_ip: node_ips[0],
-            near: Vec::new(),
+            routes: Vec::new(),
             random: KernelRandom::new(Stream::new(seed, path, "get_random_u32")),
             recent: RecentTables::default(),
             memory: Memory::default(),
@@ -168,18 +194,10 @@ impl NodeState {
             icmp: IcmpLimit::default(),
         }
     }
-}
 
-impl NodeState {
-    /// Makes `addr` the node's address on the device that packets into `network` leave by.
-    pub fn set_near(&mut self, network: IpNet, addr: IpAddr) {
-        self.near.push((network, addr));
-    }
-
-    /// The address that masquerading gives a packet to `dst`: one of the device it leaves by.
-    fn masquerade_address(&self, dst: IpAddr) -> IpAddr {
-        let near = self.near.iter().filter(|(network, _)| network.contains(&dst));
-        near.max_by_key(|(network, _)| network.prefix_len()).map_or(self.node_ip, |&(_, addr)| addr)
+    /// The CPU's random numbers, for whom a script is to dictate them.
+    pub fn random(&mut self) -> &mut KernelRandom {
+        &mut self.random
     }
 }
 
@@ -324,48 +342,6 @@ pub fn cross_observed<O: Observer>(
     Crossing { verdict, packet: walk.packet, first, work: walk.work }
 }
 
-/// Sends a packet of the node itself that belongs to no connection and begins none: an ICMP error about a
-/// connection that is not there. It passes the hooks without NAT.
-pub(super) fn cross_invalid<O: Observer>(
-    stack: &Stack,
-    state: &mut NodeState,
-    packet: Packet,
-    now: SimTime,
-    observer: &mut O,
-) -> Work {
-    let tuple = Tuple::of(&packet);
-    let mut walk = Walk {
-        stack,
-        state,
-        packet,
-        tracked: Tracked {
-            id: None,
-            direction: Direction::Original,
-            original: tuple,
-            reply: tuple.reversed(),
-            nat: NatStatus::default(),
-            dst_bound: true,
-            src_bound: true,
-            invalid: true,
-        },
-        now,
-        first: false,
-        work: Work::new(),
-        in_iface: "",
-        out_iface: "",
-        translated: None,
-        masqueraded: false,
-        ipvs_virtual: None,
-        observer,
-    };
-    for hook in [Hook::Output, Hook::Postrouting] {
-        if walk.hook(hook, i32::MIN..i32::MAX) != HookVerdict::Accept {
-            break;
-        }
-    }
-    walk.work
-}
-
 impl<O: Observer> Walk<'_, O> {
     fn ct_state(&self) -> CtState {
         match self.tracked.id {
@@ -381,6 +357,10 @@ impl<O: Observer> Walk<'_, O> {
     }
 
     fn run(&mut self, entry: Hook) -> HookVerdict {
+        // A route to the node's own address is not kept for a packet of its own (`__mkroute_output`).
+        if entry == Hook::Output && self.is_local(self.packet.dst) {
+            self.work[Unit::RouteLocalMiss] += 1;
+        }
         // IPVS takes the node's own packets between destination NAT and the filters.
         let ipvs_out = entry == Hook::Output && self.stack.has_ipvs;
         if ipvs_out {
@@ -400,6 +380,7 @@ impl<O: Observer> Walk<'_, O> {
             self.work[Unit::PathOutput] += 1;
             if self.translated.is_some() {
                 self.work[Unit::Reroutes] += 1;
+                self.work[Unit::FibNodes] += self.state.fib_nodes(self.packet.dst);
             }
             let verdict = self.leave();
             if verdict == HookVerdict::Accept && self.is_local(self.packet.dst) && !self.stack.has_ipvs {
@@ -407,9 +388,11 @@ impl<O: Observer> Walk<'_, O> {
             }
             return verdict;
         } else if self.is_local(self.packet.dst) {
+            self.work[Unit::FibNodes] += self.state.fib_nodes(self.packet.dst);
             self.tell(Step::Routed { local: true });
             return self.deliver();
         } else {
+            self.work[Unit::FibNodes] += self.state.fib_nodes(self.packet.dst);
             self.tell(Step::Routed { local: false });
             self.out_iface = "veth0";
             let verdict = self.hook(Hook::Forward, i32::MIN..i32::MAX);
@@ -454,43 +437,9 @@ impl<O: Observer> Walk<'_, O> {
         if verdict == HookVerdict::Accept { self.confirm() } else { verdict }
     }
 
-    /// IPVS at LOCAL_IN, or at LOCAL_OUT for the node's own packets: what becomes of a packet that it takes.
-    fn ipvs(&mut self, path: Unit) -> Option<HookVerdict> {
-        if !self.stack.has_ipvs {
-            return None;
-        }
-        let before = self.packet;
-        let confirmed = self.tracked.id.is_some();
-        let arrival = Arrival { now: self.now, confirmed, local_out: path == Unit::PathOutput };
-        let verdict = self.state.ipvs.request_of(
-            &self.stack.ipvs,
-            &before,
-            arrival,
-            &mut self.state.random,
-            &mut self.work,
-        );
-        match verdict {
-            IpvsVerdict::Translate { to, .. } => {
-                self.work[path] += 1;
-                self.ipvs_virtual = Some(std::net::SocketAddr::new(before.dst, before.dport));
-                self.translate_by_ipvs(to);
-                self.tell(Step::Ipvs(to));
-                self.out_iface = "veth0";
-                // Put back at LOCAL_OUT; conntrack and destination NAT have seen this packet already.
-                let verdict = self.hook(Hook::Output, i32::MIN..i32::MAX);
-                Some(if verdict == HookVerdict::Accept { self.leave() } else { verdict })
-            }
-            IpvsVerdict::Reply { from } => {
-                (self.packet.src, self.packet.sport) = (from.ip(), from.port());
-                None
-            }
-            IpvsVerdict::NoDestination => Some(HookVerdict::Reject),
-            IpvsVerdict::Drop => Some(HookVerdict::Drop),
-            IpvsVerdict::NotAService => None,
-        }
-    }
-
     fn leave(&mut self) -> HookVerdict {
+        let queue = self.state.route(self.packet.dst).is_some_and(|route| route.queue);
+        self.work[Unit::PathQueued] += u32::from(queue);
         let verdict = self.hook(Hook::Postrouting, i32::MIN..i32::MAX);
         if verdict == HookVerdict::Accept { self.confirm() } else { verdict }
     }
@@ -499,6 +448,10 @@ impl<O: Observer> Walk<'_, O> {
     fn hook(&mut self, hook: Hook, range: std::ops::Range<i32>) -> HookVerdict {
         let stack = self.stack;
         self.tell(Step::Hook(hook));
+        // A hook that is gone through in two parts is entered once.
+        if range.start == i32::MIN && stack.is_active(hook) {
+            self.work[Unit::HookCalls] += 1;
+        }
         let nat_due = |p: i32| range.contains(&p) && stack.has_nat && stack.tracks && !self.tracked.invalid;
         let nat_priority = if matches!(hook, Hook::Prerouting | Hook::Output) { -100 } else { 100 };
         let mut nat_done = hook == Hook::Forward || !nat_due(nat_priority);
@@ -608,30 +561,6 @@ impl<O: Observer> Walk<'_, O> {
         }
     }
 
-    fn translate_by_ipvs(&mut self, to: std::net::SocketAddr) {
-        (self.packet.dst, self.packet.dport) = (to.ip(), to.port());
-        self.translated = Some(to);
-        let reply = Tuple { src: to, ..self.tracked.reply };
-        if reply == self.tracked.reply {
-            return;
-        }
-        self.tracked.reply = reply;
-        if let Some(id) = self.tracked.id {
-            self.state.conntrack.alter_reply(id, reply);
-        }
-    }
-
-    /// IPVS's FORWARD hook turns the source of an answer back into the virtual address.
-    fn ipvs_answer(&mut self) {
-        if !self.stack.has_ipvs {
-            return;
-        }
-        let ipvs = &mut self.state.ipvs;
-        if let Some(vip) = ipvs.reply(&self.stack.ipvs, &self.packet, self.now, &mut self.work) {
-            (self.packet.src, self.packet.sport) = (vip.ip(), vip.port());
-        }
-    }
-
     /// `nf_conntrack_confirm`: the connection becomes visible, unless its reply tuple is taken or there is no room.
     fn confirm(&mut self) -> HookVerdict {
         if self.tracked.id.is_some() || !self.stack.tracks {
@@ -680,6 +609,8 @@ impl<O: Observer> Walk<'_, O> {
             random: &mut self.state.random,
             work: &mut self.work,
         };
+        let lookups = |work: &Work| work[Unit::MatchAddrtype] + work[Unit::NftFib];
+        let before = lookups(cx.work);
         let verdict = match mechanism {
             Mechanism::Xtables => self.stack.xtables.run_observed(id, &mut cx, self.observer),
             Mechanism::Nftables => {
@@ -688,6 +619,8 @@ impl<O: Observer> Walk<'_, O> {
             }
         };
         let (mark, asked) = (cx.packet.mark, cx.nat);
+        let lookups = lookups(cx.work) - before;
+        self.work[Unit::FibNodes] += lookups * self.state.fib_nodes(self.packet.dst);
         self.packet.mark = mark;
         (verdict, asked)
     }

@@ -9,6 +9,8 @@ pub struct Cell {
     pub kernel: String,
     /// Case column; `grid` where the file has none.
     pub case: String,
+    /// Whether the rig had a device for clients outside: it had when files got a column for cases.
+    pub outside: bool,
     /// Mode column: `ipt`, `nft`, `nft136`, `ipvs-rr`, ...
     pub mode: String,
     /// Services.
@@ -128,6 +130,7 @@ pub fn parse_csv(text: &str) -> Result<Vec<Measurement>, Vec<String>> {
             cell: Cell {
                 kernel: field("kernel").to_owned(),
                 case: case.to_owned(),
+                outside: place("case").is_some(),
                 mode: field("mode").to_owned(),
                 services,
                 endpoints,

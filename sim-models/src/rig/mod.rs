@@ -15,6 +15,7 @@ mod case;
 mod cell;
 mod component;
 mod crossover;
+mod dump;
 mod probe;
 mod ruleset;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod tests;
 
 pub use cell::{Cell, Measurement, Unpredicted, blemish, is_predicted, parse_csv};
 pub use crossover::{CellCrossover, crossovers};
+pub use dump::{Checked, DumpRig, Record, parse_packets};
 
 use crate::config::CacheState;
 use crate::kernel::cost::{CostProfile, Locality};
@@ -47,9 +49,20 @@ pub struct Prediction {
     pub possible: Vec<f64>,
 }
 
+impl Prediction {
+    /// Whether a cell with this measured value says nothing about the profile: what its packets happened to meet moves
+    /// its median by more than half a percent, and explains the error.
+    pub fn is_by_chance(&self, measured: f64) -> bool {
+        let error = (self.value / measured - 1.0).abs();
+        self.sampling_error > 0.005 && error > 0.01 && error < 2.5 * self.sampling_error
+    }
+}
+
 /// A ruleset under test; built once for all cells of one (case, mode, services, endpoints).
 pub struct Rig {
     case: Case,
+    /// The node had a device for clients outside.
+    outside: bool,
     rules: NodeRules,
     stack: Stack,
     services: u32,
@@ -86,7 +99,8 @@ impl Rig {
         };
         let stack = Stack::new(&rules, 1).map_err(|e| Unpredicted(e.to_string()))?;
         let spread = Locality::repeated(CacheState::Hot);
-        let mut rig = Rig { case, rules, stack, services, endpoints: of_each, spread };
+        let outside = cell.outside;
+        let mut rig = Rig { case, outside, rules, stack, services, endpoints: of_each, spread };
         rig.measure_locality();
         Ok(rig)
     }
@@ -220,10 +234,10 @@ impl Median {
         let mut costs: Vec<(f64, Work)> = costs.collect();
         costs.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (low, high) = (costs[(costs.len() - 1) / 2], costs[costs.len() / 2]);
-        // The order statistics that are one standard error of a sample median away from it.
-        let n = costs.len() as f64;
-        let step = (0.5 * n.sqrt()).ceil() as usize;
+        // Between the order statistics that are two standard errors of a sample median away from it lie four: with few
+        // endpoints to choose from costs have steps, which one error alone may not reach.
+        let step = (costs.len() as f64).sqrt().ceil() as usize;
         let (below, above) = (costs[costs.len() / 2 - step].0, costs[costs.len() / 2 + step].0);
-        Median { value: (low.0 + high.0) / 2.0, work: low.1, spread: (above - below) / 2.0 }
+        Median { value: (low.0 + high.0) / 2.0, work: low.1, spread: (above - below) / 4.0 }
     }
 }

@@ -8,14 +8,16 @@ use crate::kernel::answer::{self, IcmpLimit};
 use crate::kernel::conntrack::{ConntrackConfig, NatStatus, Tuple};
 use crate::kernel::hook::KernelRandom;
 use crate::kernel::ipvs::{IpvsConfig, IpvsState};
-use crate::kernel::path::{Crossing, NodeState, Origin, cross};
-use sim_core::classify::{Packet, Proto, TcpFlags, Verdict, Work};
+use crate::kernel::path::{Crossing, NodeState, Origin, Route, cross};
+use sim_core::classify::{Family, Packet, Proto, TcpFlags, Verdict, Work};
 use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
 
 /// Packets before the measured ones, and measured packets of one repetition.
 const WARM_UP: u32 = 200;
 const MEASURED: u32 = 200;
+/// Nodes of the routing trie that the device for clients outside adds to every lookup.
+const OUTSIDE_DEPTH: u32 = 2;
 /// Conntrack entries of a table that is full.
 const FULL: u32 = 65_536;
 
@@ -29,6 +31,18 @@ impl Rig {
     pub(super) fn fresh_state(&self, seed: u64) -> NodeState {
         let addresses = Addresses::of(self.case.family);
         let mut state = NodeState::new(seed + 1, "rig", 2, &addresses.of_node());
+        if self.outside {
+            let network = match self.case.family {
+                Family::Ipv4 => "0.0.0.0/0",
+                Family::Ipv6 => "::/0",
+            };
+            state.add_route(Route {
+                network: network.parse().expect("a constant"),
+                own_addr: addresses.near_backends,
+                depth: OUTSIDE_DEPTH,
+                queue: false,
+            });
+        }
         if self.case.icmp_unlimited {
             state.icmp = IcmpLimit::off();
         }
@@ -157,7 +171,7 @@ impl Rig {
         match (crossing.verdict, self.case.probe) {
             (Verdict::Reject, _) => {
                 let from = Addresses::of(self.case.family).near_client;
-                crossing.work += &answer::refuse(&self.stack, state, &packet, from, now, &mut ());
+                crossing.work += &answer::refuse(&self.stack, state, &packet, from, true, now, &mut ());
             }
             (Verdict::Accept, Probe::WireToNode) => {
                 crossing.work += &answer::reset(&self.stack, state, &packet, now, &mut ()).work;

@@ -7,6 +7,7 @@ fn cell(case: &str, mode: &str, services: u32, endpoints: u32) -> Cell {
     Cell {
         kernel: "tcg61".to_owned(),
         case: case.to_owned(),
+        outside: true,
         mode: mode.to_owned(),
         services,
         endpoints,

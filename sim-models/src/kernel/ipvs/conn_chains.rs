@@ -210,10 +210,6 @@ impl Chains {
                 let members = &mut table.buckets[bucket];
                 let at = members.iter().position(|m| m.id == id).expect("in its bucket");
                 members.remove(at);
-                if members.is_empty() {
-                    // A connection table has buckets by the thousand.
-                    *members = Vec::new();
-                }
             }
             Chains::Resizable(table) => {
                 table.remove(node(id, false));
@@ -281,8 +277,8 @@ mod tests {
         /// The oracle: every node in a list, newest first; those of the same bucket are walked.
         #[test]
         fn both_directions_walk_the_newer_nodes_of_their_bucket(
-            ports in prop::collection::btree_set((1u16..90, 1u16..4), 1..300),
-            gone in prop::collection::vec(any::<prop::sample::Index>(), 0..60),
+            ports in prop::collection::btree_set((1u16..40, 1u16..4), 1..80),
+            gone in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
             template in any::<bool>(),
         ) {
             let mut chains = Chains::resizable(-1, 10, 77);

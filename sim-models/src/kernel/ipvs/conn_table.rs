@@ -228,7 +228,7 @@ impl ConnTable {
         })
     }
 
-    /// Adds a connection to `server`, whose handle is `dest`, at the head of its bucket.
+    /// Adds a connection to `server`, whose handle is `dest`, at the head of its bucket; active if its state is.
     pub fn insert(
         &mut self,
         key: &ConnKey,
@@ -248,7 +248,7 @@ impl ConnTable {
             proto: key.proto.number(),
             state,
             live: true,
-            inactive: true,
+            inactive: !state.is_active(),
             dest,
             expires,
             timer: expires,

@@ -6,6 +6,8 @@
 //!
 //! A destination has a slot here from its service's first connection until it is deleted and its last
 //! connection has ended. A service costs a node nothing before its first connection there.
+//!
+//! Here too: which connections stand under which persistence template ([`Control`]).
 
 use super::config::IpvsConfig;
 use super::conn_table::ConnId;
@@ -31,8 +33,6 @@ pub(super) struct Slot {
     pub position: u32,
     /// Connections and templates that point here.
     pub conns: u32,
-    /// What it was when it was deleted: one that returns gets its counters back.
-    pub parked: Dest,
     thresholds: (u32, u32),
     route_cached: bool,
     vip: u32,
@@ -56,6 +56,8 @@ pub(super) struct Dests {
     by_index: KeyIndex,
     free_services: Vec<u32>,
     slots: Vec<Slot>,
+    /// What each slot's destination was when it was deleted: one that returns gets its counters back.
+    parked: Vec<Dest>,
     free_slots: Vec<u32>,
     /// Deleted destinations that still have connections (`dest_trash`).
     trash: Vec<u32>,
@@ -78,18 +80,20 @@ impl Dests {
         &mut self.services[place as usize]
     }
     /// What belongs to a slot, deleted or not.
+    #[inline]
     pub fn dest(&self, slot: u32) -> &Dest {
-        let slot = &self.slots[slot as usize];
-        match slot.position {
-            GONE => &slot.parked,
-            at => &self.services[slot.service as usize].dests[at as usize],
+        let place = &self.slots[slot as usize];
+        match place.position {
+            GONE => &self.parked[slot as usize],
+            at => &self.services[place.service as usize].dests[at as usize],
         }
     }
+    #[inline]
     fn dest_mut(&mut self, slot: u32) -> &mut Dest {
-        let slot = &mut self.slots[slot as usize];
-        match slot.position {
-            GONE => &mut slot.parked,
-            at => &mut self.services[slot.service as usize].dests[at as usize],
+        let place = &self.slots[slot as usize];
+        match place.position {
+            GONE => &mut self.parked[slot as usize],
+            at => &mut self.services[place.service as usize].dests[at as usize],
         }
     }
 
@@ -277,7 +281,7 @@ impl Dests {
         let slot = &mut self.slots[dest.slot as usize];
         slot.position = GONE;
         slot.route_cached = false;
-        slot.parked = *dest;
+        self.parked[dest.slot as usize] = *dest;
         if slot.conns > 0 { &mut self.trash } else { &mut self.free_slots }.push(dest.slot);
     }
 
@@ -288,8 +292,9 @@ impl Dests {
             let slot = self.trash.remove(at);
             let place = &mut self.slots[slot as usize];
             place.service = service;
-            update(&mut place.parked, &mut place.thresholds, real, true);
-            return place.parked;
+            let parked = &mut self.parked[slot as usize];
+            update(parked, &mut place.thresholds, real, true);
+            return *parked;
         }
         let next_vip = self.vip_cached.len() as u32;
         let vip = *self.vips.entry(key.addr).or_insert(next_vip);
@@ -309,10 +314,13 @@ impl Dests {
         let thresholds = (real.upper, real.lower);
         let addr = real.addr;
         let (position, conns, route_cached) = (0, 0, false);
-        let fresh = Slot { key, addr, service, position, conns, parked: dest, thresholds, route_cached, vip };
+        let fresh = Slot { key, addr, service, position, conns, thresholds, route_cached, vip };
         match self.slots.get_mut(slot as usize) {
             Some(place) => *place = fresh,
-            None => self.slots.push(fresh),
+            None => {
+                self.slots.push(fresh);
+                self.parked.push(dest);
+            }
         }
         dest
     }

@@ -25,6 +25,7 @@ pub mod scheduler;
 mod server;
 pub mod service_table;
 mod services;
+pub mod shares;
 mod state;
 pub mod tcp_state;
 

@@ -195,16 +195,14 @@ impl IpvsState {
         let state = ConnState::None.after(packet, Direction::Request);
         call.work[Unit::IpvsConnNew] += 1;
         let id = self.conns.insert(key, slot, server, state, now + state.timeout(timeouts));
-        self.dests.bind(slot, Some(false));
-        if state.is_active() {
-            self.dests.shift(slot, true);
-            self.conns.set_state(id, state, false);
-        }
+        self.dests.bind(slot, Some(state.is_active()));
         call.work[Unit::IpvsTcp] += u32::from(packet.proto == Proto::Tcp);
         if let Some(template) = template {
             self.control.add(id, template);
         }
-        IpvsVerdict::Translate { to: self.transmit(id, call.work), new: true }
+        call.work[Unit::IpvsXmit] += 1;
+        self.dests.route(slot, call.work);
+        IpvsVerdict::Translate { to: server, new: true }
     }
 
     /// A packet on its way through this node (FORWARD): the service's address that its source becomes, or

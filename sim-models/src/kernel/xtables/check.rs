@@ -95,6 +95,10 @@ pub(super) fn refused(at: Place<'_>) -> Option<String> {
     for m in &at.rule.matches {
         let why = match m {
             Match::Extra(extra) => extra.of().refused(at),
+            // `XT_MAX_COMMENT_LEN` with the zero at the end.
+            Match::Comment(text) if text.len() > 255 => {
+                return Some("a comment of more than 255 characters".to_owned());
+            }
             Match::Ports { proto, .. } => super::extra::only_for(&at, &[*proto]),
             _ => None,
         };

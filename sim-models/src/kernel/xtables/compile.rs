@@ -128,6 +128,10 @@ impl Shared {
     /// (`libiptc.c:iptcc_insert_chain` sorts), and each rule is checked in its turn.
     pub(super) fn number_lists(&mut self, tables: &[Table]) {
         for table in tables {
+            let rules = || table.chains.iter().flat_map(|chain| &chain.rules);
+            if !rules().flat_map(|rule| &rule.matches).any(asks_a_list) {
+                continue;
+            }
             let chains = print::order_of_chains(table).into_iter().map(|at| &table.chains[at]);
             for m in chains.flat_map(|chain| &chain.rules).flat_map(|rule| &rule.matches) {
                 match m {
@@ -156,6 +160,15 @@ impl Shared {
             Some(list) => list.also(ask),
             None => self.lists.push(ListSpec::new(name.clone(), mask, ask)),
         }
+    }
+}
+
+/// Whether it is a recent match.
+fn asks_a_list(m: &Match) -> bool {
+    match m {
+        Match::Recent { .. } => true,
+        Match::Extra(extra) => matches!(**extra, ExtraMatch::Recent(_)),
+        _ => false,
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! This file is the shared form: what `proxy` builds, [`print`] prints, [`layout`] measures and [`compile`]
 //! turns into the linear table that [`walk`] evaluates. Both address families use the same types. [`parse`] reads
-//! what a node lists back into it and [`diff`] compares two of them. What is not typed here is kept as text
-//! (`Opaque`), printed as it was and refused by [`compile`].
+//! what a node lists back into it and [`diff`] compares two of them. Matches and targets of other programs are in
+//! [`extra`], one a file; what is not typed is kept as text (`Opaque`), printed as it was and refused by [`compile`]
+//! unless its options allow it. What the kernel would refuse, [`check`] says; [`counters`] count packets per rule.
 
 mod blob;
 mod bodies;
-mod check;
 mod columns;
+pub mod check;
 pub mod compile;
 pub mod counters;
 pub mod diff;
@@ -310,3 +311,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

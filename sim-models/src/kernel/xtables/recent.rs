@@ -128,7 +128,12 @@ impl RecentTables {
             return;
         }
         let wanted: BTreeMap<&str, usize> = specs.iter().zip(0..).map(|(s, i)| (&*s.name, i)).collect();
-        self.lists.retain(|list| wanted.contains_key(&*list.spec.name));
+        // A list of the other family's addresses cannot be kept.
+        let kept = |list: &List| {
+            let index = wanted.get(&*list.spec.name);
+            index.is_some_and(|&index| specs[index].mask.is_ipv4() == list.spec.mask.is_ipv4())
+        };
+        self.lists.retain(kept);
         self.places = vec![usize::MAX; specs.len()];
         for (at, list) in self.lists.iter_mut().enumerate() {
             let index = wanted[&*list.spec.name];

@@ -411,7 +411,7 @@ fn src_fits(rule: &CompiledRule, packet: &Packet) -> bool {
 
 /// The entry that closes a chain: no test, a counter, a verdict.
 fn closing_entry(cx: &mut PacketCx<'_>) {
-    for unit in [Unit::RuleEvals, Unit::RuleSrcHits, Unit::RuleIpHits, Unit::RuleHits] {
+    for unit in [Unit::RuleEvals, Unit::RuleSrcHits, Unit::RuleAddrHits, Unit::RuleIpHits, Unit::RuleHits] {
         cx.work[unit] += 1;
     }
 }
@@ -432,6 +432,7 @@ pub(super) fn rule_matches(rule: &CompiledRule, phase: u8, cx: &mut PacketCx<'_>
     {
         return false;
     }
+    cx.work[Unit::RuleAddrHits] += 1;
     if let Some(ifaces) = &rule.ifaces
         && !(iface_fits(ifaces.input.as_ref(), cx.in_iface)
             && iface_fits(ifaces.output.as_ref(), cx.out_iface))

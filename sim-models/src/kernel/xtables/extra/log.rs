@@ -1,13 +1,15 @@
-//! `-j LOG` and `-j NFLOG`: the packet is written somewhere and goes on (`net/netfilter/xt_LOG.c`, `xt_NFLOG.c`).
+//! `-j LOG`, `-j NFLOG` and `-j TRACE`: the packet is written somewhere, or will be with every rule that it matches, and
+//! goes on (`net/netfilter/xt_LOG.c`, `xt_NFLOG.c`, `xt_TRACE.c`).
 //!
 //! Left out: what writing costs, which is far more than the rule and depends on where the log goes.
 
 use super::TargetExt;
 use crate::kernel::dump::decimal;
-use crate::kernel::hook::{HookVerdict, PacketCx};
+use crate::kernel::hook::{Hook, HookVerdict, PacketCx};
+use crate::kernel::xtables::check::Place;
 use crate::kernel::xtables::parse::args::{self, Args};
 use crate::kernel::xtables::parse::words::{Fault, fault};
-use crate::kernel::xtables::print;
+use crate::kernel::xtables::{TableName, print};
 use sim_core::classify::Family;
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -43,6 +45,28 @@ pub struct Nflog {
     pub prefix: Arc<str>,
     /// Packets that are gathered before the group is told.
     pub threshold: u16,
+}
+
+/// `TRACE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Trace;
+
+impl TargetExt for Trace {
+    fn write(&self, _: Family, out: &mut dyn Write) -> fmt::Result {
+        out.write_str(" TRACE")
+    }
+
+    fn bytes(&self, _: Family) -> u64 {
+        32
+    }
+
+    fn run(&self, _: &mut PacketCx<'_>) -> Option<HookVerdict> {
+        None
+    }
+
+    fn refused(&self, at: Place<'_>) -> Option<String> {
+        at.only(Some(TableName::Raw), &Hook::ALL)
+    }
 }
 
 impl Log {

@@ -1,6 +1,6 @@
-//! `-j TCPMSS` and `-j TTL`, over IPv6 `HL` (`net/netfilter/xt_TCPMSS.c`, `xt_HL.c`).
+//! `-j TCPMSS`, `-j TTL`, over IPv6 `HL`, and `-j CHECKSUM` (`net/netfilter/xt_TCPMSS.c`, `xt_HL.c`, `xt_CHECKSUM.c`).
 //!
-//! Left out: the segment size itself, which no packet here carries.
+//! Left out: the segment size and the checksum themselves, which no packet here carries.
 
 use super::TargetExt;
 use crate::kernel::dump::decimal;
@@ -30,6 +30,28 @@ pub enum SetTtl {
     More(u8),
     /// That much less.
     Less(u8),
+}
+
+/// A checksum that was left to the device is computed at once, for clients that look at it too early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Checksum;
+
+impl TargetExt for Checksum {
+    fn write(&self, _: Family, out: &mut dyn Write) -> fmt::Result {
+        out.write_str(" CHECKSUM --checksum-fill")
+    }
+
+    fn bytes(&self, _: Family) -> u64 {
+        40
+    }
+
+    fn run(&self, _: &mut PacketCx<'_>) -> Option<HookVerdict> {
+        None
+    }
+
+    fn refused(&self, at: Place<'_>) -> Option<String> {
+        at.only(Some(TableName::Mangle), &Hook::ALL)
+    }
 }
 
 impl Tcpmss {

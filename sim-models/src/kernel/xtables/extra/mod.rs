@@ -21,6 +21,7 @@ pub mod nth;
 pub mod physdev;
 pub mod recent;
 pub mod reject;
+pub mod rpfilter;
 pub mod set;
 pub mod state;
 pub mod tcp;
@@ -111,6 +112,8 @@ extensions! { ExtraMatch, MatchExt, "A match beside those of kube-proxy.":
     Pkttype(header::Pkttype),
     /// `-m recent` in full.
     Recent(recent::Recent),
+    /// `-m rpfilter`.
+    Rpfilter(rpfilter::Rpfilter),
     /// `-m set` with flags.
     Set(set::SetFlags),
     /// `-m state`, negated.
@@ -122,6 +125,8 @@ extensions! { ExtraMatch, MatchExt, "A match beside those of kube-proxy.":
 }
 
 extensions! { ExtraTarget, TargetExt, "A target beside those of kube-proxy.":
+    /// `CHECKSUM`.
+    Checksum(mangle::Checksum),
     /// `CONNMARK`.
     Connmark(connmark::SetConnmark),
     /// `LOG`.
@@ -136,8 +141,35 @@ extensions! { ExtraTarget, TargetExt, "A target beside those of kube-proxy.":
     Tcpmss(mangle::Tcpmss),
     /// `NOTRACK`, `CT --notrack`.
     Track(track::Notrack),
+    /// `TRACE`.
+    Trace(log::Trace),
     /// `TTL` and `HL`.
     Ttl(mangle::SetTtl),
+}
+
+impl ExtraMatch {
+    /// Whether what it says follows from the packet, its connection and its devices alone, and asking changes nothing.
+    /// Of a packet whose header is not there it may say more: that it is to be dropped.
+    pub fn is_pure(&self) -> bool {
+        match self {
+            ExtraMatch::Addrtype(_)
+            | ExtraMatch::Connmark(_)
+            | ExtraMatch::Conntrack(_)
+            | ExtraMatch::Icmp(_)
+            | ExtraMatch::Iprange(_)
+            | ExtraMatch::Length(_)
+            | ExtraMatch::Multiport(_)
+            | ExtraMatch::Physdev(_)
+            | ExtraMatch::Pkttype(_)
+            | ExtraMatch::Rpfilter(_)
+            | ExtraMatch::NotState(_)
+            | ExtraMatch::Tcp(_)
+            | ExtraMatch::Ttl(_) => true,
+            ExtraMatch::Limit(_) | ExtraMatch::Recent(_) | ExtraMatch::Set(_) | ExtraMatch::Statistic(_) => {
+                false
+            }
+        }
+    }
 }
 
 /// ` !` where a test is negated.

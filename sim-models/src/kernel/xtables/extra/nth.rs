@@ -13,7 +13,7 @@ pub enum Statistic {
     Nth {
         /// At least 1.
         every: u32,
-        /// Packets that the count is ahead by at the start; less than `every`.
+        /// Number of the first packet that matches, from 0; less than `every`.
         packet: u32,
         /// Negated.
         invert: bool,
@@ -45,7 +45,8 @@ impl MatchExt for Statistic {
         cx.work[Unit::MatchStatistic] += 1;
         match *self {
             Statistic::Nth { every, packet, invert } => {
-                let count = cx.memory.count(place, packet);
+                // `libxt_statistic.c` has the count begin so that the packet of that number is the first.
+                let count = cx.memory.count(place, every - 1 - packet);
                 *count = if *count == every - 1 { 0 } else { *count + 1 };
                 (*count == 0) != invert
             }

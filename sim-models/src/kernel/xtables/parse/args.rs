@@ -88,7 +88,7 @@ pub(in crate::kernel::xtables) fn xmark(option: &str, word: &Word<'_>) -> Result
 /// Text to begin lines of a log with, of at most `most` bytes.
 pub(in crate::kernel::xtables) fn prefix(word: &Word<'_>, most: usize) -> Result<Arc<str>, Fault> {
     if word.text.len() > most {
-        return fault(word.start, format!("{:?} is longer than {most} characters", word.text));
+        return fault(word.start, format!("a text longer than {most} characters"));
     }
     Ok(shared(word))
 }

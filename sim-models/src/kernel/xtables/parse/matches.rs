@@ -15,6 +15,7 @@ use crate::kernel::xtables::extra::multiport::Multiport;
 use crate::kernel::xtables::extra::nth::Statistic;
 use crate::kernel::xtables::extra::physdev::Physdev;
 use crate::kernel::xtables::extra::recent::Recent;
+use crate::kernel::xtables::extra::rpfilter::Rpfilter;
 use crate::kernel::xtables::extra::set::SetFlags;
 use crate::kernel::xtables::extra::state::NotState;
 use crate::kernel::xtables::extra::tcp::Tcp;
@@ -49,6 +50,7 @@ pub(super) const MATCHES: &[(&str, ReadMatch)] = &[
     ("limit", |args, family| Ok(Limit::read(args, family)?.map(ExtraMatch::Limit).map(boxed))),
     ("multiport", |args, family| Ok(Multiport::read(args, family)?.map(ExtraMatch::Multiport).map(boxed))),
     ("pkttype", |args, family| Ok(Pkttype::read(args, family)?.map(ExtraMatch::Pkttype).map(boxed))),
+    ("rpfilter", |args, family| Ok(Rpfilter::read(args, family)?.map(ExtraMatch::Rpfilter).map(boxed))),
     ("ttl", |args, family| Ok(Ttl::read(args, family)?.map(ExtraMatch::Ttl).map(boxed))),
 ];
 

@@ -76,7 +76,7 @@ impl<'a> RuleReader<'_, 'a> {
                 }
                 _ => {
                     if open.is_none() {
-                        open = self.implied(&rule, at);
+                        open = self.implied(&rule, at + invert);
                     }
                     let Some(open) = &mut open else {
                         return fault(

@@ -4,8 +4,8 @@
 use super::args::{self, Args};
 use super::words::{Fault, fault};
 use crate::kernel::xtables::extra::connmark::SetConnmark;
-use crate::kernel::xtables::extra::log::{Log, Nflog};
-use crate::kernel::xtables::extra::mangle::{SetTtl, Tcpmss};
+use crate::kernel::xtables::extra::log::{Log, Nflog, Trace};
+use crate::kernel::xtables::extra::mangle::{Checksum, SetTtl, Tcpmss};
 use crate::kernel::xtables::extra::nat::{self, Kind};
 use crate::kernel::xtables::extra::reject::RejectWith;
 use crate::kernel::xtables::extra::track::Notrack;
@@ -20,6 +20,7 @@ pub(super) const TARGETS: &[(&str, ReadTarget)] = &[
     ("ACCEPT", |args, _| Ok(args.all(Target::Accept))),
     ("DROP", |args, _| Ok(args.all(Target::Drop))),
     ("RETURN", |args, _| Ok(args.all(Target::Return))),
+    ("CHECKSUM", checksum),
     ("CONNMARK", |args, family| Ok(SetConnmark::read(args, family)?.map(ExtraTarget::Connmark).map(boxed))),
     ("CT", |args, family| Ok(Notrack::read_ct(args, family)?.map(ExtraTarget::Track).map(boxed))),
     ("DNAT", |args, family| nat::reader(Kind::Dnat)(args, family)),
@@ -33,8 +34,18 @@ pub(super) const TARGETS: &[(&str, ReadTarget)] = &[
     ("REJECT", reject),
     ("SNAT", |args, family| nat::reader(Kind::Snat)(args, family)),
     ("TCPMSS", |args, family| Ok(Tcpmss::read(args, family)?.map(ExtraTarget::Tcpmss).map(boxed))),
+    ("TRACE", |args, _| Ok(args.all(boxed(ExtraTarget::Trace(Trace))))),
     ("TTL", |args, family| Ok(SetTtl::read(args, family)?.map(ExtraTarget::Ttl).map(boxed))),
 ];
+
+fn checksum(args: &mut Args<'_, '_>, _: Family) -> Result<Option<Target>, Fault> {
+    match args.option() {
+        Some((false, word)) if word.is("--checksum-fill") => {
+            Ok(args.all(boxed(ExtraTarget::Checksum(Checksum))))
+        }
+        _ => Ok(None),
+    }
+}
 
 fn boxed(extra: ExtraTarget) -> Target {
     Target::Extra(Box::new(extra))
