@@ -7,15 +7,29 @@
 //! components twice. Each price is held to its estimate by one part in a thousand of what a cell holds it to, so that
 //! what the cells leave open stays plausible. Cells that their random sample moves by more than 0.4 % are left out.
 //! The error of a price is its standard error at the residuals' spread.
+//!
+//! What a profile in nanoseconds adds for cache lines and for the rig is taken off the measured cost first; those constants
+//! are not fitted here. How near cells and estimates hold a price is the estimates file's to say: clocks are less exact than
+//! counted instructions. Cells with a known blemish are left out.
 
 use serde::Deserialize;
 use sim_core::classify::Unit;
 use sim_models::kernel::cost::CostProfile;
-use sim_models::rig::{Cell, Measurement, Rig, is_predicted, parse_csv};
+use sim_models::rig::{Cell, Measurement, Rig, blemish, is_predicted, parse_csv};
 use std::collections::BTreeMap;
 
 #[derive(Deserialize)]
 struct Estimates {
+    /// Relative error of a cell that counts once.
+    #[serde(default = "cell")]
+    cell: f64,
+    /// Cells whose random sample moves their median by more say nothing of prices.
+    #[serde(default = "sample")]
+    sample: f64,
+    /// Estimates smaller than this are held as loosely as this.
+    #[serde(default = "floor")]
+    floor: f64,
+    #[serde(default)]
     fixed: BTreeMap<String, f64>,
     estimate: BTreeMap<String, f64>,
 }
@@ -27,12 +41,18 @@ struct Equation {
     weight: f64,
 }
 
-/// Relative error of a cell that counts once.
-const CELL: f64 = 0.001;
+fn cell() -> f64 {
+    0.001
+}
+fn sample() -> f64 {
+    0.004
+}
+fn floor() -> f64 {
+    5.0
+}
+
 /// Relative error that an estimate is given.
 const ESTIMATE: f64 = 0.5;
-/// Samples that move a median by more say nothing of prices.
-const SAMPLE: f64 = 0.004;
 /// Steps of the solver; it stops earlier where nothing moves.
 const STEPS: usize = 200_000;
 
@@ -57,24 +77,30 @@ fn main() {
     for file in &files {
         let text = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{file}: {e}"));
         let cells = parse_csv(&text).unwrap_or_else(|e| panic!("{file}: {}", e.join("; ")));
-        equations.extend(of_file(&cells, &profile));
+        equations.extend(of_file(&cells, &profile, &estimates));
     }
     print(&equations, &estimates);
 }
 
-fn of_file(cells: &[Measurement], profile: &CostProfile) -> Vec<Equation> {
+fn of_file(cells: &[Measurement], profile: &CostProfile, estimates: &Estimates) -> Vec<Equation> {
     let mut rigs: BTreeMap<Cell, Option<Rig>> = BTreeMap::new();
     let mut groups: BTreeMap<(String, String, String), Vec<Equation>> = BTreeMap::new();
-    for m in cells.iter().filter(|m| is_predicted(&m.cell.metric) && !m.cell.metric.starts_with("blob_")) {
+    let sound = |m: &&Measurement| {
+        is_predicted(&m.cell.metric) && !m.cell.metric.starts_with("blob_") && blemish(&m.cell).is_none()
+    };
+    for m in cells.iter().filter(sound) {
         let rig = rigs.entry(m.cell.ruleset()).or_insert_with(|| Rig::new(&m.cell).ok());
         let Some(Ok(found)) = rig.as_ref().map(|rig| rig.predict(m, profile)) else { continue };
-        if found.sampling_error > SAMPLE {
+        if found.sampling_error > estimates.sample {
             continue;
         }
-        let work = Unit::ALL.iter().map(|&unit| f64::from(found.work[unit])).collect();
+        let work: Vec<f64> = Unit::ALL.iter().map(|&unit| f64::from(found.work[unit])).collect();
+        let priced: f64 = Unit::ALL.iter().zip(&work).map(|(&unit, n)| profile.price(unit) * n).sum();
+        let beside = if profile.unit == "ns" { found.value - priced } else { 0.0 };
         let component = if m.cell.kernel.ends_with("micro") { 2.0 } else { 1.0 };
         let group = (m.cell.case.clone(), m.cell.mode.clone(), m.cell.metric.clone());
-        let equation = Equation { work, cost: m.value, weight: component / (CELL * m.value) };
+        let weight = component / (estimates.cell * m.value);
+        let equation = Equation { work, cost: m.value - beside, weight };
         groups.entry(group).or_default().push(equation);
     }
     let mut out = Vec::new();
@@ -112,7 +138,7 @@ fn print(equations: &[Equation], estimates: &Estimates) {
     }
     for (i, unit) in free.iter().enumerate() {
         let estimate = estimates.estimate[unit.name()];
-        let weight = (ESTIMATE * estimate.max(5.0)).powi(-2);
+        let weight = (ESTIMATE * estimate.max(estimates.floor)).powi(-2);
         matrix[i][i] += weight;
         right[i] += weight * estimate;
     }

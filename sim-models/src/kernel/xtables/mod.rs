@@ -8,8 +8,8 @@
 
 mod blob;
 mod bodies;
-mod columns;
 pub mod check;
+mod columns;
 pub mod compile;
 pub mod counters;
 pub mod diff;
