@@ -213,6 +213,7 @@ impl Walk {
             node: &self.node,
             dummy_addrs: &self.dummy_addrs,
             sets: &self.sets,
+            notrack: false,
             recent: &mut self.recent,
             now: SimTime::ZERO,
             random: &mut self.random,

@@ -174,6 +174,8 @@ units! {
     UserspaceHops = "userspace_hops",
     /// A lookup in an eBPF hash map.
     EbpfLookup = "ebpf_lookup",
+    /// A conntrack entry thrown out for want of room.
+    CtEvictions = "ct_evictions",
 }
 
 /// Counters of work, one per [`Unit`].

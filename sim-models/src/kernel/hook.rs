@@ -72,13 +72,15 @@ pub struct HookFn {
 /// Connection-tracking state of a packet, as `ctstate` and `ct state` see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CtState {
-    /// First packet of a connection.
+    /// First packet of a connection, or another of one that has no answer yet.
     New,
-    /// Belongs to a connection seen before, either direction.
+    /// Belongs to a connection that was answered, either direction.
     Established,
+    /// An error about a connection: an ICMP message that quotes one of its packets.
+    Related,
     /// Belongs to no connection and cannot start one.
     Invalid,
-    /// Not tracked: no hook of conntrack is registered.
+    /// Not tracked, because a rule said so.
     Untracked,
 }
 
@@ -109,6 +111,40 @@ pub struct NatRequest {
     pub dnat: Option<SocketAddr>,
     /// Rewrite the source to an address of the outgoing device; `true` means with a fully random port.
     pub masquerade: Option<bool>,
+    /// A binding that the two above cannot say: of the destination at PREROUTING and OUTPUT, of the source at
+    /// POSTROUTING and INPUT.
+    pub range: Option<NatRange>,
+}
+
+/// Addresses and ports that a binding may choose from (`struct nf_nat_range2`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NatRange {
+    /// Which addresses.
+    pub to: NatTo,
+    /// First and last port; `None` lets it keep the port if that is free.
+    pub ports: Option<(u16, u16)>,
+    /// Port of the packet that gets the first port, the one after it the next (`--to-destination A:80-90/1080`).
+    pub port_base: Option<u16>,
+    /// `--random`: where the search for a port begins is drawn.
+    pub random: bool,
+    /// `--random-fully`: every port tried is drawn.
+    pub random_fully: bool,
+    /// `--persistent`: the address depends on the client's alone.
+    pub persistent: bool,
+}
+
+/// Addresses of a [`NatRange`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NatTo {
+    /// As it is: only ports are given.
+    Same,
+    /// From the first to the last of these.
+    Addrs(IpAddr, IpAddr),
+    /// The outgoing device's address (MASQUERADE).
+    OutDevice,
+    /// This machine: the incoming device's address, at OUTPUT loopback's (REDIRECT,
+    /// `net/netfilter/nf_nat_redirect.c`).
+    Here,
 }
 
 /// The verdict of one hook function.
@@ -185,6 +221,8 @@ pub struct PacketCx<'a> {
     pub dummy_addrs: &'a BTreeSet<IpAddr>,
     /// The node's ipsets.
     pub sets: &'a IpSets,
+    /// Set by a rule: conntrack leaves this packet alone (NOTRACK, `CT --notrack`).
+    pub notrack: bool,
     /// Lists of `-m recent`.
     pub recent: &'a mut RecentTables,
     /// Now, for what ages.

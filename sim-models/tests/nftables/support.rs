@@ -110,6 +110,7 @@ impl Node {
             node: &self.cx,
             dummy_addrs: &BTreeSet::new(),
             sets: &IpSets::default(),
+            notrack: false,
             recent: &mut RecentTables::default(),
             now: self.now,
             ipvs_virtual: None,

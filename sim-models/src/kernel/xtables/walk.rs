@@ -229,6 +229,7 @@ fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
             let by_state = match cx.ct.state {
                 CtState::New => states.new,
                 CtState::Established => states.established,
+                CtState::Related => states.related,
                 CtState::Invalid => states.invalid,
                 CtState::Untracked => false,
             };

@@ -1,0 +1,104 @@
+//! [`NodeState`]: what one node's kernel remembers from packet to packet, and its [`Routes`].
+
+use crate::kernel::conntrack::{Conntrack, ConntrackConfig};
+use crate::kernel::hook::{KernelRandom, NodeCx};
+use crate::kernel::ipvs::{IpvsConfig, IpvsState};
+use crate::kernel::nftables;
+use crate::kernel::xtables::recent::RecentTables;
+use ipnet::IpNet;
+use sim_core::classify::Family;
+use sim_core::rng::Stream;
+use std::net::IpAddr;
+
+/// What a node's kernel remembers from packet to packet.
+pub struct NodeState {
+    /// Connections.
+    pub conntrack: Conntrack,
+    /// IPVS connections and schedulers.
+    pub ipvs: IpvsState,
+    /// Devices and where they lead.
+    pub routes: Routes,
+    pub(super) node: NodeCx,
+    /// First address of each family.
+    node_ips: [Option<IpAddr>; 2],
+    pub(super) random: KernelRandom,
+    pub(super) recent: RecentTables,
+    /// Contents of nftables' dynamic sets (affinity).
+    pub(super) dynamic: nftables::DynamicSets,
+}
+
+impl NodeState {
+    /// A node with the addresses `node_ips` that has seen no packet; masquerading uses the first address of the
+    /// packet's family. `path` names the node for its random streams.
+    ///
+    /// # Panics
+    /// If `node_ips` is empty.
+    pub fn new(seed: u64, path: &str, cores: u32, node_ips: &[IpAddr]) -> Self {
+        assert!(!node_ips.is_empty(), "a node without an address");
+        let mut boot = Stream::new(seed, path, "boot keys");
+        let key = (boot.next_u64(), boot.next_u64());
+        let first = |v4: bool| node_ips.iter().copied().find(|ip| ip.is_ipv4() == v4);
+        NodeState {
+            conntrack: Conntrack::new(ConntrackConfig::for_cores(cores), key),
+            ipvs: IpvsState::new(IpvsConfig::default(), boot.next_u32()),
+            routes: Routes::default(),
+            node: NodeCx { local_addrs: node_ips.iter().copied().collect() },
+            node_ips: [first(true), first(false)],
+            random: KernelRandom::new(Stream::new(seed, path, "get_random_u32")),
+            recent: RecentTables::default(),
+            dynamic: nftables::DynamicSets::new(),
+        }
+    }
+
+    /// The CPU's random numbers, for whom a script is to dictate them.
+    pub fn random(&mut self) -> &mut KernelRandom {
+        &mut self.random
+    }
+
+    /// An address of device `device` or, where it has none, of the node (`inet_select_addr`).
+    pub(super) fn address(&self, device: Option<usize>, family: Family) -> Option<IpAddr> {
+        let of_family = |ip: &IpAddr| Family::of(*ip) == family;
+        let own = device.and_then(|d| self.routes.devices[d].addresses.iter().copied().find(of_family));
+        own.or(self.node_ips[usize::from(family == Family::Ipv6)])
+    }
+}
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Its addresses, primary first.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Which device leads where. Without any, packets for pods and for other nodes go by `veth0`.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    devices: Vec<Device>,
+    /// Longest prefixes first.
+    table: Vec<(IpNet, usize)>,
+}
+
+impl Routes {
+    /// Adds a device and the networks behind it.
+    pub fn add(&mut self, device: Device, networks: &[IpNet]) {
+        self.table.extend(networks.iter().map(|&net| (net, self.devices.len())));
+        self.table.sort_by_key(|(net, _)| std::cmp::Reverse(net.prefix_len()));
+        self.devices.push(device);
+    }
+
+    /// The device that `to` is behind.
+    pub(super) fn towards(&self, to: IpAddr) -> Option<usize> {
+        self.table.iter().find(|(net, _)| net.contains(&to)).map(|&(_, device)| device)
+    }
+
+    /// The device of that name.
+    pub(super) fn named(&self, name: &str) -> Option<usize> {
+        self.devices.iter().position(|d| d.name == name)
+    }
+
+    pub(super) fn name(&self, device: usize) -> &str {
+        &self.devices[device].name
+    }
+}

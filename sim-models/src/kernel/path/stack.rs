@@ -1,0 +1,282 @@
+//! [`Stack`]: the rules of one node compiled, and the functions that they put at each hook, in order of priority.
+//!
+//! Priorities are those of `include/uapi/linux/netfilter_ipv4.h` and `include/net/ip_vs.h`:
+//!
+//! | priority | function | at |
+//! |---|---|---|
+//! | -400 | defragmentation | PREROUTING, OUTPUT |
+//! | -300, -150, 0, 50 | tables raw, mangle, filter, security, and chains of nftables at theirs | where they have chains |
+//! | -200 | conntrack | PREROUTING, OUTPUT |
+//! | -100 | NAT of the destination | PREROUTING, OUTPUT |
+//! | -98 | IPVS (the hooks at -99 and -98) | OUTPUT |
+//! | 99 | IPVS (98 and 99) | INPUT |
+//! | 100 | NAT of the source | INPUT, POSTROUTING |
+//! | 100 | IPVS, for answers | FORWARD |
+//! | last | confirmation | INPUT, POSTROUTING |
+//!
+//! Conntrack and with it defragmentation, NAT and confirmation are there only where a rule needs them: one that looks
+//! at the connection's state or asks for a translation (`nf_ct_netns_get` of matches and targets). A nat table
+//! without such a rule costs nothing: its chains are called by NAT, which has no connection to translate. IPVS is
+//! there with its first service. Tables and chains of type nat are called by NAT, for first packets only.
+
+use crate::kernel::hook::{ChainKind, Hook, HookFn};
+use crate::kernel::ipset::IpSets;
+use crate::kernel::ipvs::Services;
+use crate::kernel::nftables::Statement;
+use crate::kernel::rules::NodeRules;
+use crate::kernel::xtables::{self, Match, Rule, Table, Target};
+use crate::kernel::{ipvs, nftables};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// Rules that a kernel would refuse.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StackError {
+    /// xtables.
+    #[error(transparent)]
+    Xtables(#[from] xtables::CompileError),
+    /// IPVS.
+    #[error(transparent)]
+    Ipvs(#[from] ipvs::ServiceError),
+}
+
+/// Compiled rules, sets and services. They do not change from packet to packet, and nodes with equal rules share
+/// one of these.
+pub struct Stack {
+    pub(super) xtables: xtables::Compiled,
+    pub(super) nftables: Option<nftables::Engine>,
+    pub(super) ipvs: Services,
+    pub(super) sets: IpSets,
+    pub(super) dummy_addrs: BTreeSet<IpAddr>,
+    /// Functions by hook, in order of priority.
+    pub(super) hooks: [Vec<Placed>; 5],
+    /// What NAT calls for first packets, by hook.
+    pub(super) nat: [Vec<(Mechanism, usize)>; 5],
+    tracks: bool,
+    pub(super) translates: bool,
+}
+
+/// Whose rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mechanism {
+    Xtables,
+    Nftables,
+}
+
+/// A function at a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Function {
+    Defragment,
+    Track,
+    Rules(Mechanism, usize),
+    Translate,
+    IpvsRequest,
+    IpvsAnswer,
+    Confirm,
+}
+
+/// A function with its priority.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    pub(super) priority: i32,
+    pub(super) function: Function,
+}
+
+/// What a hook calls, for lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Order among the hook's functions.
+    pub priority: i32,
+    /// What it is: `conntrack`, `nat`, `iptables`, ...
+    pub name: &'static str,
+}
+
+const TABLE_PRIORITY_MANGLE: i32 = -150;
+
+impl Stack {
+    /// Compiles rules; `seed` gives hash tables their seeds.
+    ///
+    /// # Errors
+    /// If a rule refers to a set that is not there, or a virtual server is one that IPVS refuses.
+    pub fn new(rules: &NodeRules, seed: u64) -> Result<Self, StackError> {
+        let sets = IpSets::new(&rules.ipsets, seed as u32);
+        let xtables = xtables::Compiled::new(&rules.xtables, &sets)?;
+        let nftables = rules.nftables.as_ref().map(|table| nftables::Engine::new(table, seed));
+        let of_nft = nftables.iter().flat_map(nftables::Engine::hooks).map(|h| (Mechanism::Nftables, h));
+        let mut of_rules: Vec<(Mechanism, HookFn)> =
+            xtables.hooks().into_iter().map(|h| (Mechanism::Xtables, h)).chain(of_nft).collect();
+        of_rules.sort_by_key(|(_, h)| h.priority);
+        let tracks = needs_conntrack(rules);
+        let translates = tracks && of_rules.iter().any(|(_, h)| h.kind == ChainKind::Nat);
+        let (mut hooks, mut nat): ([Vec<Placed>; 5], [Vec<_>; 5]) = Default::default();
+        for (mechanism, h) in of_rules {
+            match h.kind {
+                ChainKind::Filter => hooks[h.hook as usize]
+                    .push(Placed { priority: h.priority, function: Function::Rules(mechanism, h.id) }),
+                ChainKind::Nat => nat[h.hook as usize].push((mechanism, h.id)),
+            }
+        }
+        for (hook, priority, function) in own_functions(tracks, translates, !rules.ipvs.is_empty()) {
+            let list = &mut hooks[hook as usize];
+            // Before what others have put at the same priority.
+            let at = list.partition_point(|p| p.priority < priority);
+            list.insert(at, Placed { priority, function });
+        }
+        let dummy_addrs = rules.dummy_addrs.iter().copied().collect();
+        let ipvs = Services::new(&rules.ipvs)?;
+        Ok(Stack { xtables, nftables, ipvs, sets, dummy_addrs, hooks, nat, tracks, translates })
+    }
+
+    /// Kernel memory of rules, sets and services on a machine with `cpus` CPUs.
+    pub fn memory_bytes(&self, cpus: u64) -> u64 {
+        self.xtables.memory_bytes(cpus)
+            + self.nftables.as_ref().map_or(0, nftables::Engine::memory_bytes)
+            + self.ipvs.memory_bytes(cpus)
+            + self.sets.memory_bytes()
+    }
+
+    /// The IPVS services, for what follows their changes.
+    pub fn ipvs(&self) -> &Services {
+        &self.ipvs
+    }
+
+    /// Whether some rule makes the kernel track connections.
+    pub fn tracks(&self) -> bool {
+        self.tracks
+    }
+
+    /// What `hook` calls, in order.
+    pub fn functions(&self, hook: Hook) -> Vec<Listed> {
+        let name = |function| match function {
+            Function::Defragment => "defrag",
+            Function::Track => "conntrack",
+            Function::Rules(Mechanism::Xtables, _) => "iptables",
+            Function::Rules(Mechanism::Nftables, _) => "nftables",
+            Function::Translate => "nat",
+            Function::IpvsRequest | Function::IpvsAnswer => "ipvs",
+            Function::Confirm => "confirm",
+        };
+        let listed = |p: &Placed| Listed { priority: p.priority, name: name(p.function) };
+        self.hooks[hook as usize].iter().map(listed).collect()
+    }
+}
+
+impl Placed {
+    /// Whether the packet is routed anew if this function changes its mark on output (`ipt_mangle_out`).
+    pub(super) fn reroutes_on_mark(self) -> bool {
+        self.priority == TABLE_PRIORITY_MANGLE
+            && matches!(self.function, Function::Rules(Mechanism::Xtables, _))
+    }
+}
+
+/// Functions that are not rules.
+fn own_functions(tracks: bool, translates: bool, has_ipvs: bool) -> Vec<(Hook, i32, Function)> {
+    let mut all = Vec::new();
+    if tracks {
+        for hook in [Hook::Prerouting, Hook::Output] {
+            all.extend([(hook, -400, Function::Defragment), (hook, -200, Function::Track)]);
+        }
+        for hook in [Hook::Input, Hook::Postrouting] {
+            all.push((hook, i32::MAX, Function::Confirm));
+        }
+    }
+    if translates {
+        for hook in [Hook::Prerouting, Hook::Output] {
+            all.push((hook, -100, Function::Translate));
+        }
+        for hook in [Hook::Input, Hook::Postrouting] {
+            all.push((hook, 100, Function::Translate));
+        }
+    }
+    if has_ipvs {
+        all.extend([
+            (Hook::Input, 99, Function::IpvsRequest),
+            (Hook::Output, -98, Function::IpvsRequest),
+            (Hook::Forward, 100, Function::IpvsAnswer),
+        ]);
+    }
+    all
+}
+
+/// Whether a match or target calls `nf_ct_netns_get` when a rule with it is loaded.
+fn needs_conntrack(rules: &NodeRules) -> bool {
+    let of_xtables = rules.xtables.iter().any(|table| {
+        let mut rules = table.chains.iter().flat_map(|c| &c.rules);
+        rules.any(|rule| rule_needs(table, rule))
+    });
+    let of_nftables = rules.nftables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
+    of_xtables || of_nftables.flat_map(|rule| &rule.statements).any(statement_needs)
+}
+
+fn rule_needs(table: &Table, rule: &Rule) -> bool {
+    let mut others = false;
+    for m in &rule.matches {
+        match m {
+            Match::Conntrack { .. } | Match::State(_) => return true,
+            Match::Comment(_)
+            | Match::Ports { .. }
+            | Match::Statistic { .. }
+            | Match::Mark { .. }
+            | Match::AddrtypeLocal { .. }
+            | Match::Recent { .. }
+            | Match::Set { .. }
+            | Match::Nfacct(_)
+            | Match::PhysdevIsIn { .. }
+            | Match::IpvsVirtual { .. } => {}
+            _ => others = true,
+        }
+    }
+    match &rule.target {
+        Some(Target::Dnat(_) | Target::Redirect { .. } | Target::Masquerade { .. }) => return true,
+        None
+        | Some(
+            Target::Jump(_)
+            | Target::Return
+            | Target::Accept
+            | Target::Drop
+            | Target::Reject
+            | Target::Mark { .. },
+        ) => {}
+        Some(_) => others = true,
+    }
+    // Of the extensions that other programs use it is the name that tells.
+    others && {
+        let mut text = String::new();
+        xtables::print::write_rule(table, "", rule, &mut text).expect("a string takes all");
+        let mut words = text.split_ascii_whitespace();
+        while let Some(word) = words.next() {
+            if matches!(word, "-m" | "-j") && words.next().is_some_and(|name| NEEDING.contains(&name)) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Extensions beyond kube-proxy's that need conntrack. (`CT` does unless it is `--notrack`, which is all that rules of
+/// nodes use it for.)
+const NEEDING: [&str; 12] = [
+    "conntrack",
+    "state",
+    "connmark",
+    "connbytes",
+    "connlabel",
+    "connlimit",
+    "helper",
+    "cluster",
+    "SNAT",
+    "NETMAP",
+    "CONNMARK",
+    "CONNSECMARK",
+];
+
+fn statement_needs(s: &Statement) -> bool {
+    matches!(
+        s,
+        Statement::CtStateNew
+            | Statement::CtStatusDnat
+            | Statement::Dnat(_)
+            | Statement::DnatNumgen(_)
+            | Statement::Masquerade { .. }
+    )
+}
