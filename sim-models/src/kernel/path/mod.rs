@@ -21,6 +21,9 @@ mod translate;
 mod virt;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 use super::conntrack::{New, Tuple};
 use super::hook::HookVerdict;
 use super::trace::{Observer, Step};
