@@ -50,6 +50,11 @@ impl NodeState {
         }
     }
 
+    /// Makes `addr` the node's address on the device that packets into `network` leave by.
+    pub fn set_near(&mut self, network: IpNet, addr: IpAddr) {
+        self.routes.add(Device { name: "veth0".to_owned(), addresses: vec![addr] }, &[network]);
+    }
+
     /// The CPU's random numbers, for whom a script is to dictate them.
     pub fn random(&mut self) -> &mut KernelRandom {
         &mut self.random

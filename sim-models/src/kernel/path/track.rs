@@ -9,7 +9,7 @@ use super::walk::Walk;
 use crate::kernel::conntrack::{Confirmed, ConnId, Direction, NatStatus, New, Passage, Refused, Tuple};
 use crate::kernel::hook::{CtState, HookVerdict};
 use crate::kernel::trace::{Observer, Step};
-use sim_core::classify::{Packet, Proto, Work};
+use sim_core::classify::{Family, Packet, Proto, Unit, Work};
 use sim_core::units::SimTime;
 
 /// The packet's connection.
@@ -108,6 +108,7 @@ impl<O: Observer> Walk<'_, O> {
     /// True if there is no room for a new connection.
     fn find_or_begin(&mut self) -> bool {
         let tuple = Tuple::of(&self.packet);
+        self.work[Unit::CtTcp] += u32::from(self.packet.proto == Proto::Tcp);
         loop {
             let ct = &mut self.state.conntrack;
             let (known, bucket) = ct.lookup_hashed(&tuple, self.now, &mut self.work);
@@ -118,7 +119,10 @@ impl<O: Observer> Walk<'_, O> {
                         false
                     }
                     Err(Refused::Invalid) => false,
-                    Err(Refused::Full) => true,
+                    Err(Refused::Full) => {
+                        self.tracked.first = true;
+                        true
+                    }
                 };
             };
             self.known(id, direction);
@@ -154,6 +158,8 @@ impl<O: Observer> Walk<'_, O> {
     }
 
     fn begun(&mut self, new: New) {
+        self.work[Unit::CtTcpNew] += u32::from(self.packet.proto == Proto::Tcp);
+        self.work[Unit::CtNewV6] += u32::from(self.packet.family() == Family::Ipv6);
         self.tracked = Tracked {
             state: CtState::New,
             original: new.original,
@@ -186,9 +192,13 @@ impl<O: Observer> Walk<'_, O> {
         Some(new)
     }
 
-    /// The packet is dropped, and the connection that it began with it.
+    /// The packet is stopped, and the connection that it began with it.
     pub(super) fn abandon(&mut self) {
-        if let Some(new) = self.tracked.new.take() {
+        let new = self.tracked.new.take();
+        // What found no room was stopped before it was routed.
+        self.work[Unit::PathStopped] += u32::from(new.is_some() || !self.tracked.first);
+        if let Some(new) = new {
+            self.work[Unit::CtStopped] += 1;
             self.state.conntrack.abandon(new);
         }
     }

@@ -163,6 +163,8 @@ impl<O: Observer> Walk<'_, O> {
         if (*ip, *port) != (wanted.ip(), wanted.port()) {
             (*ip, *port) = (wanted.ip(), wanted.port());
             self.work[Unit::NatMangle] += 1;
+            // `nf_nat_ipv4_out`: IPsec policies may say otherwise for the new source (`nf_xfrm_me_harder`).
+            self.work[Unit::NatXfrm] += u32::from(!destination);
             if destination {
                 self.translated = Some(wanted);
             } else if self.tracked.direction == Direction::Original {

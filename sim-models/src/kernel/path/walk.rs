@@ -6,7 +6,7 @@ use super::{Ingress, NodeState, Origin};
 use crate::kernel::conntrack::Tuple;
 use crate::kernel::hook::{CtView, Hook, HookVerdict, NatRequest, PacketCx};
 use crate::kernel::trace::{Observer, Step};
-use sim_core::classify::{Packet, Unit, Work};
+use sim_core::classify::{Family, Packet, Unit, Work};
 use sim_core::units::SimTime;
 use std::net::{IpAddr, SocketAddr};
 
@@ -65,13 +65,15 @@ impl<'a, O: Observer> Walk<'a, O> {
             (None, Origin::Wire) => Iface::Named("eth0"),
             (None, Origin::Host) => Iface::None,
         };
+        let mut work = Work::new();
+        work[Unit::PathV6] += u32::from(packet.family() == Family::Ipv6);
         Walk {
             stack,
             state,
             packet,
             tracked: Tracked::not_yet(&packet),
             now,
-            work: Work::new(),
+            work,
             origin: from.origin,
             about: from.about,
             input,
@@ -126,9 +128,11 @@ impl<'a, O: Observer> Walk<'a, O> {
             return self.deliver();
         }
         self.output = self.towards(self.packet.dst);
-        self.work[Unit::PathForward] += 1;
         match self.hook(Hook::Forward) {
-            Passed::On => self.leave(),
+            Passed::On => {
+                self.work[Unit::PathForward] += 1;
+                self.leave()
+            }
             Passed::Ended(verdict) => verdict,
         }
     }
