@@ -228,6 +228,8 @@ units! {
     TcpResets = "tcp_resets",
     /// A conntrack entry thrown out for want of room.
     CtEvictions = "ct_evictions",
+    /// An entry written to an eBPF map.
+    EbpfUpdates = "ebpf_updates",
 }
 
 /// Counters of work, one per [`Unit`].

@@ -3,7 +3,7 @@
 use crate::kernel::conntrack::{Conntrack, ConntrackConfig};
 use crate::kernel::hook::{KernelRandom, NodeCx};
 use crate::kernel::ipvs::{IpvsConfig, IpvsState};
-use crate::kernel::nftables;
+use crate::kernel::{ebpf, nftables};
 use crate::kernel::xtables::recent::RecentTables;
 use ipnet::IpNet;
 use sim_core::classify::Family;
@@ -25,6 +25,8 @@ pub struct NodeState {
     pub(super) recent: RecentTables,
     /// Contents of nftables' dynamic sets (affinity).
     pub(super) dynamic: nftables::DynamicSets,
+    /// Maps of an eBPF load balancer that packets fill.
+    pub(super) maps: ebpf::state::NodeMaps,
 }
 
 impl NodeState {
@@ -47,6 +49,7 @@ impl NodeState {
             random: KernelRandom::new(Stream::new(seed, path, "get_random_u32")),
             recent: RecentTables::default(),
             dynamic: nftables::DynamicSets::new(),
+            maps: ebpf::state::NodeMaps::new(Stream::new(seed, path, "bpf_get_prandom_u32")),
         }
     }
 
@@ -96,6 +99,12 @@ impl Routes {
     /// The device that `to` is behind.
     pub(super) fn towards(&self, to: IpAddr) -> Option<usize> {
         self.table.iter().find(|(net, _)| net.contains(&to)).map(|&(_, device)| device)
+    }
+
+    /// Whether `ip` alone is behind a device: a pod of this node.
+    pub(super) fn is_pod(&self, ip: IpAddr) -> bool {
+        let found = self.table.iter().find(|(net, _)| net.contains(&ip));
+        found.is_some_and(|(net, _)| net.prefix_len() == net.max_prefix_len())
     }
 
     /// The device of that name.

@@ -25,7 +25,7 @@ use crate::kernel::ipvs::Services;
 use crate::kernel::nftables::Statement;
 use crate::kernel::rules::NodeRules;
 use crate::kernel::xtables::{self, Match, Rule, Table, Target};
-use crate::kernel::{ipvs, nftables};
+use crate::kernel::{ebpf, ipvs, nftables};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -48,6 +48,8 @@ pub struct Stack {
     pub(super) ipvs: Services,
     pub(super) sets: IpSets,
     pub(super) dummy_addrs: BTreeSet<IpAddr>,
+    /// Maps that sockets and devices look into before any hook.
+    pub(super) ebpf: Option<ebpf::engine::Engine>,
     /// Functions by hook, in order of priority.
     pub(super) hooks: [Vec<Placed>; 5],
     /// What NAT calls for first packets, by hook.
@@ -124,7 +126,9 @@ impl Stack {
         }
         let dummy_addrs = rules.dummy_addrs.iter().copied().collect();
         let ipvs = Services::new(&rules.ipvs)?;
-        Ok(Stack { xtables, nftables, ipvs, sets, dummy_addrs, hooks, nat, tracks, translates })
+        let ebpf = rules.service_map.as_ref();
+        let ebpf = ebpf.map(|map| ebpf::engine::Engine::new(map, ebpf::engine::Algorithm::default(), seed as u32));
+        Ok(Stack { xtables, nftables, ipvs, sets, dummy_addrs, ebpf, hooks, nat, tracks, translates })
     }
 
     /// Kernel memory of rules, sets and services on a machine with `cpus` CPUs.
@@ -133,6 +137,7 @@ impl Stack {
             + self.nftables.as_ref().map_or(0, nftables::Engine::memory_bytes)
             + self.ipvs.memory_bytes(cpus)
             + self.sets.memory_bytes()
+            + self.ebpf.as_ref().map_or(0, ebpf::engine::Engine::memory_bytes)
     }
 
     /// The IPVS services, for what follows their changes.

@@ -91,6 +91,9 @@ impl<'a, O: Observer> Walk<'a, O> {
 
     /// From the first hook to the last, but for the confirmation of its connection.
     pub(super) fn run(&mut self) -> HookVerdict {
+        if let Some(verdict) = self.by_maps() {
+            return verdict;
+        }
         if self.origin != Origin::Host {
             return self.arrive();
         }
