@@ -11,6 +11,7 @@ pub mod ipvs;
 pub mod nat;
 pub mod nftables;
 pub mod path;
+pub mod portal;
 pub mod rules;
 pub mod trace;
 pub mod xtables;

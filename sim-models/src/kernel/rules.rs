@@ -3,7 +3,7 @@
 //! A mode builds it, each mechanism prints its part in the real tool's text, and the packet path compiles it.
 
 use super::xtables::{Match, TableName};
-use super::{ebpf::ServiceMap, ipset::IpSet, ipvs::VirtualServer, nftables, xtables};
+use super::{ebpf::ServiceMap, ipset::IpSet, ipvs::VirtualServer, nftables, portal::Portal, xtables};
 use std::net::IpAddr;
 
 /// Rules, sets, virtual servers and addresses of one node, one family.
@@ -29,6 +29,8 @@ pub struct NodeRules {
     pub notes: Vec<String>,
     /// Maps of an eBPF load balancer.
     pub service_map: Option<ServiceMap>,
+    /// Ports that a proxy in user space listens on.
+    pub portals: Vec<Portal>,
 }
 
 impl NodeRules {

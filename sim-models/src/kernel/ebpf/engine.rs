@@ -85,7 +85,9 @@ impl Engine {
         }
         let maglev = match algorithm {
             Algorithm::Random => Vec::new(),
-            Algorithm::Maglev(size) => map.frontends.iter().map(|f| maglev_table(map, &f.slots, size)).collect(),
+            Algorithm::Maglev(size) => {
+                map.frontends.iter().map(|f| maglev_table(map, &f.slots, size)).collect()
+            }
         };
         let affinity = map.affinity.iter().map(|a| (a.frontend.0, a.backend)).collect();
         Engine { services, backends, affinity, map: map.clone(), maglev, algorithm }

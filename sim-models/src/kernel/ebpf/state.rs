@@ -99,7 +99,13 @@ impl NodeMaps {
 
     /// A port of `ip` for a connection to `to`: the client's own if it is in range and free, or a random one
     /// (`bpf/lib/nat.h:snat_v4_new_mapping`: 128 attempts). Also how many were looked at.
-    pub(crate) fn port(&mut self, ip: IpAddr, wanted: u16, to: SocketAddr, proto: Proto) -> Option<(u16, u32)> {
+    pub(crate) fn port(
+        &mut self,
+        ip: IpAddr,
+        wanted: u16,
+        to: SocketAddr,
+        proto: Proto,
+    ) -> Option<(u16, u32)> {
         const FIRST: u16 = 32_768;
         let free = |maps: &Self, port: u16| {
             let answer = Tuple { src: to, dst: SocketAddr::new(ip, port), proto };

@@ -10,11 +10,12 @@
 //! ```
 //! [`stack`] puts the functions of every mechanism in their order, [`node`] is what packets leave behind, [`walk`]
 //! leads a packet through the hooks; [`track`], [`translate`] and [`virt`] are what conntrack, NAT and IPVS do there, [`socket`] what an eBPF load
-//! balancer does before.
+//! balancer does before, [`hop`] what a proxy in user space does after.
 //!
 //! Left out: bridge netfilter, raw sockets, fragments (a packet here is whole, as defragmentation at -400 leaves it),
 //! the ICMP message that answers a rejected packet.
 
+mod hop;
 pub mod node;
 mod socket;
 pub mod stack;

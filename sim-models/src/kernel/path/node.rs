@@ -3,8 +3,8 @@
 use crate::kernel::conntrack::{Conntrack, ConntrackConfig};
 use crate::kernel::hook::{KernelRandom, NodeCx};
 use crate::kernel::ipvs::{IpvsConfig, IpvsState};
-use crate::kernel::{ebpf, nftables};
 use crate::kernel::xtables::recent::RecentTables;
+use crate::kernel::{ebpf, nftables, portal};
 use ipnet::IpNet;
 use sim_core::classify::Family;
 use sim_core::rng::Stream;
@@ -27,6 +27,8 @@ pub struct NodeState {
     pub(super) dynamic: nftables::DynamicSets,
     /// Maps of an eBPF load balancer that packets fill.
     pub(super) maps: ebpf::state::NodeMaps,
+    /// What a proxy in user space remembers.
+    pub(super) pairs: portal::Pairs,
 }
 
 impl NodeState {
@@ -50,6 +52,7 @@ impl NodeState {
             recent: RecentTables::default(),
             dynamic: nftables::DynamicSets::new(),
             maps: ebpf::state::NodeMaps::new(Stream::new(seed, path, "bpf_get_prandom_u32")),
+            pairs: portal::Pairs::default(),
         }
     }
 

@@ -80,7 +80,9 @@ impl<O: Observer> Walk<'_, O> {
             }
         }
         let draw = self.state.maps.draw();
-        let Choice::Backend(id) = engine.choose(found, &self.packet, draw, &mut self.work) else { return None };
+        let Choice::Backend(id) = engine.choose(found, &self.packet, draw, &mut self.work) else {
+            return None;
+        };
         if frontend.affinity_seconds.is_some() {
             self.work[Unit::EbpfUpdates] += 1;
             self.state.maps.remember(frontend.reverse_nat.0, client, id, self.now);
@@ -116,7 +118,9 @@ impl<O: Observer> Walk<'_, O> {
         self.work[Unit::EbpfLookup] += 2;
         self.work[Unit::EbpfUpdates] += 2;
         if !external_local && !self.state.routes.is_pod(to.ip()) {
-            let Some(ip) = self.state.address(None, self.packet.family()) else { return Some(HookVerdict::Drop) };
+            let Some(ip) = self.state.address(None, self.packet.family()) else {
+                return Some(HookVerdict::Drop);
+            };
             let Some((port, probes)) = self.state.maps.port(ip, tuple.src.port(), to, tuple.proto) else {
                 return Some(HookVerdict::Drop);
             };

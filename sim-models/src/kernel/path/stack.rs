@@ -23,10 +23,11 @@ use crate::kernel::hook::{ChainKind, Hook, HookFn};
 use crate::kernel::ipset::IpSets;
 use crate::kernel::ipvs::Services;
 use crate::kernel::nftables::Statement;
+use crate::kernel::portal::Portal;
 use crate::kernel::rules::NodeRules;
 use crate::kernel::xtables::{self, Match, Rule, Table, Target};
 use crate::kernel::{ebpf, ipvs, nftables};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Rules that a kernel would refuse.
@@ -50,6 +51,8 @@ pub struct Stack {
     pub(super) dummy_addrs: BTreeSet<IpAddr>,
     /// Maps that sockets and devices look into before any hook.
     pub(super) ebpf: Option<ebpf::engine::Engine>,
+    /// Ports of a proxy in user space, by protocol and number.
+    pub(super) portals: BTreeMap<(u8, u16), Portal>,
     /// Functions by hook, in order of priority.
     pub(super) hooks: [Vec<Placed>; 5],
     /// What NAT calls for first packets, by hook.
@@ -127,8 +130,22 @@ impl Stack {
         let dummy_addrs = rules.dummy_addrs.iter().copied().collect();
         let ipvs = Services::new(&rules.ipvs)?;
         let ebpf = rules.service_map.as_ref();
-        let ebpf = ebpf.map(|map| ebpf::engine::Engine::new(map, ebpf::engine::Algorithm::default(), seed as u32));
-        Ok(Stack { xtables, nftables, ipvs, sets, dummy_addrs, ebpf, hooks, nat, tracks, translates })
+        let ebpf =
+            ebpf.map(|map| ebpf::engine::Engine::new(map, ebpf::engine::Algorithm::default(), seed as u32));
+        let portals = rules.portals.iter().map(|p| ((p.proto.number(), p.port), p.clone())).collect();
+        Ok(Stack {
+            xtables,
+            nftables,
+            ipvs,
+            sets,
+            dummy_addrs,
+            ebpf,
+            portals,
+            hooks,
+            nat,
+            tracks,
+            translates,
+        })
     }
 
     /// Kernel memory of rules, sets and services on a machine with `cpus` CPUs.

@@ -54,6 +54,11 @@ impl Tracked {
         }
     }
 
+    /// It counts as the first packet of a connection if `began` is true, whatever else it is.
+    pub(super) fn count_as_first(&mut self, began: bool) {
+        self.first |= began;
+    }
+
     pub(super) fn is_reply(&self) -> bool {
         self.direction == Direction::Reply
     }

@@ -97,6 +97,11 @@ impl<'a, O: Observer> Walk<'a, O> {
         if self.origin != Origin::Host {
             return self.arrive();
         }
+        self.send()
+    }
+
+    /// A packet of this node's own: OUTPUT and on.
+    pub(super) fn send(&mut self) -> HookVerdict {
         let before = self.packet.dst;
         self.output = self.towards(before);
         if let Passed::Ended(verdict) = self.hook(Hook::Output) {
@@ -145,7 +150,7 @@ impl<'a, O: Observer> Walk<'a, O> {
         match self.hook(Hook::Input) {
             Passed::On => {
                 self.work[Unit::PathInput] += 1;
-                HookVerdict::Accept
+                self.hop().unwrap_or(HookVerdict::Accept)
             }
             Passed::Ended(verdict) => verdict,
         }

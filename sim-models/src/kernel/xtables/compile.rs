@@ -89,14 +89,6 @@ pub(super) enum CompiledMatch {
 /// A rule refers to something that is not there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
-    /// A rule does something that packets cannot go through here.
-    #[error("chain {chain}: {target} is written but not simulated")]
-    NotSimulated {
-        /// The chain with the rule.
-        chain: String,
-        /// Its target.
-        target: &'static str,
-    },
     /// A set match names a set that was not created.
     #[error("chain {chain}: set {set} does not exist")]
     NoSuchSet {
@@ -202,9 +194,6 @@ fn compile_rule(
     recents: &mut BTreeMap<Arc<str>, usize>,
     body_lines: u16,
 ) -> Result<CompiledRule, CompileError> {
-    if let Some(Target::Redirect { .. }) = rule.target {
-        return Err(CompileError::NotSimulated { chain: chain.to_owned(), target: "REDIRECT" });
-    }
     let negated = |test: &Option<Test<IpNet>>| test.filter(|t| t.invert).map(|t| t.value);
     let (src, dst) = (negated(&rule.src), negated(&rule.dst));
     let matches = rule

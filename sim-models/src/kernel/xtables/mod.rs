@@ -247,8 +247,7 @@ pub enum Target {
     /// Set the connection's destination.
     Dnat(SocketAddr),
     /// Set the connection's destination to this machine: to the primary address of the device that the packet came
-    /// in through, and to loopback in OUTPUT (`net/netfilter/nf_nat_redirect.c`). It prints, but no packet goes
-    /// through it: devices have no addresses here.
+    /// in through, and to loopback in OUTPUT (`net/netfilter/nf_nat_redirect.c`).
     Redirect {
         /// `--to-ports`.
         port: u16,

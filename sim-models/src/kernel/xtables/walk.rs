@@ -9,7 +9,7 @@
 
 use super::compile::{Compiled, CompiledMatch, CompiledRule, CompiledTable};
 use super::{ChainId, Policy, Target, Test};
-use crate::kernel::hook::{CtState, Hook, HookVerdict, PacketCx};
+use crate::kernel::hook::{CtState, Hook, HookVerdict, NatRange, NatTo, PacketCx};
 use crate::kernel::trace::{Observer, Step};
 use sim_core::classify::Unit;
 use smallvec::SmallVec;
@@ -131,7 +131,18 @@ impl CompiledTable {
                     cx.nat.dnat = Some(*to);
                     break HookVerdict::Accept;
                 }
-                Some(Target::Redirect { .. }) => unreachable!("refused when the table was compiled"),
+                &Some(Target::Redirect { port }) => {
+                    cx.work[Unit::TargetCalls] += 1;
+                    cx.nat.range = Some(NatRange {
+                        to: NatTo::Here,
+                        ports: Some((port, port)),
+                        port_base: None,
+                        random: false,
+                        random_fully: false,
+                        persistent: false,
+                    });
+                    break HookVerdict::Accept;
+                }
                 Some(Target::Masquerade { random_fully }) => {
                     cx.work[Unit::TargetCalls] += 1;
                     cx.nat.masquerade = Some(*random_fully);
