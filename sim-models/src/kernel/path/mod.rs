@@ -25,6 +25,8 @@ mod virt;
 mod walk;
 
 #[cfg(test)]
+mod proxies;
+#[cfg(test)]
 mod tests;
 
 use super::conntrack::{New, Tuple};
