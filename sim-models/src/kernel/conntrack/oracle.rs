@@ -39,13 +39,7 @@ fn reply(flow: u8) -> Tuple {
 }
 
 fn flags(bits: u8) -> TcpFlags {
-    TcpFlags {
-        syn: bits & 1 != 0,
-        ack: bits & 2 != 0,
-        fin: bits & 4 != 0,
-        rst: bits & 8 != 0,
-        ..TcpFlags::default()
-    }
+    TcpFlags { syn: bits & 1 != 0, ack: bits & 2 != 0, fin: bits & 4 != 0, rst: bits & 8 != 0 }
 }
 
 fn key(t: &Tuple) -> (SocketAddr, SocketAddr, u8) {

@@ -107,15 +107,16 @@ impl Binder<'_> {
         let tuple = range.choose_address(reply, manip);
         if !range.random {
             let port = if manip == Manip::Source { tuple.dst.port() } else { tuple.src.port() };
-            match range.ports {
-                Some((low, high)) if range.port_base.is_none() && (low..=high).contains(&port) => {
-                    if low == high || !self.is_used(&tuple) {
-                        return tuple;
-                    }
+            let kept = match range.ports {
+                Some((low, high)) => {
+                    range.port_base.is_none()
+                        && (low..=high).contains(&port)
+                        && (low == high || !self.is_used(&tuple))
                 }
-                Some(_) => {}
-                None if !self.is_used(&tuple) => return tuple,
-                None => {}
+                None => !self.is_used(&tuple),
+            };
+            if kept {
+                return tuple;
             }
         }
         if manip == Manip::Destination && range.ports.is_none() {

@@ -464,16 +464,8 @@ fn an_icmp_error_about_a_connection_is_related_to_it_and_translated_back() {
     let (stack, mut state) = (stack(&rules), node(Family::Ipv4));
     let syn = Packet::tcp_syn(ip(n.pod), 40_000, ip(n.vip), 80);
     let sent = cross(&stack, &mut state, syn, Origin::Pod, SimTime::ZERO).packet;
-    let error = Packet {
-        src: ip(n.other),
-        dst: ip(n.pod),
-        proto: Proto::Icmp,
-        sport: 0,
-        dport: 0,
-        flags: TcpFlags::default(),
-        mark: 0,
-        ..sent
-    };
+    let from = Packet::tcp_syn(ip(n.other), 0, ip(n.pod), 0);
+    let error = Packet { proto: Proto::Icmp, flags: TcpFlags::default(), ..from };
     let mut steps: Vec<Step> = Vec::new();
     let about = Ingress::from(Origin::Wire).about(Tuple::of(&sent));
     let back = cross_observed(&stack, &mut state, error, about, SimTime::ZERO, &mut steps);
