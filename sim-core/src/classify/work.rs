@@ -176,6 +176,8 @@ units! {
     EbpfLookup = "ebpf_lookup",
     /// An xtables rule whose source fitted, so that its destination was compared.
     RuleSrcHits = "rule_src_hits",
+    /// An xtables rule whose addresses fitted, so that its devices and its protocol were compared.
+    RuleAddrHits = "rule_addr_hits",
     /// An xtables rule evaluated against IPv6 addresses: what these cost beside those of IPv4.
     RuleEvalsV6 = "rule_evals_v6",
     /// A protocol test of an xtables rule that walks the extension headers of an IPv6 packet.
@@ -246,6 +248,12 @@ impl Work {
     /// Nothing done yet.
     pub fn new() -> Self {
         Work::default()
+    }
+    /// What was done since it stood at `before` was done `times` times.
+    pub fn repeat_since(&mut self, before: &Work, times: u32) {
+        for (now, before) in self.0.iter_mut().zip(before.0) {
+            *now = before + (*now - before) * times;
+        }
     }
     /// The counters that are not zero, in unit order.
     pub fn iter(&self) -> impl Iterator<Item = (Unit, u32)> + '_ {

@@ -2,8 +2,10 @@
 //!
 //! A mode builds it, each mechanism prints its part in the real tool's text, and the packet path compiles it.
 
-use super::xtables::{Match, TableName};
-use super::{ebpf::ServiceMap, ipset::IpSet, ipvs::VirtualServer, nftables, portal::Portal, xtables};
+use super::hook::ChainKind;
+use super::ipvs::{Tables, VirtualServer};
+use super::xtables::{Match, TableName, Target};
+use super::{ebpf::ServiceMap, ipset::IpSet, nftables, portal::Portal, xtables};
 use std::net::IpAddr;
 
 /// Rules, sets, virtual servers and addresses of one node, one family.
@@ -15,6 +17,8 @@ pub struct NodeRules {
     pub xtables_notes: xtables::parse::Notes,
     /// The nftables table.
     pub nftables: Option<nftables::Table>,
+    /// Kind of the kernel's IPVS tables. Not a rule, but of the node like the rest.
+    pub ipvs_tables: Tables,
     /// IPVS virtual servers in creation order.
     pub ipvs: Vec<VirtualServer>,
     /// ipsets in creation order.
@@ -34,6 +38,20 @@ pub struct NodeRules {
 }
 
 impl NodeRules {
+    /// Whether connection tracking runs: its hooks are registered (`nf_ct_netns_get`) by the first rule whose match or
+    /// target looks at a connection or asks for NAT, by an nftables NAT chain, and by IPVS, never by an empty table.
+    pub fn need_conntrack(&self) -> bool {
+        let of_xtables = self.xtables.iter().any(|table| {
+            let mut rules = table.chains.iter().flat_map(|c| &c.rules);
+            rules.any(|rule| rule_needs(table, rule))
+        });
+        let of_nftables = |chain: &nftables::Chain| {
+            chain.base.is_some_and(|base| base.kind == ChainKind::Nat)
+                || chain.rules.iter().flat_map(|rule| &rule.statements).any(statement_needs)
+        };
+        !self.ipvs.is_empty() || of_xtables || self.nftables.iter().flat_map(|t| &t.chains).any(of_nftables)
+    }
+
     /// Takes out what kube-proxy adds for itself: the canary and with it table mangle, loopback protection, and
     /// nfacct counters. The rig that packet costs were measured on had none of them.
     pub fn strip_own_additions(&mut self) {
@@ -46,4 +64,83 @@ impl NodeRules {
             }
         }
     }
+}
+
+/// Whether a match or target of the rule calls `nf_ct_netns_get` when it is loaded.
+fn rule_needs(table: &xtables::Table, rule: &xtables::Rule) -> bool {
+    let mut others = false;
+    for m in &rule.matches {
+        match m {
+            Match::Conntrack { .. } | Match::State(_) => return true,
+            Match::Comment(_)
+            | Match::Ports { .. }
+            | Match::Statistic { .. }
+            | Match::Mark { .. }
+            | Match::AddrtypeLocal { .. }
+            | Match::Recent { .. }
+            | Match::Set { .. }
+            | Match::Nfacct(_)
+            | Match::PhysdevIsIn { .. }
+            | Match::IpvsVirtual { .. } => {}
+            _ => others = true,
+        }
+    }
+    match &rule.target {
+        Some(Target::Dnat(_) | Target::Redirect { .. } | Target::Masquerade { .. }) => return true,
+        None
+        | Some(
+            Target::Jump(_)
+            | Target::Goto(_)
+            | Target::Return
+            | Target::Accept
+            | Target::Drop
+            | Target::Reject
+            | Target::Mark { .. },
+        ) => {}
+        Some(_) => others = true,
+    }
+    // Of the extensions that other programs use it is the name that tells.
+    others && {
+        let mut text = String::new();
+        xtables::print::write_rule(table, "", rule, &mut text).expect("a string takes all");
+        let mut words = text.split_ascii_whitespace();
+        while let Some(word) = words.next() {
+            if matches!(word, "-m" | "-j") && words.next().is_some_and(|name| NEEDING.contains(&name)) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Extensions beyond kube-proxy's that need conntrack. (`CT` does unless it is `--notrack`, which is all that rules of
+/// nodes use it for.)
+const NEEDING: [&str; 15] = [
+    "conntrack",
+    "state",
+    "connmark",
+    "connbytes",
+    "connlabel",
+    "connlimit",
+    "helper",
+    "cluster",
+    "SNAT",
+    "DNAT",
+    "MASQUERADE",
+    "REDIRECT",
+    "NETMAP",
+    "CONNMARK",
+    "CONNSECMARK",
+];
+
+fn statement_needs(s: &nftables::Statement) -> bool {
+    use nftables::Statement;
+    matches!(
+        s,
+        Statement::CtStateNew
+            | Statement::CtStatusDnat
+            | Statement::Dnat(_)
+            | Statement::DnatNumgen(_)
+            | Statement::Masquerade { .. }
+    )
 }

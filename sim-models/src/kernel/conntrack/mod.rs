@@ -115,6 +115,11 @@ impl Conn {
     pub fn expires(&self) -> SimTime {
         self.expires
     }
+    /// Whole seconds until it expires.
+    pub fn seconds_left(&self, now: SimTime) -> u32 {
+        let left = self.expires.as_ns().saturating_sub(now.as_ns()) / 1_000_000_000;
+        u32::try_from(left).unwrap_or(u32::MAX)
+    }
     /// Its TCP state.
     pub fn tcp_state(&self) -> Option<tcp::TcpState> {
         match &self.track {

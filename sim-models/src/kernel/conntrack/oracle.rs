@@ -39,7 +39,13 @@ fn reply(flow: u8) -> Tuple {
 }
 
 fn flags(bits: u8) -> TcpFlags {
-    TcpFlags { syn: bits & 1 != 0, ack: bits & 2 != 0, fin: bits & 4 != 0, rst: bits & 8 != 0 }
+    TcpFlags {
+        syn: bits & 1 != 0,
+        ack: bits & 2 != 0,
+        fin: bits & 4 != 0,
+        rst: bits & 8 != 0,
+        ..TcpFlags::default()
+    }
 }
 
 fn key(t: &Tuple) -> (SocketAddr, SocketAddr, u8) {

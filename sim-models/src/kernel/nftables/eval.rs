@@ -117,6 +117,7 @@ impl Engine {
     ) -> HookVerdict {
         debug_assert_eq!(cx.packet.family(), self.family, "a packet of the other family");
         cx.work[Unit::NftChains] += 1;
+        cx.work[Unit::NftChainsV6] += u32::from(self.family == Family::Ipv6);
         observer.step(Step::NftChain(ChainId(id as u32)), &cx.packet, cx.work);
         let mut regs = Regs::default();
         let mut stack = [(0u32, 0u32, 0u32); JUMP_STACK];

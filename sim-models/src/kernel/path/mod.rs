@@ -8,15 +8,18 @@
 //!                        +-----------------------------------> POSTROUTING -> out
 //!                                  to itself: ... POSTROUTING -> PREROUTING -> INPUT
 //! ```
-//! [`stack`] puts the functions of every mechanism in their order, [`node`] is what packets leave behind, [`walk`]
-//! leads a packet through the hooks; [`track`], [`translate`] and [`virt`] are what conntrack, NAT and IPVS do there, [`socket`] what an eBPF load
-//! balancer does before, [`hop`] what a proxy in user space does after.
+//! [`stack`] puts the functions of every mechanism in their order, [`node`] is what packets leave behind, [`route`] where
+//! they can go, [`walk`] leads a packet through the hooks; [`track`], [`translate`] and [`virt`] are what conntrack, NAT
+//! and IPVS do there, [`socket`] what an eBPF load balancer does before, [`hop`] what a proxy in user space does after;
+//! [`own`] sends the node's own errors.
 //!
 //! Left out: bridge netfilter, raw sockets, fragments (a packet here is whole, as defragmentation at -400 leaves it),
-//! the ICMP message that answers a rejected packet.
+//! the ICMP message that answers a rejected packet (see [`answer`](super::answer)).
 
 mod hop;
 pub mod node;
+mod own;
+pub mod route;
 mod socket;
 pub mod stack;
 mod track;
@@ -32,7 +35,9 @@ mod tests;
 use super::conntrack::{New, Tuple};
 use super::hook::HookVerdict;
 use super::trace::{Observer, Step};
-pub use node::{NodeState, Routes};
+pub use node::NodeState;
+pub(super) use own::cross_invalid;
+pub use route::{Route, Routes};
 use sim_core::classify::{Packet, Unit, Verdict, Work};
 use sim_core::units::SimTime;
 pub use stack::{Stack, StackError};
@@ -165,6 +170,7 @@ pub fn finish(state: &mut NodeState, flight: InFlight, now: SimTime) -> Crossing
         && track::enter(state, new, now, &mut crossing.work).is_none()
     {
         crossing.verdict = Verdict::Drop;
+        track::count_stopped(&mut crossing.work, true);
     }
     crossing
 }

@@ -1,11 +1,13 @@
-//! [`NodeState`]: what one node's kernel remembers from packet to packet, and its [`Routes`].
+//! [`NodeState`]: what one node's kernel remembers from packet to packet.
 
+use super::route::Routes;
+use crate::kernel::answer::IcmpLimit;
 use crate::kernel::conntrack::{Conntrack, ConntrackConfig};
 use crate::kernel::hook::{KernelRandom, NodeCx};
 use crate::kernel::ipvs::{IpvsConfig, IpvsState};
+use crate::kernel::xtables::memory::Memory;
 use crate::kernel::xtables::recent::RecentTables;
 use crate::kernel::{ebpf, nftables, portal};
-use ipnet::IpNet;
 use sim_core::classify::Family;
 use sim_core::rng::Stream;
 use std::net::IpAddr;
@@ -23,12 +25,15 @@ pub struct NodeState {
     node_ips: [Option<IpAddr>; 2],
     pub(super) random: KernelRandom,
     pub(super) recent: RecentTables,
+    pub(super) memory: Memory,
     /// Contents of nftables' dynamic sets (affinity).
     pub(super) dynamic: nftables::DynamicSets,
     /// Maps of an eBPF load balancer that packets fill.
     pub(super) maps: ebpf::state::NodeMaps,
     /// What a proxy in user space remembers.
     pub(super) pairs: portal::Pairs,
+    /// How many ICMP errors the node sends.
+    pub icmp: IcmpLimit,
 }
 
 impl NodeState {
@@ -50,15 +55,12 @@ impl NodeState {
             node_ips: [first(true), first(false)],
             random: KernelRandom::new(Stream::new(seed, path, "get_random_u32")),
             recent: RecentTables::default(),
+            memory: Memory::default(),
             dynamic: nftables::DynamicSets::new(),
             maps: ebpf::state::NodeMaps::new(Stream::new(seed, path, "bpf_get_prandom_u32")),
             pairs: portal::Pairs::default(),
+            icmp: IcmpLimit::default(),
         }
-    }
-
-    /// Makes `addr` the node's address on the device that packets into `network` leave by.
-    pub fn set_near(&mut self, network: IpNet, addr: IpAddr) {
-        self.routes.add(Device { name: "veth0".to_owned(), addresses: vec![addr] }, &[network]);
     }
 
     /// The CPU's random numbers, for whom a script is to dictate them.
@@ -69,53 +71,7 @@ impl NodeState {
     /// An address of device `device` or, where it has none, of the node (`inet_select_addr`).
     pub(super) fn address(&self, device: Option<usize>, family: Family) -> Option<IpAddr> {
         let of_family = |ip: &IpAddr| Family::of(*ip) == family;
-        let own = device.and_then(|d| self.routes.devices[d].addresses.iter().copied().find(of_family));
+        let own = device.and_then(|d| self.routes.addresses(d).iter().copied().find(of_family));
         own.or(self.node_ips[usize::from(family == Family::Ipv6)])
-    }
-}
-
-/// A network device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device {
-    /// Its name.
-    pub name: String,
-    /// Its addresses, primary first.
-    pub addresses: Vec<IpAddr>,
-}
-
-/// Which device leads where. Without any, packets for pods and for other nodes go by `veth0`.
-#[derive(Clone, Debug, Default)]
-pub struct Routes {
-    devices: Vec<Device>,
-    /// Longest prefixes first.
-    table: Vec<(IpNet, usize)>,
-}
-
-impl Routes {
-    /// Adds a device and the networks behind it.
-    pub fn add(&mut self, device: Device, networks: &[IpNet]) {
-        self.table.extend(networks.iter().map(|&net| (net, self.devices.len())));
-        self.table.sort_by_key(|(net, _)| std::cmp::Reverse(net.prefix_len()));
-        self.devices.push(device);
-    }
-
-    /// The device that `to` is behind.
-    pub(super) fn towards(&self, to: IpAddr) -> Option<usize> {
-        self.table.iter().find(|(net, _)| net.contains(&to)).map(|&(_, device)| device)
-    }
-
-    /// Whether `ip` alone is behind a device: a pod of this node.
-    pub(super) fn is_pod(&self, ip: IpAddr) -> bool {
-        let found = self.table.iter().find(|(net, _)| net.contains(&ip));
-        found.is_some_and(|(net, _)| net.prefix_len() == net.max_prefix_len())
-    }
-
-    /// The device of that name.
-    pub(super) fn named(&self, name: &str) -> Option<usize> {
-        self.devices.iter().position(|d| d.name == name)
-    }
-
-    pub(super) fn name(&self, device: usize) -> &str {
-        &self.devices[device].name
     }
 }

@@ -1,6 +1,6 @@
 //! Packets of clusters that run an eBPF load balancer, or kube-proxy in user space.
 
-use super::node::Device;
+use super::route::Device;
 use super::*;
 use crate::config::ProxyConfig;
 use crate::kube::{Endpoint, EndpointLists, ProxyObjects, ServicePort};
@@ -160,8 +160,10 @@ fn what_comes_from_outside_is_looked_up_packet_by_packet_and_answered_from_where
     assert_ne!(go(&stack, &mut state, other, Origin::Wire).packet.sport, 40_000);
     // A backend of this node sees the client's own address, and its answer comes from the pod.
     let mut near = node();
-    near.routes
-        .add(Device { name: "lxc1".into(), addresses: Vec::new() }, &["10.244.1.1/32".parse().unwrap()]);
+    near.routes.add(
+        Device { name: "lxc1".into(), addresses: Vec::new(), queue: false },
+        &["10.244.1.1/32".parse().unwrap()],
+    );
     let local = go(&stack, &mut near, syn, Origin::Wire);
     assert_eq!(local.packet.src, OUTSIDE);
     let back = go(&stack, &mut near, answer(&local.packet, TcpFlags::SYN_ACK), Origin::Pod);

@@ -14,19 +14,17 @@
 //! | 100 | IPVS, for answers | FORWARD |
 //! | last | confirmation | INPUT, POSTROUTING |
 //!
-//! Conntrack and with it defragmentation, NAT and confirmation are there only where a rule needs them: one that looks
-//! at the connection's state or asks for a translation (`nf_ct_netns_get` of matches and targets). A nat table
+//! Conntrack and with it defragmentation, NAT and confirmation are there only where something needs them
+//! ([`NodeRules::need_conntrack`]). A nat table
 //! without such a rule costs nothing: its chains are called by NAT, which has no connection to translate. IPVS is
 //! there with its first service. Tables and chains of type nat are called by NAT, for first packets only.
 
 use crate::kernel::hook::{ChainKind, Hook, HookFn};
 use crate::kernel::ipset::IpSets;
 use crate::kernel::ipvs::Services;
-use crate::kernel::nftables::Statement;
 use crate::kernel::portal::Portal;
 use crate::kernel::rules::NodeRules;
-use crate::kernel::xtables::{self, Match, Rule, Table, Target};
-use crate::kernel::{ebpf, ipvs, nftables};
+use crate::kernel::{ebpf, ipvs, nftables, xtables};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -104,14 +102,22 @@ impl Stack {
     /// # Errors
     /// If a rule refers to a set that is not there, or a virtual server is one that IPVS refuses.
     pub fn new(rules: &NodeRules, seed: u64) -> Result<Self, StackError> {
+        Stack::with(rules, seed, xtables::CompileOptions::default())
+    }
+
+    /// The same with options; [`Stack::warnings`] tells what they let through.
+    ///
+    /// # Errors
+    /// As of [`Stack::new`].
+    pub fn with(rules: &NodeRules, seed: u64, options: xtables::CompileOptions) -> Result<Self, StackError> {
         let sets = IpSets::new(&rules.ipsets, seed as u32);
-        let xtables = xtables::Compiled::new(&rules.xtables, &sets)?;
+        let xtables = xtables::Compiled::with(&rules.xtables, &sets, options)?;
         let nftables = rules.nftables.as_ref().map(|table| nftables::Engine::new(table, seed));
         let of_nft = nftables.iter().flat_map(nftables::Engine::hooks).map(|h| (Mechanism::Nftables, h));
         let mut of_rules: Vec<(Mechanism, HookFn)> =
             xtables.hooks().into_iter().map(|h| (Mechanism::Xtables, h)).chain(of_nft).collect();
         of_rules.sort_by_key(|(_, h)| h.priority);
-        let tracks = needs_conntrack(rules);
+        let tracks = rules.need_conntrack();
         let translates = tracks && of_rules.iter().any(|(_, h)| h.kind == ChainKind::Nat);
         let (mut hooks, mut nat): ([Vec<Placed>; 5], [Vec<_>; 5]) = Default::default();
         for (mechanism, h) in of_rules {
@@ -128,7 +134,7 @@ impl Stack {
             list.insert(at, Placed { priority, function });
         }
         let dummy_addrs = rules.dummy_addrs.iter().copied().collect();
-        let ipvs = Services::new(&rules.ipvs)?;
+        let ipvs = Services::of_rules(rules, seed)?;
         let ebpf = rules.service_map.as_ref();
         let ebpf =
             ebpf.map(|map| ebpf::engine::Engine::new(map, ebpf::engine::Algorithm::default(), seed as u32));
@@ -155,6 +161,16 @@ impl Stack {
             + self.ipvs.memory_bytes(cpus)
             + self.sets.memory_bytes()
             + self.ebpf.as_ref().map_or(0, ebpf::engine::Engine::memory_bytes)
+    }
+
+    /// Whether anything is registered at the hook, be it a NAT chain that has nothing to do.
+    pub(super) fn is_active(&self, hook: Hook) -> bool {
+        !self.hooks[hook as usize].is_empty() || !self.nat[hook as usize].is_empty()
+    }
+
+    /// Rules that decide nothing because they are not known; none unless options allow it.
+    pub fn warnings(&self) -> &[xtables::Warning] {
+        self.xtables.warnings()
     }
 
     /// The IPVS services, for what follows their changes.
@@ -218,87 +234,4 @@ fn own_functions(tracks: bool, translates: bool, has_ipvs: bool) -> Vec<(Hook, i
         ]);
     }
     all
-}
-
-/// Whether a match or target calls `nf_ct_netns_get` when a rule with it is loaded.
-fn needs_conntrack(rules: &NodeRules) -> bool {
-    let of_xtables = rules.xtables.iter().any(|table| {
-        let mut rules = table.chains.iter().flat_map(|c| &c.rules);
-        rules.any(|rule| rule_needs(table, rule))
-    });
-    let of_nftables = rules.nftables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
-    of_xtables || of_nftables.flat_map(|rule| &rule.statements).any(statement_needs)
-}
-
-fn rule_needs(table: &Table, rule: &Rule) -> bool {
-    let mut others = false;
-    for m in &rule.matches {
-        match m {
-            Match::Conntrack { .. } | Match::State(_) => return true,
-            Match::Comment(_)
-            | Match::Ports { .. }
-            | Match::Statistic { .. }
-            | Match::Mark { .. }
-            | Match::AddrtypeLocal { .. }
-            | Match::Recent { .. }
-            | Match::Set { .. }
-            | Match::Nfacct(_)
-            | Match::PhysdevIsIn { .. }
-            | Match::IpvsVirtual { .. } => {}
-            _ => others = true,
-        }
-    }
-    match &rule.target {
-        Some(Target::Dnat(_) | Target::Redirect { .. } | Target::Masquerade { .. }) => return true,
-        None
-        | Some(
-            Target::Jump(_)
-            | Target::Return
-            | Target::Accept
-            | Target::Drop
-            | Target::Reject
-            | Target::Mark { .. },
-        ) => {}
-        Some(_) => others = true,
-    }
-    // Of the extensions that other programs use it is the name that tells.
-    others && {
-        let mut text = String::new();
-        xtables::print::write_rule(table, "", rule, &mut text).expect("a string takes all");
-        let mut words = text.split_ascii_whitespace();
-        while let Some(word) = words.next() {
-            if matches!(word, "-m" | "-j") && words.next().is_some_and(|name| NEEDING.contains(&name)) {
-                return true;
-            }
-        }
-        false
-    }
-}
-
-/// Extensions beyond kube-proxy's that need conntrack. (`CT` does unless it is `--notrack`, which is all that rules of
-/// nodes use it for.)
-const NEEDING: [&str; 12] = [
-    "conntrack",
-    "state",
-    "connmark",
-    "connbytes",
-    "connlabel",
-    "connlimit",
-    "helper",
-    "cluster",
-    "SNAT",
-    "NETMAP",
-    "CONNMARK",
-    "CONNSECMARK",
-];
-
-fn statement_needs(s: &Statement) -> bool {
-    matches!(
-        s,
-        Statement::CtStateNew
-            | Statement::CtStatusDnat
-            | Statement::Dnat(_)
-            | Statement::DnatNumgen(_)
-            | Statement::Masquerade { .. }
-    )
 }

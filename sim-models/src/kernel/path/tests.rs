@@ -1,6 +1,6 @@
 //! Which tables a packet crosses, hook by hook, and what becomes of it and of its answers.
 
-use super::node::Device;
+use super::route::Device;
 use super::*;
 use crate::config::ProxyConfig;
 use crate::kernel::hook::Hook;
@@ -386,10 +386,10 @@ fn devices_follow_routes_and_masquerading_takes_the_address_of_the_one_it_leaves
     let stack = stack(&rules);
     let routed = || {
         let mut state = node(Family::Ipv4);
-        let pod = Device { name: "veth5".into(), addresses: vec![ip("10.244.0.1")] };
+        let pod = Device { name: "veth5".into(), addresses: vec![ip("10.244.0.1")], queue: false };
         state.routes.add(pod, &["10.244.0.5/32".parse().unwrap()]);
         state.routes.add(
-            Device { name: "bond0".into(), addresses: vec![ip(n.node)] },
+            Device { name: "bond0".into(), addresses: vec![ip(n.node)], queue: false },
             &["0.0.0.0/0".parse().unwrap()],
         );
         state

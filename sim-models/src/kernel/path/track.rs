@@ -32,6 +32,8 @@ pub(super) struct Tracked {
     new: Option<New>,
     /// It was begun by this packet, be it confirmed or not.
     first: bool,
+    /// Conntrack knows already that the packet is of no connection.
+    none: bool,
 }
 
 impl Tracked {
@@ -51,7 +53,13 @@ impl Tracked {
             id: None,
             new: None,
             first: false,
+            none: false,
         }
+    }
+
+    /// Of a packet that is of no connection and begins none.
+    pub(super) fn of_none(packet: &Packet) -> Self {
+        Tracked { none: true, ..Tracked::not_yet(packet) }
     }
 
     /// It counts as the first packet of a connection if `began` is true, whatever else it is.
@@ -84,7 +92,7 @@ impl<O: Observer> Walk<'_, O> {
     /// The conntrack function of PREROUTING and OUTPUT.
     pub(super) fn track(&mut self) -> HookVerdict {
         // A packet that loopback hands back, or that IPVS puts back, has its connection already.
-        if self.tracked.found {
+        if self.tracked.found || self.tracked.none {
             return HookVerdict::Accept;
         }
         if self.tracked.state != CtState::Untracked {
@@ -113,17 +121,22 @@ impl<O: Observer> Walk<'_, O> {
     /// True if there is no room for a new connection.
     fn find_or_begin(&mut self) -> bool {
         let tuple = Tuple::of(&self.packet);
-        self.work[Unit::CtTcp] += u32::from(self.packet.proto == Proto::Tcp);
+        // What finds no room does not get as far as its protocol's state machine.
+        let is_tcp = u32::from(self.packet.proto == Proto::Tcp);
         loop {
             let ct = &mut self.state.conntrack;
             let (known, bucket) = ct.lookup_hashed(&tuple, self.now, &mut self.work);
             let Some((id, direction)) = known else {
                 return match ct.open(tuple, bucket, self.packet.flags, self.now, &mut self.work) {
                     Ok(new) => {
+                        self.work[Unit::CtTcp] += is_tcp;
                         self.begun(new);
                         false
                     }
-                    Err(Refused::Invalid) => false,
+                    Err(Refused::Invalid) => {
+                        self.work[Unit::CtTcp] += is_tcp;
+                        false
+                    }
                     Err(Refused::Full) => {
                         self.tracked.first = true;
                         true
@@ -140,6 +153,7 @@ impl<O: Observer> Walk<'_, O> {
                     continue;
                 }
             }
+            self.work[Unit::CtTcp] += is_tcp;
             return false;
         }
     }
@@ -201,9 +215,10 @@ impl<O: Observer> Walk<'_, O> {
     pub(super) fn abandon(&mut self) {
         let new = self.tracked.new.take();
         // What found no room was stopped before it was routed.
-        self.work[Unit::PathStopped] += u32::from(new.is_some() || !self.tracked.first);
+        if new.is_some() || !self.tracked.first {
+            count_stopped(&mut self.work, new.is_some());
+        }
         if let Some(new) = new {
-            self.work[Unit::CtStopped] += 1;
             self.state.conntrack.abandon(new);
         }
     }
@@ -213,8 +228,18 @@ impl<O: Observer> Walk<'_, O> {
         let Some(new) = self.unconfirmed() else { return HookVerdict::Accept };
         self.tracked.new = None;
         self.tracked.id = enter(self.state, new, self.now, &mut self.work);
-        if self.tracked.id.is_some() { HookVerdict::Accept } else { HookVerdict::Drop }
+        if self.tracked.id.is_some() {
+            return HookVerdict::Accept;
+        }
+        count_stopped(&mut self.work, true);
+        HookVerdict::Drop
     }
+}
+
+/// A packet is stopped, with the connection that it began if `began` is true.
+pub(super) fn count_stopped(work: &mut Work, began: bool) {
+    work[Unit::PathStopped] += 1;
+    work[Unit::CtStopped] += u32::from(began);
 }
 
 /// Enters a connection: its entry, unless the packet is dropped.

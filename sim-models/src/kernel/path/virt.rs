@@ -9,21 +9,23 @@ use super::Origin;
 use super::walk::{Passed, Walk};
 use crate::kernel::conntrack::Tuple;
 use crate::kernel::hook::{Hook, HookVerdict};
-use crate::kernel::ipvs::IpvsVerdict;
+use crate::kernel::ipvs::{Arrival, IpvsVerdict};
 use crate::kernel::trace::{Observer, Step};
 use sim_core::classify::Unit;
 use std::net::SocketAddr;
 
 impl<O: Observer> Walk<'_, O> {
     /// IPVS's functions at INPUT and OUTPUT.
-    pub(super) fn ipvs_request(&mut self) -> Passed {
+    pub(super) fn ipvs_request(&mut self, hook: Hook) -> Passed {
         if self.ipvs_virtual.is_some() {
             return Passed::On;
         }
         let before = self.packet;
+        let confirmed = self.tracked.id.is_some();
+        let arrival = Arrival { now: self.now, confirmed, local_out: hook == Hook::Output };
         let state = &mut *self.state;
         let verdict =
-            state.ipvs.request(&self.stack.ipvs, &before, self.now, &mut state.random, &mut self.work);
+            state.ipvs.request_of(&self.stack.ipvs, &before, arrival, &mut state.random, &mut self.work);
         match verdict {
             IpvsVerdict::Translate { to, .. } => {
                 self.ipvs_virtual = Some(SocketAddr::new(before.dst, before.dport));

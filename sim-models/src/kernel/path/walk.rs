@@ -4,7 +4,7 @@ use super::stack::{Function, Mechanism, Placed, Stack};
 use super::track::Tracked;
 use super::{Ingress, NodeState, Origin};
 use crate::kernel::conntrack::Tuple;
-use crate::kernel::hook::{CtView, Hook, HookVerdict, NatRequest, PacketCx};
+use crate::kernel::hook::{CtView, FlowRef, Hook, HookVerdict, NatRequest, PacketCx};
 use crate::kernel::trace::{Observer, Step};
 use sim_core::classify::{Family, Packet, Unit, Work};
 use sim_core::units::SimTime;
@@ -95,7 +95,7 @@ impl<'a, O: Observer> Walk<'a, O> {
             return verdict;
         }
         if self.origin != Origin::Host {
-            return self.arrive();
+            return self.arrive(false);
         }
         self.send()
     }
@@ -103,13 +103,15 @@ impl<'a, O: Observer> Walk<'a, O> {
     /// A packet of this node's own: OUTPUT and on.
     pub(super) fn send(&mut self) -> HookVerdict {
         let before = self.packet.dst;
+        // A route to the node's own address is not kept for a packet of its own (`__mkroute_output`).
+        self.work[Unit::RouteLocalMiss] += u32::from(self.is_local(before));
         self.output = self.towards(before);
         if let Passed::Ended(verdict) = self.hook(Hook::Output) {
             return verdict;
         }
         self.work[Unit::PathOutput] += 1;
         if self.packet.dst != before {
-            self.work[Unit::Reroutes] += 1;
+            self.reroute();
             self.output = self.towards(self.packet.dst);
         }
         let to_itself = self.is_local(self.packet.dst);
@@ -120,17 +122,29 @@ impl<'a, O: Observer> Walk<'a, O> {
         if verdict != HookVerdict::Accept || !to_itself {
             return verdict;
         }
-        // The loopback device hands it back, with its connection.
+        // The loopback device hands it back, with its connection and its route.
         (self.input, self.output) = (Iface::Named("lo"), Iface::None);
-        self.arrive()
+        self.arrive(true)
     }
 
-    /// PREROUTING, and where routing sends it from there.
-    fn arrive(&mut self) -> HookVerdict {
+    /// `ip_route_me_harder`: what OUTPUT changed may go elsewhere.
+    fn reroute(&mut self) {
+        self.work[Unit::Reroutes] += 1;
+        self.count_lookups(1);
+    }
+
+    /// Lookups of the route to where the packet goes.
+    fn count_lookups(&mut self, n: u32) {
+        self.work[Unit::FibNodes] += n * self.state.fib_nodes(self.packet.dst);
+    }
+
+    /// PREROUTING, and where routing sends it from there; a packet that loopback hands back has its route.
+    fn arrive(&mut self, routed: bool) -> HookVerdict {
         if let Passed::Ended(verdict) = self.hook(Hook::Prerouting) {
             return verdict;
         }
         let local = self.is_local(self.packet.dst);
+        self.count_lookups(u32::from(!routed));
         self.tell(Step::Routed { local });
         if local {
             return self.deliver();
@@ -157,6 +171,7 @@ impl<'a, O: Observer> Walk<'a, O> {
     }
 
     pub(super) fn leave(&mut self) -> HookVerdict {
+        self.work[Unit::PathQueued] += u32::from(self.state.routes.is_queued(self.packet.dst));
         match self.hook(Hook::Postrouting) {
             Passed::On => HookVerdict::Accept,
             Passed::Ended(verdict) => verdict,
@@ -181,6 +196,7 @@ impl<'a, O: Observer> Walk<'a, O> {
     pub(super) fn hook(&mut self, hook: Hook) -> Passed {
         let stack = self.stack;
         self.tell(Step::Hook(hook));
+        self.work[Unit::HookCalls] += u32::from(stack.is_active(hook));
         for placed in &stack.hooks[hook as usize] {
             let passed = match placed.function {
                 // Every packet is whole, and confirmed when it has come to its end.
@@ -188,7 +204,7 @@ impl<'a, O: Observer> Walk<'a, O> {
                 Function::Track => on(self.track()),
                 Function::Rules(mechanism, id) => self.rules(hook, *placed, mechanism, id),
                 Function::Translate => on(self.nat(hook)),
-                Function::IpvsRequest => self.ipvs_request(),
+                Function::IpvsRequest => self.ipvs_request(hook),
                 Function::IpvsAnswer => {
                     self.ipvs_answer();
                     Passed::On
@@ -205,7 +221,7 @@ impl<'a, O: Observer> Walk<'a, O> {
         let mark = self.packet.mark;
         let (verdict, _) = self.call(mechanism, id);
         if hook == Hook::Output && self.packet.mark != mark && placed.reroutes_on_mark() {
-            self.work[Unit::Reroutes] += 1;
+            self.reroute();
         }
         on(verdict)
     }
@@ -215,6 +231,10 @@ impl<'a, O: Observer> Walk<'a, O> {
         let state = &mut *self.state;
         let (in_iface, out_iface) =
             (iface_name(self.input, &state.routes), iface_name(self.output, &state.routes));
+        let tracked = &self.tracked;
+        let conn = tracked.id.map(|id| state.conntrack.conn(id));
+        let flow =
+            tracked.found.then_some(FlowRef { original: &tracked.original, reply: &tracked.reply, conn });
         let mut cx = PacketCx {
             packet: self.packet,
             ct: CtView {
@@ -232,11 +252,17 @@ impl<'a, O: Observer> Walk<'a, O> {
             dummy_addrs: &self.stack.dummy_addrs,
             sets: &self.stack.sets,
             notrack: false,
+            hotdrop: false,
+            flow,
+            bridge: None,
             recent: &mut state.recent,
+            memory: &mut state.memory,
             now: self.now,
             random: &mut state.random,
             work: &mut self.work,
         };
+        let lookups = |work: &Work| work[Unit::MatchAddrtype] + work[Unit::NftFib];
+        let before = lookups(cx.work);
         let verdict = match mechanism {
             Mechanism::Xtables => self.stack.xtables.run_observed(id, &mut cx, self.observer),
             Mechanism::Nftables => {
@@ -245,6 +271,8 @@ impl<'a, O: Observer> Walk<'a, O> {
             }
         };
         let (mark, asked, ct_mark, notrack) = (cx.packet.mark, cx.nat, cx.ct.mark, cx.notrack);
+        let lookups = lookups(cx.work) - before;
+        self.count_lookups(lookups);
         self.packet.mark = mark;
         self.marked(ct_mark);
         if notrack {

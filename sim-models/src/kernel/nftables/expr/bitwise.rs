@@ -40,6 +40,7 @@ impl Bitwise {
                 regs.0[usize::from(*dreg)] = (regs.0[usize::from(*sreg)] & mask) ^ xor;
             }
             Bitwise::Wide { sreg, dreg, mask } => {
+                cx.work[Unit::NftLong] += 1;
                 let mut words = regs.wide(*sreg);
                 for (w, m) in words.iter_mut().zip(mask.iter()) {
                     *w &= m;

@@ -44,6 +44,7 @@ impl Cmp {
     #[inline]
     pub fn eval(&self, regs: &Regs, cx: &mut PacketCx<'_>) -> Flow {
         cx.work[Unit::NftCmp] += 1;
+        cx.work[Unit::NftLong] += u32::from(!matches!(self, Cmp::Word { .. } | Cmp::Start { len: ..=4, .. }));
         let holds = match self {
             Cmp::Word { sreg, value, neq } => (regs.0[usize::from(*sreg)] == *value) != *neq,
             Cmp::Wide { sreg, words, neq } => (regs.wide(*sreg) == **words) != *neq,

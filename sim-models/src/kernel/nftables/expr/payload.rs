@@ -49,6 +49,7 @@ impl Payload {
             regs.0[usize::from(self.dreg)] = words[0] & keep(self.len);
             return;
         }
+        cx.work[Unit::NftLong] += 1;
         for (i, w) in words.iter_mut().enumerate() {
             *w &= keep(self.len.saturating_sub(4 * i as u8));
         }

@@ -174,6 +174,7 @@ impl Rhash {
     #[inline]
     pub fn walk(&self, key: &[u32], work: &mut Work) -> Option<u32> {
         work[Unit::Jhash] += 1;
+        work[Unit::JhashBytes] += 4 * self.key_words;
         // Set, rhashtable head, bucket table head, bucket.
         let mut lines = 4;
         let mut steps = 0;

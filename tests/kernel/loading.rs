@@ -1,18 +1,14 @@
 //! The printed rules against the real kernel: loaded in a private network namespace, saved back, and compared.
 //!
-//! Needs root and the packages iptables, nftables, iproute2, ipset and, for two counters, nfacct. Without them a test
-//! says `skipped: needs ...` and passes, unless `CI=true`. What the machine's kernel has no module for is left out of
-//! the rules with a note on stderr, never silently.
+//! What the machine's kernel has no module for is left out of the rules with a note on stderr, never silently.
 
-mod support;
-
+use crate::support::lab::{able, counters, file, in_namespace, loadable, output_of, say};
+use crate::support::{iptables_tables, nft_table, printed, same};
 use sim_core::classify::Family;
 use sim_models::config::ProxyConfig;
 use sim_models::kernel::nftables::{Table, read};
 use sim_models::proxy;
 use std::collections::BTreeMap;
-use support::lab::{able, counters, file, in_namespace, loadable, output_of, say};
-use support::{iptables_tables, nft_table, printed, same};
 
 /// The recorded cluster, and one of 4,000 generated Services.
 const CLUSTERS: [(&str, [&str; 4]); 2] = [
