@@ -228,6 +228,10 @@ units! {
     IcmpErrors = "icmp_errors",
     /// A TCP segment for a closed port of this node, answered by a reset.
     TcpResets = "tcp_resets",
+    /// A conntrack entry thrown out for want of room.
+    CtEvictions = "ct_evictions",
+    /// An entry written to an eBPF map.
+    EbpfUpdates = "ebpf_updates",
 }
 
 /// Counters of work, one per [`Unit`].

@@ -15,6 +15,7 @@ pub mod narrative;
 pub mod nat;
 pub mod nftables;
 pub mod path;
+pub mod portal;
 pub mod rules;
 pub mod trace;
 pub mod xtables;

@@ -283,10 +283,9 @@ fn ct_name(state: CtState) -> &'static str {
     match state {
         CtState::New => "NEW",
         CtState::Established => "ESTABLISHED",
+        CtState::Related => "RELATED",
         CtState::Invalid => "INVALID",
         CtState::Untracked => "UNTRACKED",
-        #[allow(unreachable_patterns, reason = "a state that is added has no name here yet")]
-        _ => "OTHER",
     }
 }
 

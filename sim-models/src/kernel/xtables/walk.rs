@@ -550,8 +550,11 @@ pub(super) fn state_fits(states: CtStates, ct: &CtView) -> bool {
     match ct.state {
         CtState::New if states.new => true,
         CtState::Established if states.established => true,
+        CtState::Related if states.related => true,
         CtState::Invalid => states.invalid,
         CtState::Untracked => states.untracked,
-        CtState::New | CtState::Established => (states.dnat && ct.dnat) || (states.snat && ct.snat),
+        CtState::New | CtState::Established | CtState::Related => {
+            (states.dnat && ct.dnat) || (states.snat && ct.snat)
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! userspace mode in the table of modes. It has rules to print and no simulation: packets end in kube-proxy itself,
-//! whose copying is not modelled.
+//! userspace mode in the table of modes. Packets go through its rules and through kube-proxy itself
+//! ([`portal`](crate::kernel::portal)); clusters are not simulated under it, since what copying costs was not measured.
 
 use crate::config::ProxyConfig;
 use crate::kernel::dump::{Difference, ReadError};

@@ -36,6 +36,7 @@ impl Ct {
         let value = match (self.key, cx.ct.state) {
             (CtKey::State, CtState::Invalid) => 1,
             (CtKey::State, CtState::Established) => 1 << 1,
+            (CtKey::State, CtState::Related) => 1 << 2,
             (CtKey::State, CtState::New) => STATE_NEW,
             (CtKey::State, CtState::Untracked) => 1 << 6,
             (CtKey::Status, CtState::Invalid | CtState::Untracked) => return Flow::Break,
