@@ -174,6 +174,14 @@ units! {
     UserspaceHops = "userspace_hops",
     /// A lookup in an eBPF hash map.
     EbpfLookup = "ebpf_lookup",
+    /// A counter of an nftables rule incremented.
+    NftCounter = "nft_counter",
+    /// An xtables match or target called from an nftables rule, as iptables-nft writes them.
+    NftCompat = "nft_compat",
+    /// Any other nftables expression: limit, log, quota, hash, byteorder, object reference.
+    NftOther = "nft_other",
+    /// Groups of bits looked up in an nftables set of concatenated ranges.
+    PipapoGroups = "pipapo_groups",
 }
 
 /// Counters of work, one per [`Unit`].

@@ -23,6 +23,7 @@ use super::rules::NodeRules;
 use super::trace::{Observer, Step};
 use super::xtables::recent::RecentTables;
 use super::{nat, nftables, xtables};
+use crate::config::XtablesBackend;
 use sim_core::classify::{Packet, Unit, Verdict, Work};
 use sim_core::rng::Stream;
 use sim_core::units::SimTime;
@@ -46,6 +47,9 @@ pub enum StackError {
     /// xtables.
     #[error(transparent)]
     Xtables(#[from] xtables::CompileError),
+    /// nf_tables.
+    #[error(transparent)]
+    Nftables(#[from] nftables::EngineError),
     /// IPVS.
     #[error(transparent)]
     Ipvs(#[from] super::ipvs::ServiceError),
@@ -55,6 +59,8 @@ pub enum StackError {
 /// one of these.
 pub struct Stack {
     xtables: xtables::Compiled,
+    /// The same tables where iptables-nft wrote them; those of iptables-legacy are then empty.
+    xtables_nft: Option<nftables::Engine>,
     nftables: Option<nftables::Engine>,
     ipvs: Services,
     sets: IpSets,
@@ -70,6 +76,8 @@ pub struct Stack {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mechanism {
     Xtables,
+    /// xtables rules in nf_tables.
+    XtablesNft,
     Nftables,
 }
 
@@ -80,11 +88,20 @@ impl Stack {
     /// If a rule refers to a set that is not there, or a virtual server is one that IPVS refuses.
     pub fn new(rules: &NodeRules, seed: u64) -> Result<Self, StackError> {
         let sets = IpSets::new(&rules.ipsets, seed as u32);
-        let xtables = xtables::Compiled::new(&rules.xtables, &sets)?;
-        let nftables = rules.nftables.as_ref().map(|table| nftables::Engine::new(table, seed));
+        let (legacy, in_nft): (&[xtables::Table], _) = match rules.xtables_backend {
+            XtablesBackend::Legacy => (&rules.xtables, None),
+            XtablesBackend::Nft => (&[], Some(&rules.xtables)),
+        };
+        let xtables = xtables::Compiled::new(legacy, &sets)?;
+        let xtables_nft =
+            in_nft.map(|tables| nftables::Engine::from_xtables(tables, &sets, seed)).transpose()?;
+        let nftables = rules.nftables.as_ref().map(|table| nftables::Engine::new(table, seed)).transpose()?;
         let mut hooks: [Vec<(Mechanism, HookFn)>; 5] = Default::default();
         let of_nft = nftables.iter().flat_map(nftables::Engine::hooks).map(|h| (Mechanism::Nftables, h));
-        for (mechanism, hook) in xtables.hooks().into_iter().map(|h| (Mechanism::Xtables, h)).chain(of_nft) {
+        let of_xtables_nft = xtables_nft.iter().flat_map(nftables::Engine::hooks);
+        let of_xtables = xtables.hooks().into_iter().map(|h| (Mechanism::Xtables, h));
+        let of_xtables = of_xtables.chain(of_xtables_nft.map(|h| (Mechanism::XtablesNft, h)));
+        for (mechanism, hook) in of_xtables.chain(of_nft) {
             hooks[hook.hook as usize].push((mechanism, hook));
         }
         for list in &mut hooks {
@@ -95,6 +112,7 @@ impl Stack {
         let ipvs = Services::new(&rules.ipvs)?;
         Ok(Stack {
             xtables,
+            xtables_nft,
             nftables,
             ipvs,
             sets,
@@ -108,6 +126,7 @@ impl Stack {
     /// Kernel memory of rules, sets and services on a machine with `cpus` CPUs.
     pub fn memory_bytes(&self, cpus: u64) -> u64 {
         self.xtables.memory_bytes(cpus)
+            + self.xtables_nft.as_ref().map_or(0, nftables::Engine::memory_bytes)
             + self.nftables.as_ref().map_or(0, nftables::Engine::memory_bytes)
             + self.ipvs.memory_bytes(cpus)
             + self.sets.memory_bytes()
@@ -132,6 +151,8 @@ pub struct NodeState {
     recent: RecentTables,
     /// Contents of nftables' dynamic sets (affinity).
     dynamic: nftables::DynamicSets,
+    /// What rules of iptables-nft remember.
+    xtables_dynamic: nftables::DynamicSets,
 }
 
 impl NodeState {
@@ -151,6 +172,7 @@ impl NodeState {
             random: KernelRandom::new(Stream::new(seed, path, "get_random_u32")),
             recent: RecentTables::default(),
             dynamic: nftables::DynamicSets::new(),
+            xtables_dynamic: nftables::DynamicSets::new(),
         }
     }
 }
@@ -536,6 +558,11 @@ impl<O: Observer> Walk<'_, O> {
         };
         let verdict = match mechanism {
             Mechanism::Xtables => self.stack.xtables.run_observed(id, &mut cx, self.observer),
+            Mechanism::XtablesNft => {
+                let engine = self.stack.xtables_nft.as_ref().expect("its hooks are registered");
+                let dynamic = Some(&mut self.state.xtables_dynamic);
+                engine.run_observed(id, &mut cx, dynamic, self.now, self.observer)
+            }
             Mechanism::Nftables => {
                 let engine = self.stack.nftables.as_ref().expect("its hooks are registered");
                 engine.run_observed(id, &mut cx, Some(&mut self.state.dynamic), self.now, self.observer)

@@ -3,6 +3,7 @@
 //! A mode builds it, each mechanism prints its part in the real tool's text, and the packet path compiles it.
 
 use super::xtables::{Match, TableName};
+use crate::config::XtablesBackend;
 use super::{ebpf::ServiceMap, ipset::IpSet, ipvs::VirtualServer, nftables, xtables};
 use std::net::IpAddr;
 
@@ -13,6 +14,8 @@ pub struct NodeRules {
     pub xtables: Vec<xtables::Table>,
     /// What a dump that these tables were read from has beside the rules; of no tables if none was read.
     pub xtables_notes: xtables::parse::Notes,
+    /// What stands behind the `iptables` command that wrote them.
+    pub xtables_backend: XtablesBackend,
     /// The nftables table.
     pub nftables: Option<nftables::Table>,
     /// IPVS virtual servers in creation order.

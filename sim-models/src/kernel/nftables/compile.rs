@@ -6,7 +6,8 @@
 
 use super::Rule;
 use super::expr::Expr;
-use super::linearize::linearize;
+use super::linearize::{LinearRule, linearize};
+use super::set::dynamic::Slot;
 use super::set::{Backend, derive_seed};
 use sim_core::classify::Family;
 
@@ -52,40 +53,78 @@ pub struct CompiledChain {
     pub blob_bytes: u32,
     /// Bytes of the rules' own copies, by slab class (`struct nft_rule`, kept beside the blob).
     pub rule_bytes: u64,
+    /// Whether a packet that comes to the end of this base chain is dropped (`policy drop`).
+    pub drops: bool,
 }
 
 impl CompiledChain {
     /// Compiles `rules`. `seed` and `chain` give the seeds of its anonymous sets.
     pub fn new(rules: &[Rule], family: Family, seed: u64, chain: u32) -> Self {
-        let mut exprs = Vec::new();
-        let mut placed = Vec::with_capacity(rules.len());
-        let mut anonymous = Vec::new();
-        let mut rule_bytes = 0;
-        let mut at = BLOB_HEAD;
+        let mut layout = Layout::new(family, seed, chain, rules.len());
         for rule in rules {
-            let linear = linearize(rule, family, anonymous.len());
-            for set in &linear.anonymous {
-                let what = (1 << 63) | u64::from(chain) << 24 | anonymous.len() as u64;
-                anonymous.push(Backend::anonymous(set, family, derive_seed(seed, what)));
-            }
-            let first = index(exprs.len());
-            let line = at / 64;
-            at += RULE_HEAD;
-            let start = at;
-            for expr in linear.exprs {
-                at += expr.size();
-                exprs.push(Placed { expr, end_line: (at - 1) / 64 });
-            }
-            rule_bytes += super::memory::rule_bytes(at - start, rule.comment.as_deref());
-            placed.push(RuleAt { first, end: index(exprs.len()), line });
+            let linear = linearize(rule, family, layout.out.anonymous.len());
+            layout.rule(linear, rule.comment.as_deref());
         }
+        layout.finish()
+    }
+}
+
+/// A chain being laid out, rule by rule.
+pub(super) struct Layout {
+    family: Family,
+    seed: u64,
+    chain: u32,
+    at: u32,
+    out: Parts,
+}
+
+#[derive(Default)]
+struct Parts {
+    exprs: Vec<Placed>,
+    rules: Vec<RuleAt>,
+    anonymous: Vec<Backend>,
+    rule_bytes: u64,
+}
+
+impl Layout {
+    /// An empty chain with place for so many rules.
+    pub(super) fn new(family: Family, seed: u64, chain: u32, rules: usize) -> Self {
+        let out = Parts { rules: Vec::with_capacity(rules), ..Parts::default() };
+        Layout { family, seed, chain, at: BLOB_HEAD, out }
+    }
+
+    /// Appends a rule; the positions of its anonymous sets follow those of the rules before.
+    pub(super) fn rule(&mut self, linear: LinearRule, comment: Option<&str>) {
+        let out = &mut self.out;
+        for set in &linear.anonymous {
+            let what = (1 << 63) | u64::from(self.chain) << 24 | out.anonymous.len() as u64;
+            out.anonymous.push(Backend::anonymous(set, self.family, derive_seed(self.seed, what)));
+        }
+        let first = index(out.exprs.len());
+        let line = self.at / 64;
+        self.at += RULE_HEAD;
+        let start = self.at;
+        for mut expr in linear.exprs {
+            if let Expr::Limit(limit) = &mut expr {
+                limit.slot = Slot(self.chain, index(out.exprs.len()));
+            }
+            self.at += expr.size();
+            out.exprs.push(Placed { expr, end_line: (self.at - 1) / 64 });
+        }
+        out.rule_bytes += super::memory::rule_bytes(self.at - start, comment);
+        out.rules.push(RuleAt { first, end: index(out.exprs.len()), line });
+    }
+
+    /// The whole chain.
+    pub(super) fn finish(self) -> CompiledChain {
         CompiledChain {
-            exprs: exprs.into(),
-            rules: placed.into(),
-            anonymous: anonymous.into(),
-            end_line: at / 64,
-            blob_bytes: at + BLOB_END,
-            rule_bytes,
+            exprs: self.out.exprs.into(),
+            rules: self.out.rules.into(),
+            anonymous: self.out.anonymous.into(),
+            end_line: self.at / 64,
+            blob_bytes: self.at + BLOB_END,
+            rule_bytes: self.out.rule_bytes,
+            drops: false,
         }
     }
 }

@@ -13,7 +13,7 @@ use super::set::dynamic::DynamicSets;
 use super::set::{Backend, Found, derive_seed, key_words};
 use super::validate::JUMP_STACK;
 use super::{ChainId, Key, Rule, SetId, Table, Verdict, memory};
-use crate::kernel::hook::{HookFn, HookVerdict, PacketCx};
+use crate::kernel::hook::{ChainKind, Hook, HookFn, HookVerdict, PacketCx};
 use crate::kernel::trace::{Observer, Step};
 use sim_core::classify::{Family, Unit};
 use sim_core::units::{SimSpan, SimTime};
@@ -39,6 +39,22 @@ struct NamedSet {
     lifetime: Option<SimSpan>,
 }
 
+/// Rules that cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The kernel would not load the table, or something of it is not modelled.
+    #[error("table {table}: {why}")]
+    Table {
+        /// Its name.
+        table: Arc<str>,
+        /// What, and where.
+        why: String,
+    },
+    /// An xtables rule that iptables-nft would translate.
+    #[error(transparent)]
+    Xtables(#[from] crate::kernel::xtables::CompileError),
+}
+
 /// How much a table holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -55,21 +71,13 @@ pub struct Counts {
 impl Engine {
     /// Compiles `table`; hash seeds follow from `seed`.
     ///
-    /// # Panics
-    /// If the kernel would not load the table: see [`Table::validate`].
-    pub fn new(table: &Table, seed: u64) -> Self {
-        if let Err(why) = table.validate() {
-            panic!("table {}: {why}", table.name);
-        }
+    /// # Errors
+    /// If the kernel would not load the table, or it holds what is not modelled: see [`Table::validate`].
+    pub fn new(table: &Table, seed: u64) -> Result<Self, EngineError> {
+        let refused = |why| EngineError::Table { table: table.name.clone(), why };
+        table.validate().map_err(refused)?;
         let mut hooks = Vec::new();
-        let mut engine = Engine {
-            family: table.family,
-            seed,
-            hooks: Vec::new(),
-            chains: Vec::with_capacity(table.chains.len()),
-            sets: Vec::with_capacity(table.sets.len()),
-            fixed_bytes: 0,
-        };
+        let mut engine = Engine::empty(table.family, seed);
         for set in &table.sets {
             engine.add_set(set);
         }
@@ -82,7 +90,27 @@ impl Engine {
             engine.fixed_bytes += structure - memory::chain_bytes(&chain.name, false, None);
         }
         engine.hooks = hooks;
-        engine
+        Ok(engine)
+    }
+
+    /// Nothing yet.
+    pub(super) fn empty(family: Family, seed: u64) -> Self {
+        let (hooks, chains, sets) = Default::default();
+        Engine { family, seed, hooks, chains, sets, fixed_bytes: 0 }
+    }
+
+    /// Adds a chain that is laid out already, and its hook if it is a base chain.
+    pub(super) fn push_chain(
+        &mut self,
+        name: &str,
+        chain: CompiledChain,
+        base: Option<(Hook, i32, ChainKind)>,
+    ) -> ChainId {
+        let id = self.chains.len();
+        self.fixed_bytes += memory::chain_bytes(name, base.is_some(), None);
+        self.chains.push(Arc::new(chain));
+        self.hooks.extend(base.map(|(hook, priority, kind)| HookFn { hook, priority, kind, id }));
+        ChainId(u32::try_from(id).expect("fewer than 2^32 chains"))
     }
 
     /// The base chains, in order of creation.
@@ -189,7 +217,8 @@ impl Engine {
                 lines += 1;
             } else {
                 if depth == 0 {
-                    break HookVerdict::Accept;
+                    // Only a base chain that no other jumps to is left here, so that its policy is its own.
+                    break if self.chains[id].drops { HookVerdict::Drop } else { HookVerdict::Accept };
                 }
                 depth -= 1;
                 cx.work[Unit::LinesOwn] += own_since.take().map_or(0, |since| lines - since);
@@ -217,7 +246,7 @@ impl Engine {
     ) -> Flow {
         match expr {
             Expr::Payload(e) => e.eval(regs, cx),
-            Expr::Meta(e) => e.eval(regs, cx),
+            Expr::Meta(e) => return e.eval(regs, cx),
             Expr::Bitwise(e) => e.eval(regs, cx),
             Expr::Numgen(e) => e.eval(regs, cx),
             Expr::Fib(e) => e.eval(regs, cx),
@@ -228,6 +257,12 @@ impl Engine {
             Expr::Nat(e) => return e.eval(regs, cx),
             Expr::Masq(e) => return e.eval(cx),
             Expr::Reject(e) => return e.eval(cx),
+            Expr::Range(e) => return e.eval(regs, cx),
+            Expr::Counter(e) => e.eval(cx),
+            Expr::Log(e) => e.eval(cx),
+            Expr::Limit(e) => return e.eval(cx, dynamic.as_deref_mut()),
+            Expr::XtMatch(e) => return e.eval(cx),
+            Expr::XtTarget(e) => return e.eval(cx),
             Expr::Dynset(e) => {
                 cx.work[Unit::NftDynset] += 1;
                 let set = &self.sets[e.set as usize];
@@ -293,7 +328,8 @@ impl Engine {
 
     /// Puts new rules into a chain; nothing else is recompiled.
     pub fn replace_chain(&mut self, chain: ChainId, rules: &[Rule]) {
-        let compiled = CompiledChain::new(rules, self.family, self.seed, chain.0);
+        let mut compiled = CompiledChain::new(rules, self.family, self.seed, chain.0);
+        compiled.drops = self.chains[chain.0 as usize].drops;
         self.chains[chain.0 as usize] = Arc::new(compiled);
     }
 

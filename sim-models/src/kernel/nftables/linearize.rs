@@ -8,13 +8,14 @@
 //! Single-element anonymous sets are compared directly, as nft's `src/evaluate.c` rewrites them.
 
 use super::expr::{
-    Bitwise, Cmp, Ct, CtKey, Dynset, Expr, Fib, Immediate, Load, Lookup, Masq, Meta, Nat, Numgen, Payload,
+    Bitwise, Cmp, Ct, CtKey, Dynset, Expr, Fib, Immediate, Load, Lookup, Masq, Meta, MetaKey, Nat, Numgen, Payload,
     Reject, SetRef, Words,
 };
 use super::set::AnonymousSet;
 use super::{Field, Rule, Statement, Verdict};
 use ipnet::IpNet;
 use sim_core::classify::Family;
+use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 
 /// First data register (`NFT_REG32_00`), as an index into the register words.
@@ -63,6 +64,31 @@ pub fn linearize(rule: &Rule, family: Family, first_anonymous: usize) -> LinearR
     out.rule
 }
 
+/// Whether an address of `full` bytes is in a network, as nft and iptables-nft (`nft-shared.c:add_addr`) write it.
+pub(super) fn prefix_test(load: Load, net: IpNet, neq: bool, full: u8) -> SmallVec<[Expr; 3]> {
+    let bits = net.prefix_len();
+    let words = addr_words(net.network());
+    let compare = |len: u8| {
+        Expr::Cmp(match len {
+            ..=4 => Cmp::Word { sreg: R1, value: words[0], neq },
+            16 => Cmp::Wide { sreg: R1, words: Box::new(words), neq },
+            _ => Cmp::Start { sreg: R1, words: Box::new(words), len, neq },
+        })
+    };
+    if bits > 0 && bits.is_multiple_of(8) {
+        let len = bits / 8;
+        return SmallVec::from_iter([Expr::Payload(Payload { load, len, dreg: R1 }), compare(len)]);
+    }
+    let mask = addr_words(net.netmask());
+    let bitwise = if full == 4 {
+        Bitwise::Word { sreg: R1, dreg: R1, mask: mask[0], xor: 0 }
+    } else {
+        Bitwise::Wide { sreg: R1, dreg: R1, mask: Box::new(mask) }
+    };
+    let load = Expr::Payload(Payload { load, len: full, dreg: R1 });
+    SmallVec::from_iter([load, Expr::Bitwise(bitwise), compare(full)])
+}
+
 struct Linearizer {
     family: Family,
     first_anonymous: usize,
@@ -87,7 +113,7 @@ impl Linearizer {
             Field::SrcAddr => self.push(Expr::Payload(Payload { load: Load::SrcAddr, len: addr, dreg })),
             Field::DstAddr => self.push(Expr::Payload(Payload { load: Load::DstAddr, len: addr, dreg })),
             Field::DstPort => self.push(Expr::Payload(Payload { load: Load::DstPort, len: 2, dreg })),
-            Field::L4Proto => self.push(Expr::Meta(Meta::LoadL4Proto { dreg })),
+            Field::L4Proto => self.push(Expr::Meta(Meta::Load { key: MetaKey::L4Proto, dreg })),
         }
         match field {
             Field::SrcAddr | Field::DstAddr => addr / 4,
@@ -107,32 +133,8 @@ impl Linearizer {
     }
 
     fn net(&mut self, field: Field, net: IpNet, negate: bool) {
-        let full = addr_len(self.family);
-        let bits = net.prefix_len();
-        let words = addr_words(net.network());
         let load = if field == Field::SrcAddr { Load::SrcAddr } else { Load::DstAddr };
-        if bits > 0 && bits.is_multiple_of(8) {
-            let len = bits / 8;
-            self.push(Expr::Payload(Payload { load, len, dreg: R1 }));
-            self.cmp_addr(words, len, negate);
-        } else {
-            self.push(Expr::Payload(Payload { load, len: full, dreg: R1 }));
-            let mask = addr_words(net.netmask());
-            self.push(Expr::Bitwise(if full == 4 {
-                Bitwise::Word { sreg: R1, dreg: R1, mask: mask[0], xor: 0 }
-            } else {
-                Bitwise::Wide { sreg: R1, dreg: R1, mask: Box::new(mask) }
-            }));
-            self.cmp_addr(words, full, negate);
-        }
-    }
-
-    fn cmp_addr(&mut self, words: Words, len: u8, neq: bool) {
-        if len <= 4 {
-            self.cmp_word(words[0], neq);
-        } else {
-            self.push(Expr::Cmp(Cmp::Wide { sreg: R1, words: Box::new(words), neq }));
-        }
+        self.rule.exprs.extend(prefix_test(load, net, negate, addr_len(self.family)));
     }
 
     fn verdict(&mut self, v: Verdict) {
@@ -147,7 +149,7 @@ impl Linearizer {
     }
 
     fn mark_op(&mut self, mask: u32, xor: u32) {
-        self.push(Expr::Meta(Meta::LoadMark { dreg: R1 }));
+        self.push(Expr::Meta(Meta::Load { key: MetaKey::Mark, dreg: R1 }));
         self.push(Expr::Bitwise(Bitwise::Word { sreg: R1, dreg: R1, mask, xor }));
         self.push(Expr::Meta(Meta::SetMark { sreg: R1 }));
     }
@@ -157,13 +159,13 @@ impl Linearizer {
             Statement::CtStateNew => self.ct_bit(CtKey::State, super::expr::ct::STATE_NEW),
             Statement::CtStatusDnat => self.ct_bit(CtKey::Status, super::expr::ct::STATUS_DNAT),
             &Statement::MarkTest { mask, set } => {
-                self.push(Expr::Meta(Meta::LoadMark { dreg: R1 }));
+                self.push(Expr::Meta(Meta::Load { key: MetaKey::Mark, dreg: R1 }));
                 self.push(Expr::Bitwise(Bitwise::Word { sreg: R1, dreg: R1, mask, xor: 0 }));
                 self.cmp_word(0, set);
             }
             &Statement::Addr { field, net, negate } => self.net(field, net, negate),
             Statement::InIface { name, prefix, negate } => {
-                self.push(Expr::Meta(Meta::LoadInIface { dreg: R1 }));
+                self.push(Expr::Meta(Meta::Load { key: MetaKey::IifName, dreg: R1 }));
                 let words = Box::new(super::expr::meta::iface_words(name));
                 self.push(Expr::Cmp(if *prefix {
                     let len = u8::try_from(name.len().min(super::expr::meta::IFACE_NAME));
@@ -188,7 +190,7 @@ impl Linearizer {
                 self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: false, dreg: None }));
             }
             Statement::L4Proto(p) => {
-                self.push(Expr::Meta(Meta::LoadL4Proto { dreg: R1 }));
+                self.push(Expr::Meta(Meta::Load { key: MetaKey::L4Proto, dreg: R1 }));
                 self.cmp_word(u32::from(p.number()), false);
             }
             Statement::DstPort(p, port) => {

@@ -14,16 +14,18 @@ pub mod compile;
 pub mod diff;
 pub mod eval;
 pub mod expr;
+pub mod from_xtables;
 pub mod json;
 pub mod linearize;
 mod memory;
+pub mod netlink;
 pub mod opaque;
 pub mod print;
 pub mod read;
 pub mod set;
 mod validate;
 
-pub use eval::{Counts, Engine};
+pub use eval::{Counts, Engine, EngineError};
 pub use opaque::{Opaque, Unknown};
 pub use set::dynamic::DynamicSets;
 

@@ -22,14 +22,12 @@ impl Table {
             return Err(format!("{}: kube-proxy writes no such thing", unknown.what));
         }
         self.validate_rules()?;
-        let mut depth: Vec<Option<usize>> = vec![None; self.chains.len()];
-        let mut on_path = vec![false; self.chains.len()];
-        for (i, chain) in self.chains.iter().enumerate() {
-            if chain.base.is_some() && self.depth(i, 0, &mut depth, &mut on_path)? > JUMP_STACK {
-                return Err(format!("chain {}: jumps nest deeper than {JUMP_STACK}", chain.name));
-            }
-        }
-        Ok(())
+        jumps(
+            self.chains.len(),
+            |i| self.chains[i].base.is_some(),
+            |i| &self.chains[i].name,
+            |i| self.targets(i).map(|to| to.0 as usize).collect(),
+        )
     }
 
     /// Checks that every statement is understood and looks up what its set holds.
@@ -72,32 +70,6 @@ impl Table {
         set.is_map == is_map && types.eq(set.key.iter().copied())
     }
 
-    /// Longest path of jumps from chain `i`.
-    fn depth(
-        &self,
-        i: usize,
-        level: usize,
-        known: &mut Vec<Option<usize>>,
-        on_path: &mut Vec<bool>,
-    ) -> Result<usize, String> {
-        if let Some(d) = known[i] {
-            return Ok(d);
-        }
-        let name = &self.chains[i].name;
-        if on_path[i] || level > JUMP_STACK {
-            return Err(format!("chain {name}: too many links, or a loop of jumps"));
-        }
-        on_path[i] = true;
-        let mut longest = 0;
-        for to in self.targets(i) {
-            let below = self.depth(to.0 as usize, level + 1, known, on_path)?;
-            longest = longest.max(below + 1);
-        }
-        on_path[i] = false;
-        known[i] = Some(longest);
-        Ok(longest)
-    }
-
     fn targets(&self, i: usize) -> impl Iterator<Item = ChainId> + '_ {
         let verdicts = self.chains[i].rules.iter().flat_map(|r| &r.statements).flat_map(|s| {
             let (one, many, map): (Option<Verdict>, &[Verdict], _) = match s {
@@ -113,6 +85,53 @@ impl Table {
             Verdict::Jump(c) | Verdict::Goto(c) => Some(c),
             _ => None,
         })
+    }
+}
+
+/// Checks the paths of jumps among `chains` chains: none from a base chain is longer than the jump stack, and none leads
+/// in a circle. `targets` gives where a chain's rules lead.
+///
+/// # Errors
+/// The chain of the first that does.
+pub(super) fn jumps<'a>(
+    chains: usize,
+    is_base: impl Fn(usize) -> bool,
+    name: impl Fn(usize) -> &'a str,
+    targets: impl Fn(usize) -> Vec<usize>,
+) -> Result<(), String> {
+    let mut paths = Paths { known: vec![None; chains], on_path: vec![false; chains], name, targets };
+    for i in (0..chains).filter(|i| is_base(*i)) {
+        if paths.longest(i, 0)? > JUMP_STACK {
+            return Err(format!("chain {}: jumps nest deeper than {JUMP_STACK}", (paths.name)(i)));
+        }
+    }
+    Ok(())
+}
+
+struct Paths<N, T> {
+    known: Vec<Option<usize>>,
+    on_path: Vec<bool>,
+    name: N,
+    targets: T,
+}
+
+impl<'a, N: Fn(usize) -> &'a str, T: Fn(usize) -> Vec<usize>> Paths<N, T> {
+    /// Longest path of jumps from chain `i`, which is `level` jumps away from a base chain.
+    fn longest(&mut self, i: usize, level: usize) -> Result<usize, String> {
+        if let Some(known) = self.known[i] {
+            return Ok(known);
+        }
+        if self.on_path[i] || level > JUMP_STACK {
+            return Err(format!("chain {}: too many links, or a loop of jumps", (self.name)(i)));
+        }
+        self.on_path[i] = true;
+        let mut longest = 0;
+        for to in (self.targets)(i) {
+            longest = longest.max(self.longest(to, level + 1)? + 1);
+        }
+        self.on_path[i] = false;
+        self.known[i] = Some(longest);
+        Ok(longest)
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) struct Ifaces {
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum CompiledMatch {
+pub(in crate::kernel) enum CompiledMatch {
     Comment,
     Ports { sport: Option<Test<(u16, u16)>>, dport: Option<Test<(u16, u16)>> },
     Statistic { p: u32 },
@@ -146,7 +146,8 @@ impl Compiled {
     }
 }
 
-fn priority(table: TableName, hook: Hook) -> i32 {
+/// The priority of a table's chain at a hook.
+pub(in crate::kernel) fn priority(table: TableName, hook: Hook) -> i32 {
     match (table, hook) {
         (TableName::Raw, _) => -300,
         (TableName::Mangle, _) => -150,
@@ -207,38 +208,8 @@ fn compile_rule(
     }
     let negated = |test: &Option<Test<IpNet>>| test.filter(|t| t.invert).map(|t| t.value);
     let (src, dst) = (negated(&rule.src), negated(&rule.dst));
-    let matches = rule
-        .matches
-        .iter()
-        .map(|m| {
-            Ok(match m {
-                Match::Comment(_) => CompiledMatch::Comment,
-                Match::Ports { sport, dport, .. } => CompiledMatch::Ports { sport: *sport, dport: *dport },
-                Match::Statistic { p } => CompiledMatch::Statistic { p: *p },
-                &Match::Mark { value, mask, invert } => CompiledMatch::Mark { value, mask, invert },
-                &Match::Conntrack { states, invert } => CompiledMatch::Conntrack { states, invert },
-                &Match::State(states) => CompiledMatch::Conntrack { states, invert: false },
-                &Match::AddrtypeLocal { src, invert } => CompiledMatch::AddrtypeLocal { src, invert },
-                Match::Recent { name, set, seconds } => {
-                    let next = recents.len();
-                    let table = *recents.entry(name.clone()).or_insert(next);
-                    CompiledMatch::Recent { table, set: *set, seconds: *seconds }
-                }
-                Match::Set { name, from_src, invert } => CompiledMatch::Set {
-                    index: sets.index_of(name).ok_or_else(|| CompileError::NoSuchSet {
-                        chain: chain.to_owned(),
-                        set: name.to_string(),
-                    })?,
-                    from_src: from_src.clone(),
-                    invert: *invert,
-                },
-                Match::Nfacct(_) => CompiledMatch::Nfacct,
-                &Match::PhysdevIsIn { invert } => CompiledMatch::PhysdevIsIn { invert },
-                &Match::IpvsVirtual { addr, port, proto } => CompiledMatch::IpvsVirtual { addr, port, proto },
-                Match::Opaque(text) => return Err(not_modelled(chain, text)),
-            })
-        })
-        .collect::<Result<_, CompileError>>()?;
+    let matches = rule.matches.iter().map(|m| compile_match(m, chain, sets, recents));
+    let matches = matches.collect::<Result<_, CompileError>>()?;
     if let Some(Target::Opaque(text)) = &rule.target {
         return Err(not_modelled(chain, text));
     }
@@ -254,7 +225,42 @@ fn compile_rule(
     })
 }
 
-fn not_modelled(chain: &str, text: &str) -> CompileError {
+/// One match of a rule of `chain`. `recents` numbers the lists of recent matches.
+pub(in crate::kernel) fn compile_match(
+    m: &Match,
+    chain: &str,
+    sets: &IpSets,
+    recents: &mut BTreeMap<Arc<str>, usize>,
+) -> Result<CompiledMatch, CompileError> {
+    Ok(match m {
+        Match::Comment(_) => CompiledMatch::Comment,
+        Match::Ports { sport, dport, .. } => CompiledMatch::Ports { sport: *sport, dport: *dport },
+        Match::Statistic { p } => CompiledMatch::Statistic { p: *p },
+        &Match::Mark { value, mask, invert } => CompiledMatch::Mark { value, mask, invert },
+        &Match::Conntrack { states, invert } => CompiledMatch::Conntrack { states, invert },
+        &Match::State(states) => CompiledMatch::Conntrack { states, invert: false },
+        &Match::AddrtypeLocal { src, invert } => CompiledMatch::AddrtypeLocal { src, invert },
+        Match::Recent { name, set, seconds } => {
+            let next = recents.len();
+            let table = *recents.entry(name.clone()).or_insert(next);
+            CompiledMatch::Recent { table, set: *set, seconds: *seconds }
+        }
+        Match::Set { name, from_src, invert } => CompiledMatch::Set {
+            index: sets.index_of(name).ok_or_else(|| CompileError::NoSuchSet {
+                chain: chain.to_owned(),
+                set: name.to_string(),
+            })?,
+            from_src: from_src.clone(),
+            invert: *invert,
+        },
+        Match::Nfacct(_) => CompiledMatch::Nfacct,
+        &Match::PhysdevIsIn { invert } => CompiledMatch::PhysdevIsIn { invert },
+        &Match::IpvsVirtual { addr, port, proto } => CompiledMatch::IpvsVirtual { addr, port, proto },
+        Match::Opaque(text) => return Err(not_modelled(chain, text)),
+    })
+}
+
+pub(in crate::kernel) fn not_modelled(chain: &str, text: &str) -> CompileError {
     CompileError::NotModelled {
         chain: chain.to_owned(),
         extension: opaque_name(text).to_owned(),

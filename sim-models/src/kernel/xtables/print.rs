@@ -128,7 +128,8 @@ fn negation(invert: bool) -> &'static str {
     if invert { " !" } else { "" }
 }
 
-fn write_match(m: &Match, family: Family, out: &mut impl Write) -> fmt::Result {
+/// One match, ` -m name ...`.
+pub(in crate::kernel) fn write_match(m: &Match, family: Family, out: &mut impl Write) -> fmt::Result {
     match m {
         Match::Comment(text) => {
             out.write_str(" -m comment --comment ")?;
@@ -195,7 +196,8 @@ fn write_match(m: &Match, family: Family, out: &mut impl Write) -> fmt::Result {
     }
 }
 
-fn write_target(target: &Target, table: &Table, out: &mut impl Write) -> fmt::Result {
+/// The target, ` -j NAME ...`.
+pub(in crate::kernel) fn write_target(target: &Target, table: &Table, out: &mut impl Write) -> fmt::Result {
     match target {
         Target::Jump(id) => {
             let to = table.chains.get(id.0 as usize);

@@ -70,7 +70,9 @@ pub fn build(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> No
             table.chains[placed.chain].rules.push(placed.rule);
         }
     }
-    NodeRules { xtables: vec![filter, nat], sysctls: conntrack::sysctls(config), ..NodeRules::default() }
+    let sysctls = conntrack::sysctls(config);
+    let xtables_backend = config.backend;
+    NodeRules { xtables: vec![filter, nat], xtables_backend, sysctls, ..NodeRules::default() }
 }
 
 /// Tables filter and nat with the jumps to kube-proxy's chains. Portals come first in their chains and node ports

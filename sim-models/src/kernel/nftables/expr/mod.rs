@@ -6,31 +6,43 @@
 
 pub mod bitwise;
 pub mod cmp;
+pub mod counter;
 pub mod ct;
 pub mod dynset;
 pub mod fib;
 pub mod immediate;
+pub mod limit;
+pub mod log;
 pub mod lookup;
 pub mod masq;
 pub mod meta;
 pub mod nat;
 pub mod numgen;
 pub mod payload;
+pub mod range;
 pub mod reject;
+pub mod xt_match;
+pub mod xt_target;
 
 pub use bitwise::Bitwise;
-pub use cmp::Cmp;
+pub use cmp::{Cmp, Order};
+pub use counter::Counter;
 pub use ct::{Ct, CtKey};
 pub use dynset::Dynset;
 pub use fib::Fib;
 pub use immediate::Immediate;
+pub use limit::{Limit, TimeUnit};
+pub use log::Log;
 pub use lookup::{Lookup, SetRef};
 pub use masq::Masq;
-pub use meta::Meta;
+pub use meta::{Meta, MetaKey};
 pub use nat::Nat;
 pub use numgen::Numgen;
 pub use payload::{Load, Payload};
+pub use range::Range;
 pub use reject::Reject;
+pub use xt_match::XtMatch;
+pub use xt_target::XtTarget;
 
 use super::Verdict;
 
@@ -42,6 +54,16 @@ pub type Words = [u32; 4];
 pub struct Regs(pub [u32; 16]);
 
 impl Regs {
+    /// The word in a register. A rule that names one beyond the last is refused when it is compiled.
+    #[inline]
+    pub fn get(&self, reg: u8) -> u32 {
+        self.0[usize::from(reg & 15)]
+    }
+    /// Stores a word.
+    #[inline]
+    pub fn set(&mut self, reg: u8, word: u32) {
+        self.0[usize::from(reg & 15)] = word;
+    }
     /// Four words from `reg` on.
     #[inline]
     pub fn wide(&self, reg: u8) -> Words {
@@ -69,7 +91,7 @@ pub enum Flow {
 }
 
 /// One expression.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Expr {
     /// Load a header field.
     Payload(Payload),
@@ -97,6 +119,18 @@ pub enum Expr {
     Masq(Masq),
     /// Send an error and drop.
     Reject(Reject),
+    /// Compare with two ends.
+    Range(Range),
+    /// Count.
+    Counter(Counter),
+    /// Bound the rate.
+    Limit(Box<Limit>),
+    /// Log.
+    Log(Log),
+    /// Call an xtables match.
+    XtMatch(Box<XtMatch>),
+    /// Call an xtables target.
+    XtTarget(Box<XtTarget>),
 }
 
 impl Expr {
@@ -111,7 +145,12 @@ impl Expr {
             Expr::Lookup(_) => 56,
             Expr::Numgen(_) | Expr::Fib(_) => 24,
             Expr::Dynset(_) => 96,
-            Expr::Nat(_) | Expr::Masq(_) | Expr::Reject(_) => 16,
+            Expr::Nat(_) | Expr::Masq(_) | Expr::Reject(_) | Expr::Counter(_) => 16,
+            Expr::Range(_) => 48,
+            Expr::Limit(_) => 56,
+            Expr::Log(_) => 32,
+            Expr::XtMatch(e) => e.size(),
+            Expr::XtTarget(e) => e.size(),
         }
     }
 }
