@@ -4,5 +4,6 @@ pub mod classify;
 pub mod counted;
 pub mod engine;
 pub mod kubectl;
+pub mod nftables;
 #[cfg(feature = "peers")]
 pub mod peers;

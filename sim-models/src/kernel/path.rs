@@ -561,7 +561,7 @@ impl<O: Observer> Walk<'_, O> {
             Mechanism::XtablesNft => {
                 let engine = self.stack.xtables_nft.as_ref().expect("its hooks are registered");
                 let dynamic = Some(&mut self.state.xtables_dynamic);
-                engine.run_observed(id, &mut cx, dynamic, self.now, self.observer)
+                engine.run_as_xtables(id, &mut cx, dynamic, self.now, self.observer)
             }
             Mechanism::Nftables => {
                 let engine = self.stack.nftables.as_ref().expect("its hooks are registered");

@@ -3,8 +3,8 @@
 //! A mode builds it, each mechanism prints its part in the real tool's text, and the packet path compiles it.
 
 use super::xtables::{Match, TableName};
-use crate::config::XtablesBackend;
 use super::{ebpf::ServiceMap, ipset::IpSet, ipvs::VirtualServer, nftables, xtables};
+use crate::config::XtablesBackend;
 use std::net::IpAddr;
 
 /// Rules, sets, virtual servers and addresses of one node, one family.

@@ -169,7 +169,8 @@ fn both_layouts_send_packets_to_the_same_place() {
 #[test]
 fn memory_per_service_is_what_the_slabs_grew_by() {
     for (endpoints, measured) in [(1, 2500.0), (3, 4200.0), (10, 9600.0)] {
-        let bytes = |n| Engine::new(&table(&objects(n, endpoints, NODE), 35), 1).unwrap().memory_bytes() as f64;
+        let bytes =
+            |n| Engine::new(&table(&objects(n, endpoints, NODE), 35), 1).unwrap().memory_bytes() as f64;
         let each = (bytes(4000) - bytes(1000)) / 3000.0;
         assert!((each / measured - 1.0).abs() < 0.08, "{endpoints} endpoints: {each} bytes");
     }

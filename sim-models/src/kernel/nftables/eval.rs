@@ -12,6 +12,7 @@ use super::expr::{Expr, Flow, Lookup, Regs, SetRef};
 use super::set::dynamic::DynamicSets;
 use super::set::{Backend, Found, derive_seed, key_words};
 use super::validate::JUMP_STACK;
+use super::xt_steps::XtSteps;
 use super::{ChainId, Key, Rule, SetId, Table, Verdict, memory};
 use crate::kernel::hook::{ChainKind, Hook, HookFn, HookVerdict, PacketCx};
 use crate::kernel::trace::{Observer, Step};
@@ -29,6 +30,8 @@ pub struct Engine {
     sets: Vec<Arc<NamedSet>>,
     /// Bytes of chain structures, names and set names, which rule changes do not touch.
     fixed_bytes: u64,
+    /// Of chains that iptables-nft wrote, their table and place in it.
+    pub(super) places: Vec<(u32, u32)>,
 }
 
 #[derive(Clone, Debug)]
@@ -95,8 +98,8 @@ impl Engine {
 
     /// Nothing yet.
     pub(super) fn empty(family: Family, seed: u64) -> Self {
-        let (hooks, chains, sets) = Default::default();
-        Engine { family, seed, hooks, chains, sets, fixed_bytes: 0 }
+        let (hooks, chains, sets, places) = Default::default();
+        Engine { family, seed, hooks, chains, sets, fixed_bytes: 0, places }
     }
 
     /// Adds a chain that is laid out already, and its hook if it is a base chain.
@@ -311,6 +314,21 @@ impl Engine {
             }
         }
         e.finish(found, regs)
+    }
+
+    /// The same for an engine of [`Engine::from_xtables`], telling the steps as those of the xtables rules.
+    pub fn run_as_xtables(
+        &self,
+        id: usize,
+        cx: &mut PacketCx<'_>,
+        dynamic: Option<&mut DynamicSets>,
+        now: SimTime,
+        observer: &mut impl Observer,
+    ) -> HookVerdict {
+        let mut steps = XtSteps::new(observer, &self.places);
+        let verdict = self.run_observed(id, cx, dynamic, now, &mut steps);
+        steps.finish();
+        verdict
     }
 
     /// Chains and named sets held.

@@ -36,7 +36,7 @@ const R1: u8 = 0;
 
 impl Engine {
     /// The engine of these tables, all of one family, as iptables-nft would load them. Chains are numbered through all
-    /// tables in order; [`xtables_place`] says which is which.
+    /// tables in order.
     ///
     /// # Errors
     /// If a rule refers to what is not there or uses what is not modelled, or jumps nest deeper than the kernel allows.
@@ -45,7 +45,8 @@ impl Engine {
         let mut engine = Engine::empty(family, seed);
         let mut recents = BTreeMap::new();
         let mut first = 0;
-        for table in tables {
+        for (at, table) in (0u32..).zip(tables) {
+            engine.places.extend((0..table.chains.len() as u32).map(|chain| (at, chain)));
             let mut writer = Writer { table, sets, recents: &mut recents, first };
             let mut chains = Vec::with_capacity(table.chains.len());
             for (at, chain) in table.chains.iter().enumerate() {
@@ -70,19 +71,6 @@ impl Engine {
     }
 }
 
-/// The table and chain that a chain of [`Engine::from_xtables`] was.
-pub fn xtables_place(tables: &[Table], chain: ChainId) -> Option<(usize, xtables::ChainId)> {
-    let mut rest = chain.0;
-    for (at, table) in tables.iter().enumerate() {
-        let chains = u32::try_from(table.chains.len()).expect("fewer than 2^32 chains");
-        if rest < chains {
-            return Some((at, xtables::ChainId(rest)));
-        }
-        rest -= chains;
-    }
-    None
-}
-
 /// The expressions of one rule of `table`, as [`Engine::from_xtables`] puts them into a chain.
 ///
 /// # Errors
@@ -102,7 +90,12 @@ fn check_jumps(table: &Table, chains: &[CompiledChain], first: u32) -> Result<()
         });
         to.map(|to| (to.0 - first) as usize).collect()
     };
-    validate::jumps(table.chains.len(), |i| table.chains[i].base.is_some(), |i| &table.chains[i].name, targets)
+    validate::jumps(
+        table.chains.len(),
+        |i| table.chains[i].base.is_some(),
+        |i| &table.chains[i].name,
+        targets,
+    )
 }
 
 struct Writer<'a> {
@@ -143,7 +136,9 @@ impl Writer<'_> {
 
     fn one_match(&mut self, m: &Match, chain: &str, out: &mut Vec<Expr>) -> Result<(), EngineError> {
         match m {
-            Match::Ports { proto: Proto::Tcp | Proto::Udp, sport, dport } if sport.is_some() || dport.is_some() => {
+            Match::Ports { proto: Proto::Tcp | Proto::Udp, sport, dport }
+                if sport.is_some() || dport.is_some() =>
+            {
                 ports(*sport, *dport, out);
             }
             &Match::Mark { value, mask, invert } => {

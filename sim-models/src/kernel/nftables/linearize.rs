@@ -8,8 +8,8 @@
 //! Single-element anonymous sets are compared directly, as nft's `src/evaluate.c` rewrites them.
 
 use super::expr::{
-    Bitwise, Cmp, Ct, CtKey, Dynset, Expr, Fib, Immediate, Load, Lookup, Masq, Meta, MetaKey, Nat, Numgen, Payload,
-    Reject, SetRef, Words,
+    Bitwise, Cmp, Ct, CtKey, Dynset, Expr, Fib, Immediate, Load, Lookup, Masq, Meta, MetaKey, Nat, Numgen,
+    Payload, Reject, SetRef, Words,
 };
 use super::set::AnonymousSet;
 use super::{Field, Rule, Statement, Verdict};

@@ -24,6 +24,7 @@ pub mod print;
 pub mod read;
 pub mod set;
 mod validate;
+pub mod xt_steps;
 
 pub use eval::{Counts, Engine, EngineError};
 pub use opaque::{Opaque, Unknown};

@@ -246,10 +246,9 @@ pub(in crate::kernel) fn compile_match(
             CompiledMatch::Recent { table, set: *set, seconds: *seconds }
         }
         Match::Set { name, from_src, invert } => CompiledMatch::Set {
-            index: sets.index_of(name).ok_or_else(|| CompileError::NoSuchSet {
-                chain: chain.to_owned(),
-                set: name.to_string(),
-            })?,
+            index: sets
+                .index_of(name)
+                .ok_or_else(|| CompileError::NoSuchSet { chain: chain.to_owned(), set: name.to_string() })?,
             from_src: from_src.clone(),
             invert: *invert,
         },

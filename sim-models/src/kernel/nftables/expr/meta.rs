@@ -119,7 +119,11 @@ impl Meta {
             MetaKey::Iif => iface_index(cx.in_iface),
             MetaKey::Oif => iface_index(cx.out_iface),
             MetaKey::NfProto => {
-                if cx.packet.family() == Family::Ipv4 { 2 } else { 10 }
+                if cx.packet.family() == Family::Ipv4 {
+                    2
+                } else {
+                    10
+                }
             }
             MetaKey::Protocol => {
                 let ether: u16 = if cx.packet.family() == Family::Ipv4 { 0x0800 } else { 0x86dd };

@@ -73,10 +73,7 @@ impl Payload {
 /// TCP's flags as they stand in its header.
 #[inline]
 fn flag_byte(flags: TcpFlags) -> u32 {
-    u32::from(flags.fin)
-        | u32::from(flags.syn) << 1
-        | u32::from(flags.rst) << 2
-        | u32::from(flags.ack) << 4
+    u32::from(flags.fin) | u32::from(flags.syn) << 1 | u32::from(flags.rst) << 2 | u32::from(flags.ack) << 4
 }
 
 /// Mask of the first `bytes` bytes of a word.
