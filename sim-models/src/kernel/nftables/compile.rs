@@ -105,8 +105,11 @@ impl Layout {
         self.at += RULE_HEAD;
         let start = self.at;
         for mut expr in linear.exprs {
-            if let Expr::Limit(limit) = &mut expr {
-                limit.slot = Slot(self.chain, index(out.exprs.len()));
+            let slot = Slot(self.chain, index(out.exprs.len()));
+            match &mut expr {
+                Expr::Limit(limit) => limit.slot = slot,
+                Expr::Numgen(numgen) => numgen.slot = slot,
+                _ => {}
             }
             self.at += expr.size();
             out.exprs.push(Placed { expr, end_line: (self.at - 1) / 64 });

@@ -87,6 +87,7 @@ impl Engine {
         for (id, chain) in table.chains.iter().enumerate() {
             engine.add_chain(&chain.name, &chain.rules);
             if let Some(b) = chain.base {
+                Arc::make_mut(&mut engine.chains[id]).drops = b.drops;
                 hooks.push(HookFn { hook: b.hook, priority: b.priority, kind: b.kind, id });
             }
             let structure = memory::chain_bytes(&chain.name, chain.base.is_some(), chain.comment.as_deref());
@@ -251,7 +252,8 @@ impl Engine {
             Expr::Payload(e) => e.eval(regs, cx),
             Expr::Meta(e) => return e.eval(regs, cx),
             Expr::Bitwise(e) => e.eval(regs, cx),
-            Expr::Numgen(e) => e.eval(regs, cx),
+            Expr::Numgen(e) => return e.eval(regs, cx, dynamic.as_deref_mut()),
+            Expr::CtSetMark(e) => e.eval(regs, cx),
             Expr::Fib(e) => e.eval(regs, cx),
             Expr::Cmp(e) => return e.eval(regs, cx),
             Expr::Ct(e) => return e.eval(regs, cx),

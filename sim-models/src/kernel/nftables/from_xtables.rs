@@ -25,7 +25,7 @@ use crate::kernel::hook::ChainKind;
 use crate::kernel::ipset::IpSets;
 use crate::kernel::xtables::compile::{compile_match, not_modelled, priority};
 use crate::kernel::xtables::{
-    self, CompileError, Match, Policy, Rule, Table, TableName, Target, Test, layout, opaque_name, print,
+    CompileError, Match, Policy, Rule, Table, TableName, Target, Test, layout, opaque_name, print,
 };
 use sim_core::classify::{Family, Proto};
 use std::collections::BTreeMap;

@@ -8,13 +8,17 @@
 //! Single-element anonymous sets are compared directly, as nft's `src/evaluate.c` rewrites them.
 
 use super::expr::{
-    Bitwise, Cmp, Ct, CtKey, Dynset, Expr, Fib, Immediate, Load, Lookup, Masq, Meta, MetaKey, Nat, Numgen,
-    Payload, Reject, SetRef, Words,
+    Bitwise, Cmp, Counter, Ct, CtKey, CtSetMark, Dynset, Expr, Fib, Immediate, Limit, Load, Log, Lookup, Masq,
+    Meta, MetaKey, Nat, Order, Payload, Range, Reject, SetRef, Words,
 };
+use super::selector::Selector;
 use super::set::AnonymousSet;
-use super::{Field, Rule, Statement, Verdict};
+use super::set::items::Items;
+use super::test::{Right, Test};
+use super::value::words;
+use super::{Field, Refusal, Rule, Statement, Verdict};
 use ipnet::IpNet;
-use sim_core::classify::Family;
+use sim_core::classify::{Family, Proto};
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 
@@ -57,9 +61,10 @@ pub fn addr_len(family: Family) -> u8 {
 /// Expressions of `rule` in a table of `family`. `first_anonymous` is the position of its first anonymous set
 /// among those of its chain.
 pub fn linearize(rule: &Rule, family: Family, first_anonymous: usize) -> LinearRule {
-    let mut out = Linearizer { family, first_anonymous, rule: LinearRule::default() };
-    for s in &rule.statements {
-        out.statement(s);
+    let mut out = Linearizer { family, first_anonymous, rule: LinearRule::default(), proto: None };
+    let mut at = 0;
+    while let Some(s) = rule.statements.get(at) {
+        at += 1 + out.statements(s, rule.statements.get(at + 1));
     }
     out.rule
 }
@@ -93,6 +98,8 @@ struct Linearizer {
     family: Family,
     first_anonymous: usize,
     rule: LinearRule,
+    /// The protocol that the rule has compared already.
+    proto: Option<Proto>,
 }
 
 impl Linearizer {
@@ -154,6 +161,108 @@ impl Linearizer {
         self.push(Expr::Meta(Meta::SetMark { sreg: R1 }));
     }
 
+    /// Compares the protocol, if the rule has not.
+    fn depend(&mut self, proto: Proto) {
+        if self.proto != Some(proto) {
+            self.proto = Some(proto);
+            self.push(Expr::Meta(Meta::Load { key: MetaKey::L4Proto, dreg: R1 }));
+            self.cmp_word(u32::from(proto.number()), false);
+        }
+    }
+
+    /// A statement, with the next one if both are compared at once; returns how many beside the first were taken.
+    /// Of that `src/rule.c:payload_do_merge` does, only ports are modelled.
+    fn statements(&mut self, s: &Statement, next: Option<&Statement>) -> usize {
+        let port = |s: &Statement| match s {
+            Statement::DstPort(proto, port) => Some((*proto, Load::DstPort, port_word(*port))),
+            Statement::Test(test) => match (&test.key[..], &test.right, test.negate) {
+                ([Selector::Transport(Some(proto), load)], Right::Is(value), false)
+                    if *load != Load::TcpFlags && test.mask.is_none() =>
+                {
+                    Some((*proto, *load, words(value)[0]))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        if let (Some((proto, Load::SrcPort, from)), Some((of, Load::DstPort, to))) =
+            (port(s), next.and_then(port))
+            && proto == of
+        {
+            self.depend(proto);
+            self.push(Expr::Payload(Payload { load: Load::Ports, len: 4, dreg: R1 }));
+            self.cmp_word(from | to << 16, false);
+            return 1;
+        }
+        self.statement(s);
+        0
+    }
+
+    /// Loads the fields of a key into registers one after another.
+    fn key(&mut self, key: &[Selector]) {
+        if let Some(proto) = key.iter().find_map(|s| s.needs()) {
+            self.depend(proto);
+        }
+        let mut reg = R1;
+        for selector in key {
+            self.push(selector.load(self.family, reg));
+            reg += selector.data_type().len(self.family).div_ceil(4);
+        }
+    }
+
+    fn test(&mut self, test: &Test) {
+        if let (&[Selector::Meta(MetaKey::L4Proto)], Right::Is(value), false) =
+            (&test.key[..], &test.right, test.negate)
+        {
+            self.proto = [Proto::Tcp, Proto::Udp, Proto::Sctp].into_iter().find(|p| p.number() == value[0]);
+        }
+        self.key(&test.key);
+        let kind = test.key[0].data_type();
+        let neq = test.negate;
+        if let Some(mask) = test.mask {
+            self.push(Expr::Bitwise(Bitwise::Word { sreg: R1, dreg: R1, mask, xor: 0 }));
+        }
+        let wide = |bytes: &[u8]| {
+            let mut four: Words = [0; 4];
+            four.iter_mut().zip(words(bytes)).for_each(|(to, from)| *to = from);
+            four
+        };
+        let len = kind.len(self.family);
+        match &test.right {
+            Right::Is(value) => {
+                let words = wide(&kind.register(value));
+                self.push(Expr::Cmp(if len > 4 {
+                    Cmp::Wide { sreg: R1, words: Box::new(words), neq }
+                } else {
+                    Cmp::Word { sreg: R1, value: words[0], neq }
+                }));
+            }
+            &Right::AnyOf(bits) => {
+                self.push(Expr::Bitwise(Bitwise::Word { sreg: R1, dreg: R1, mask: bits, xor: 0 }));
+                self.cmp_word(0, true);
+            }
+            Right::Order(order, value) => {
+                let words = Box::new(wide(value));
+                self.push(Expr::Cmp(Cmp::Order { sreg: R1, words, len, order: *order }));
+            }
+            Right::Range(from, to) if neq => {
+                let ends = Box::new([wide(from), wide(to)]);
+                self.push(Expr::Range(Range { sreg: R1, len, ends, neq }));
+            }
+            Right::Range(from, to) => {
+                for (end, order) in [(from, Order::Gte), (to, Order::Lte)] {
+                    let words = Box::new(wide(end));
+                    self.push(Expr::Cmp(Cmp::Order { sreg: R1, words, len, order }));
+                }
+            }
+            Right::Items(items) => {
+                let items = Items::new(&test.key, items, self.family);
+                let set = self.anonymous(AnonymousSet::Items(items));
+                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: neq, dreg: None, vmap: false }));
+            }
+        }
+    }
+
     fn statement(&mut self, s: &Statement) {
         match s {
             Statement::CtStateNew => self.ct_bit(CtKey::State, super::expr::ct::STATE_NEW),
@@ -177,24 +286,25 @@ impl Linearizer {
             Statement::AddrIn { field, nets, negate } => {
                 self.load(*field, R1);
                 let set = self.anonymous(AnonymousSet::Intervals(nets.clone()));
-                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: *negate, dreg: None }));
+                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: *negate, dreg: None, vmap: false }));
             }
             Statement::InSet { fields, set } => {
                 self.concat(fields);
                 let set = SetRef::Named(set.0);
-                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: false, dreg: None }));
+                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: false, dreg: None, vmap: false }));
             }
             Statement::Vmap { fields, map } => {
                 self.concat(fields);
                 let set = SetRef::Named(map.0);
-                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: false, dreg: None }));
+                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: false, dreg: None, vmap: true }));
             }
             Statement::L4Proto(p) => {
+                self.proto = Some(*p);
                 self.push(Expr::Meta(Meta::Load { key: MetaKey::L4Proto, dreg: R1 }));
                 self.cmp_word(u32::from(p.number()), false);
             }
             Statement::DstPort(p, port) => {
-                self.statement(&Statement::L4Proto(*p));
+                self.depend(*p);
                 self.push(Expr::Payload(Payload { load: Load::DstPort, len: 2, dreg: R1 }));
                 self.cmp_word(port_word(*port), false);
             }
@@ -206,16 +316,16 @@ impl Linearizer {
             &Statement::MarkXor(bits) => self.mark_op(u32::MAX, bits),
             Statement::NumgenVmap(verdicts) => {
                 let modulus = u32::try_from(verdicts.len()).expect("fewer than 2^32 endpoints");
-                self.push(Expr::Numgen(Numgen { modulus, dreg: R1 }));
+                self.push(Selector::Numgen { inc: false, modulus, offset: 0 }.load(self.family, R1));
                 let set = self.anonymous(AnonymousSet::Verdicts(verdicts.clone()));
-                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: false, dreg: None }));
+                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: false, dreg: None, vmap: true }));
             }
             &Statement::Dnat(to) => self.nat_to(to),
             Statement::DnatNumgen(backends) => {
                 let modulus = u32::try_from(backends.len()).expect("fewer than 2^32 endpoints");
-                self.push(Expr::Numgen(Numgen { modulus, dreg: R1 }));
+                self.push(Selector::Numgen { inc: false, modulus, offset: 0 }.load(self.family, R1));
                 let set = self.anonymous(AnonymousSet::Backends(backends.clone()));
-                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: false, dreg: Some(R1) }));
+                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: false, dreg: Some(R1), vmap: false }));
                 let port_reg = R1 + addr_len(self.family) / 4;
                 self.push(Expr::Nat(Nat { addr_reg: R1, port_reg, family: self.family }));
             }
@@ -225,7 +335,42 @@ impl Linearizer {
                 self.push(Expr::Dynset(Dynset { set: set.0, sreg: R1 }));
             }
             &Statement::Verdict(v) => self.verdict(v),
-            Statement::Reject => self.push(Expr::Reject(Reject)),
+            Statement::Reject => self.push(Expr::Reject(Reject(None))),
+            &Statement::RejectWith(with) => {
+                if with == Refusal::TcpReset {
+                    self.depend(Proto::Tcp);
+                }
+                self.push(Expr::Reject(Reject(Some(with))));
+            }
+            Statement::Test(test) => self.test(test),
+            Statement::VerdictMap(map) => {
+                self.key(&map.key);
+                let set = self.anonymous(AnonymousSet::Items(Items::new(&map.key, &map.items, self.family)));
+                self.push(Expr::Lookup(Lookup { sreg: R1, set, invert: false, dreg: None, vmap: true }));
+            }
+            Statement::Counter { .. } => self.push(Expr::Counter(Counter)),
+            &Statement::Limit { rate, unit, burst, over } => {
+                let slot = Default::default();
+                self.push(Expr::Limit(Box::new(Limit { rate, unit, burst, over, slot })));
+            }
+            Statement::Log { .. } => self.push(Expr::Log(Log)),
+            &Statement::MarkSet(value) => {
+                self.push(Expr::Immediate(Immediate::Word { dreg: R1, value }));
+                self.push(Expr::Meta(Meta::SetMark { sreg: R1 }));
+            }
+            &Statement::MarkAnd(mask) => self.mark_op(mask, 0),
+            Statement::MarkFromCt => {
+                self.push(Expr::Ct(Ct { key: CtKey::Mark, dreg: R1 }));
+                self.push(Expr::Meta(Meta::SetMark { sreg: R1 }));
+            }
+            &Statement::CtMarkSet(value) => {
+                self.push(Expr::Immediate(Immediate::Word { dreg: R1, value }));
+                self.push(Expr::CtSetMark(CtSetMark { sreg: R1 }));
+            }
+            Statement::CtMarkFromMark => {
+                self.push(Expr::Meta(Meta::Load { key: MetaKey::Mark, dreg: R1 }));
+                self.push(Expr::CtSetMark(CtSetMark { sreg: R1 }));
+            }
             Statement::Opaque(text) => panic!("not a statement of kube-proxy: {text}"),
         }
     }

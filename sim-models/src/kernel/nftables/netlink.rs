@@ -8,7 +8,7 @@ use super::expr::{
     Bitwise, Cmp, CtKey, Expr, Immediate, Load, Lookup, Meta, Numgen, Payload, Range, SetRef, Words,
 };
 use super::linearize::{LinearRule, addr_words, linearize};
-use super::{Rule, Table, Verdict};
+use super::{Refusal, Rule, Table, Verdict};
 use sim_core::classify::Family;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -86,9 +86,12 @@ fn write(expr: &Expr, names: &Names<'_>, out: &mut String) {
             let key = match ct.key {
                 CtKey::State => "state",
                 CtKey::Status => "status",
+                CtKey::Mark => "mark",
+                CtKey::Direction => "direction",
             };
             put!(out, "ct load {key} => reg {}", reg(ct.dreg));
         }
+        Expr::CtSetMark(e) => put!(out, "ct set mark with reg {}", reg(e.sreg)),
         Expr::Cmp(c) => cmp(c, names.family, out),
         Expr::Range(Range { sreg, len, ends, neq }) => {
             let op = if *neq { "neq" } else { "eq" };
@@ -103,16 +106,24 @@ fn write(expr: &Expr, names: &Names<'_>, out: &mut String) {
             put!(out, "bitwise reg {} = ( reg {} & {mask} ) ^ {xor}", reg(*dreg), reg(*sreg));
         }
         Expr::Immediate(i) => immediate(i, names, out),
-        Expr::Lookup(Lookup { sreg, set, invert, dreg }) => {
+        Expr::Lookup(Lookup { sreg, set, invert, dreg, vmap }) => {
             let set = match set {
                 SetRef::Named(id) => (names.set)(*id),
                 SetRef::Anonymous(at) => format!("__set{at}"),
             };
-            let to = dreg.map_or_else(String::new, |d| format!(" dreg {}", reg(d)));
-            put!(out, "lookup reg {} set {set}{to}{}", reg(*sreg), if *invert { " 0x1" } else { "" });
+            let to = match dreg {
+                Some(dreg) => format!(" dreg {}", reg(*dreg)),
+                None if *vmap => " dreg 0".to_owned(),
+                None => String::new(),
+            };
+            put!(out, "lookup reg {} set {set}{to} {:#x}", reg(*sreg), u8::from(*invert));
         }
-        Expr::Numgen(Numgen { modulus, dreg }) => {
-            put!(out, "numgen reg {} = random mod {modulus}", reg(*dreg));
+        Expr::Numgen(Numgen { modulus, dreg, offset, inc, .. }) => {
+            let mode = if *inc { "inc" } else { "random" };
+            put!(out, "numgen reg {} = {mode} mod {modulus}", reg(*dreg));
+            if *offset > 0 {
+                put!(out, " offset {offset}");
+            }
         }
         Expr::Fib(fib) => {
             put!(out, "fib {} type => reg {}", if fib.src { "saddr" } else { "daddr" }, reg(fib.dreg));
@@ -125,8 +136,13 @@ fn write(expr: &Expr, names: &Names<'_>, out: &mut String) {
         }
         // NF_NAT_RANGE_PROTO_RANDOM_FULLY
         Expr::Masq(m) => put!(out, "masq{}", if m.fully_random { " flags 0x10" } else { "" }),
-        Expr::Reject(_) => {
-            put!(out, "reject type 0 code {}", if names.family == Family::Ipv4 { 3 } else { 4 });
+        Expr::Reject(e) => {
+            let (kind, code) = match e.0 {
+                Some(Refusal::TcpReset) => (1, 0),
+                Some(Refusal::Icmp(code)) => (0, code),
+                None => (0, if names.family == Family::Ipv4 { 3 } else { 4 }),
+            };
+            put!(out, "reject type {kind} code {code}");
         }
         Expr::Counter(_) => put!(out, "counter pkts 0 bytes 0"),
         Expr::Limit(l) => {

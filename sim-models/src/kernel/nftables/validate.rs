@@ -72,14 +72,20 @@ impl Table {
 
     fn targets(&self, i: usize) -> impl Iterator<Item = ChainId> + '_ {
         let verdicts = self.chains[i].rules.iter().flat_map(|r| &r.statements).flat_map(|s| {
+            let items: &[super::test::Item] = match s {
+                Statement::VerdictMap(map) => &map.items,
+                _ => &[],
+            };
             let (one, many, map): (Option<Verdict>, &[Verdict], _) = match s {
                 Statement::Verdict(v) => (Some(*v), &[], None),
                 Statement::NumgenVmap(v) => (None, v, None),
                 Statement::Vmap { map, .. } => (None, &[], Some(*map)),
                 _ => (None, &[], None),
             };
+            let of_items = items.iter().filter_map(|item| item.verdict);
             let mapped = map.into_iter().flat_map(|m| &self.sets[m.0 as usize].elements);
-            one.into_iter().chain(many.iter().copied()).chain(mapped.filter_map(|e| e.verdict))
+            let many = many.iter().copied().chain(of_items);
+            one.into_iter().chain(many).chain(mapped.filter_map(|e| e.verdict))
         });
         verdicts.filter_map(|v| match v {
             Verdict::Jump(c) | Verdict::Goto(c) => Some(c),
@@ -146,7 +152,7 @@ mod tests {
     fn ladder(n: usize) -> Table {
         let mut table = Table::new(Family::Ipv4, "t", None);
         let mut from = table.add_chain("base");
-        table.chains[0].base = Some(Base { kind: ChainKind::Filter, hook: Hook::Input, priority: 0 });
+        table.chains[0].base = Some(Base { kind: ChainKind::Filter, hook: Hook::Input, priority: 0, drops: false });
         for i in 0..n {
             let to = table.add_chain(&format!("c{i}"));
             table.add_rule(from, Rule::new([Statement::Verdict(Verdict::Jump(to))]));

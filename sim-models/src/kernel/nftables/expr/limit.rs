@@ -7,6 +7,9 @@ use crate::kernel::hook::PacketCx;
 use crate::kernel::nftables::set::dynamic::{DynamicSets, Slot};
 use sim_core::classify::Unit;
 
+/// Packets at once where nothing else is said (`NFT_LIMIT_PKT_BURST_DEFAULT`).
+pub const DEFAULT_BURST: u32 = 5;
+
 /// Bound the rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {

@@ -27,7 +27,7 @@ pub mod xt_target;
 pub use bitwise::Bitwise;
 pub use cmp::{Cmp, Order};
 pub use counter::Counter;
-pub use ct::{Ct, CtKey};
+pub use ct::{Ct, CtKey, CtSetMark};
 pub use dynset::Dynset;
 pub use fib::Fib;
 pub use immediate::Immediate;
@@ -99,6 +99,8 @@ pub enum Expr {
     Meta(Meta),
     /// Load a conntrack field.
     Ct(Ct),
+    /// Set the connection's mark.
+    CtSetMark(CtSetMark),
     /// Compare with a constant.
     Cmp(Cmp),
     /// Mask and xor.
@@ -138,7 +140,7 @@ impl Expr {
     /// from the 6.18 kernel's type information).
     pub fn size(&self) -> u32 {
         match self {
-            Expr::Payload(_) | Expr::Meta(_) | Expr::Ct(_) => 16,
+            Expr::Payload(_) | Expr::Meta(_) | Expr::Ct(_) | Expr::CtSetMark(_) => 16,
             Expr::Cmp(c) => c.size(),
             Expr::Bitwise(b) => b.size(),
             Expr::Immediate(_) => 32,

@@ -7,7 +7,10 @@
 
 pub mod bitmap;
 pub mod dynamic;
+pub mod fixed;
 pub mod hash_fast;
+pub mod items;
+pub mod pipapo;
 pub mod rbtree;
 pub mod rhash;
 
@@ -15,8 +18,11 @@ use super::expr::{Regs, Words};
 use super::linearize::{addr_words, port_word};
 use super::{Key, KeyType, KeyValue, Verdict};
 use bitmap::Bitmap;
+use fixed::Fixed;
 use hash_fast::HashFast;
 use ipnet::IpNet;
+use items::Items;
+use pipapo::Pipapo;
 use rbtree::Rbtree;
 use rhash::Rhash;
 use sim_core::classify::{Family, Work};
@@ -34,6 +40,8 @@ pub enum AnonymousSet {
     Verdicts(Vec<Verdict>),
     /// `map { 0 : ADDR . PORT, ... }`.
     Backends(Vec<SocketAddr>),
+    /// Any other.
+    Items(Items),
 }
 
 /// What a lookup found.
@@ -114,6 +122,10 @@ pub enum Backend {
     Rbtree(Rbtree),
     /// Bitmap of ports.
     Bitmap(Bitmap),
+    /// Fixed-size hash table for any keys.
+    Fixed(Box<Fixed>),
+    /// Concatenated ranges.
+    Pipapo(Box<Pipapo>),
 }
 
 impl Backend {
@@ -150,6 +162,7 @@ impl Backend {
     /// The backend of an anonymous set.
     pub fn anonymous(set: &AnonymousSet, family: Family, seed: u32) -> Self {
         let len = match set {
+            AnonymousSet::Items(items) => return items.backend(seed),
             AnonymousSet::Intervals(nets) => nets.len(),
             AnonymousSet::Verdicts(v) => v.len(),
             AnonymousSet::Backends(b) => b.len(),
@@ -190,6 +203,8 @@ impl Backend {
             Backend::HashFast(t) => t.lookup(regs.0[at], work),
             Backend::Rbtree(t) => t.lookup(regs, sreg, work),
             Backend::Bitmap(t) => t.lookup(regs.0[at], work),
+            Backend::Fixed(t) => t.lookup(regs, sreg, work),
+            Backend::Pipapo(t) => t.lookup(regs, sreg, work),
         }
     }
 
@@ -200,6 +215,8 @@ impl Backend {
             Backend::HashFast(t) => t.len(),
             Backend::Rbtree(t) => t.len(),
             Backend::Bitmap(t) => t.len(),
+            Backend::Fixed(t) => t.len(),
+            Backend::Pipapo(t) => t.len(),
         }
     }
 
@@ -215,6 +232,8 @@ impl Backend {
             Backend::HashFast(t) => t.memory_bytes(),
             Backend::Rbtree(t) => t.memory_bytes(),
             Backend::Bitmap(t) => t.memory_bytes(),
+            Backend::Fixed(t) => t.memory_bytes(),
+            Backend::Pipapo(t) => t.memory_bytes(),
         }
     }
 }
