@@ -367,8 +367,8 @@ fn what_a_reader_should_know_of_a_dump_is_noted() {
             "passed over: 1 other table: inet cni (line 2)",
         ]
     );
-    let opaque =
-        table_with("\t\tlog drop\n\t\tlog accept\n").replace("chain other", "chain service-A/b/tcp/");
+    let opaque = table_with("\t\tsynproxy drop\n\t\tsynproxy accept\n")
+        .replace("chain other", "chain service-A/b/tcp/");
     assert_eq!(
         Nftables.read(&opaque, Family::Ipv4).unwrap().notes,
         [

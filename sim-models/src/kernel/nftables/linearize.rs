@@ -8,8 +8,8 @@
 //! Single-element anonymous sets are compared directly, as nft's `src/evaluate.c` rewrites them.
 
 use super::expr::{
-    Bitwise, Cmp, Counter, Ct, CtKey, CtSetMark, Dynset, Expr, Fib, Immediate, Limit, Load, Log, Lookup, Masq,
-    Meta, MetaKey, Nat, Order, Payload, Range, Reject, SetRef, Words,
+    Bitwise, Cmp, Counter, Ct, CtKey, CtSetMark, Dynset, Expr, Fib, Immediate, Limit, Load, Log, Lookup,
+    Masq, Meta, MetaKey, Nat, Order, Payload, Range, Reject, SetRef, Words,
 };
 use super::selector::Selector;
 use super::set::AnonymousSet;

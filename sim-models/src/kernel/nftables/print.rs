@@ -4,8 +4,8 @@
 //! of the kernel's hash table. One thing of nft's is reproduced knowingly: it drops the `addr . port` of
 //! `dnat ip addr . port to numgen ...`.
 
-use super::set::rbtree;
 use super::expr;
+use super::set::rbtree;
 use super::{
     Base, Chain, Element, Field, KeyType, KeyValue, Lifetime, Rule, Set, SetId, Statement, Table, Verdict,
 };
@@ -276,7 +276,11 @@ impl Table {
             Statement::Counter { packets, bytes } => write!(f, "counter packets {packets} bytes {bytes}"),
             Statement::Limit { rate, unit, burst, over } => {
                 write!(f, "limit rate {}{rate}/{}", if *over { "over " } else { "" }, unit.name())?;
-                if *burst == expr::limit::DEFAULT_BURST { Ok(()) } else { write!(f, " burst {burst} packets") }
+                if *burst == expr::limit::DEFAULT_BURST {
+                    Ok(())
+                } else {
+                    write!(f, " burst {burst} packets")
+                }
             }
             Statement::Log { prefix, level, group } => {
                 f.write_str("log")?;

@@ -206,7 +206,11 @@ impl JsonWriter<'_> {
                 out.push_str(r#"{"&": ["#);
                 self.key(&test.key, out);
                 out.push_str(", ");
-                if kind.bits().is_some() { bits_json(kind, mask, out) } else { out.push_str(&mask.to_string()) }
+                if kind.bits().is_some() {
+                    bits_json(kind, mask, out)
+                } else {
+                    out.push_str(&mask.to_string())
+                }
                 out.push_str("]}");
             }
             None => self.key(&test.key, out),

@@ -152,7 +152,8 @@ mod tests {
     fn ladder(n: usize) -> Table {
         let mut table = Table::new(Family::Ipv4, "t", None);
         let mut from = table.add_chain("base");
-        table.chains[0].base = Some(Base { kind: ChainKind::Filter, hook: Hook::Input, priority: 0, drops: false });
+        table.chains[0].base =
+            Some(Base { kind: ChainKind::Filter, hook: Hook::Input, priority: 0, drops: false });
         for i in 0..n {
             let to = table.add_chain(&format!("c{i}"));
             table.add_rule(from, Rule::new([Statement::Verdict(Verdict::Jump(to))]));

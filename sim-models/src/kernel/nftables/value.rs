@@ -67,16 +67,8 @@ const PROTOS: [(u8, &str); 14] = [
 const CT_STATES: [(u32, &str); 5] =
     [(1, "invalid"), (2, "established"), (4, "related"), (8, "new"), (64, "untracked")];
 const CT_STATUS: [(u32, &str); 2] = [(1 << 4, "snat"), (1 << 5, "dnat")];
-const TCP_FLAGS: [(u32, &str); 8] = [
-    (1, "fin"),
-    (2, "syn"),
-    (4, "rst"),
-    (8, "psh"),
-    (16, "ack"),
-    (32, "urg"),
-    (64, "ecn"),
-    (128, "cwr"),
-];
+const TCP_FLAGS: [(u32, &str); 8] =
+    [(1, "fin"), (2, "syn"), (4, "rst"), (8, "psh"), (16, "ack"), (32, "urg"), (64, "ecn"), (128, "cwr")];
 const FIB_TYPES: [(u32, &str); 9] = [
     (0, "unspec"),
     (1, "unicast"),
@@ -134,7 +126,9 @@ impl DataType {
 
     fn of_number(self, number: u32) -> Bytes {
         match self {
-            DataType::Proto | DataType::CtDir | DataType::TcpFlags => Bytes::from_slice(&number.to_le_bytes()[..1]),
+            DataType::Proto | DataType::CtDir | DataType::TcpFlags => {
+                Bytes::from_slice(&number.to_le_bytes()[..1])
+            }
             _ => Bytes::from_slice(&number.to_le_bytes()),
         }
     }

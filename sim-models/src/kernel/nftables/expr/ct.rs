@@ -45,9 +45,7 @@ impl Ct {
             (CtKey::State, CtState::New) => STATE_NEW,
             (CtKey::State, CtState::Untracked) => 1 << 6,
             (_, CtState::Invalid | CtState::Untracked) => return Flow::Break,
-            (CtKey::Status, _) => {
-                u32::from(cx.ct.dnat) * STATUS_DNAT + u32::from(cx.ct.snat) * STATUS_SNAT
-            }
+            (CtKey::Status, _) => u32::from(cx.ct.dnat) * STATUS_DNAT + u32::from(cx.ct.snat) * STATUS_SNAT,
             (CtKey::Mark, _) => cx.ct.mark,
             (CtKey::Direction, _) => u32::from(cx.ct.reply),
         };

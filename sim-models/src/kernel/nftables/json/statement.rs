@@ -218,8 +218,7 @@ impl TableWriter<'_> {
 
     fn general(&mut self, s: &Statement) {
         let table = self.table;
-        let verdict =
-            |v, out: &mut String| TableWriter { table, handles: 0, out }.verdict(v);
+        let verdict = |v, out: &mut String| TableWriter { table, handles: 0, out }.verdict(v);
         let writer = JsonWriter { table, verdict: &verdict };
         match s {
             Statement::Test(test) => writer.test(test, self.out),

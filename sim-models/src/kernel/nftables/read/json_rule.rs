@@ -90,7 +90,8 @@ fn general(draft: &mut Draft, value: &Value, at: usize) -> Option<Statement> {
             if !prefix.iter().all(is_plain) || !level.iter().all(|l| LOG_LEVELS.contains(&&**l)) {
                 return None;
             }
-            let group = log.get("group").map_or(Some(None), |g| Some(Some(u16::try_from(g.as_u64()?).ok()?)))?;
+            let group =
+                log.get("group").map_or(Some(None), |g| Some(Some(u16::try_from(g.as_u64()?).ok()?)))?;
             Some(Statement::Log { prefix, level, group })
         }
         "reject" => match body.as_object()?.len() {

@@ -3,9 +3,9 @@
 use super::draft::Draft;
 use super::values;
 use crate::kernel::dump::decimal;
-use crate::kernel::nftables::set::rbtree;
 use crate::kernel::nftables::expr::TimeUnit;
 use crate::kernel::nftables::expr::limit::DEFAULT_BURST;
+use crate::kernel::nftables::set::rbtree;
 use crate::kernel::nftables::{Field, Opaque, Refusal, Rule, SetId, Statement, Verdict};
 use ipnet::IpNet;
 use sim_core::classify::Family;
@@ -238,7 +238,8 @@ fn log(words: &mut Words<'_>) -> Option<Statement> {
 }
 
 /// Levels of a log other than the one that is not written.
-pub(super) const LOG_LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "notice", "info", "debug", "audit"];
+pub(super) const LOG_LEVELS: [&str; 8] =
+    ["emerg", "alert", "crit", "err", "notice", "info", "debug", "audit"];
 
 /// The next statement, or nothing if it is not one of kube-proxy's.
 fn statement(draft: &mut Draft, words: &mut Words<'_>) -> Option<Statement> {

@@ -242,7 +242,9 @@ pub(super) fn json_match(draft: &Draft, body: &Value) -> Option<Statement> {
         None => None,
     };
     let order = match op.as_str()? {
-        "in" => return (mask.is_none()).then(|| Some(test(key, None, false, Right::AnyOf(as_bits(right)?))))?,
+        "in" => {
+            return (mask.is_none()).then(|| Some(test(key, None, false, Right::AnyOf(as_bits(right)?))))?;
+        }
         "<" => Some(Order::Lt),
         "<=" => Some(Order::Lte),
         ">" => Some(Order::Gt),
@@ -289,7 +291,9 @@ pub(super) fn json_map(draft: &mut Draft, key: &Value, data: &Value, at: usize) 
 
 fn json_key(value: &Value, family: Family) -> Option<Selectors> {
     let key: Selectors = match json_rule::only(value, "concat") {
-        Some(list) => list.as_array()?.iter().map(|v| Selector::parse_json(v, family)).collect::<Option<_>>()?,
+        Some(list) => {
+            list.as_array()?.iter().map(|v| Selector::parse_json(v, family)).collect::<Option<_>>()?
+        }
         None => Selectors::from_iter([Selector::parse_json(value, family)?]),
     };
     check_key(&key, family)?;

@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_range_is_as_few_prefixes_as_can_be() {
-        for (from, to, n) in [(0u16, 65_535, 1), (80, 80, 1), (80, 90, 3), (1, 65_534, 30), (1024, 65_535, 6)] {
+        for (from, to, n) in [(0u16, 65_535, 1), (80, 80, 1), (80, 90, 3), (1, 65_534, 30), (1024, 65_535, 6)]
+        {
             assert_eq!(prefixes(&from.to_be_bytes(), &to.to_be_bytes()), n, "{from}-{to}");
         }
     }

@@ -69,7 +69,8 @@ impl Rbtree {
         let number = |bytes: &[u8]| bytes.iter().fold(0u128, |n, b| n << 8 | u128::from(*b));
         let key_bytes = items.fields[0];
         let last = u128::MAX >> (128 - 8 * u32::from(key_bytes));
-        let mut list: Vec<_> = items.list.iter().map(|e| (number(&e.from[0]), number(&e.to[0]), e.verdict)).collect();
+        let mut list: Vec<_> =
+            items.list.iter().map(|e| (number(&e.from[0]), number(&e.to[0]), e.verdict)).collect();
         list.sort_unstable_by_key(|(from, ..)| *from);
         let (mut bounds, mut verdicts): (Vec<(u128, bool)>, Vec<Option<Verdict>>) = Default::default();
         for (from, to, verdict) in list {
