@@ -10,6 +10,7 @@ pub mod ipset;
 pub mod ipvs;
 pub mod nat;
 pub mod nftables;
+pub mod options;
 pub mod path;
 pub mod rules;
 pub mod trace;

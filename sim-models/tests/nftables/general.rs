@@ -8,6 +8,7 @@ use sim_models::kernel::hook::HookVerdict;
 use sim_models::kernel::nftables::json::document;
 use sim_models::kernel::nftables::read::ruleset;
 use sim_models::kernel::nftables::{Engine, Statement, Table, netlink};
+use sim_models::kernel::options::CompileOptions;
 
 const TEXT: &str = include_str!("../data/nftables/general.txt");
 const JSON: &str = include_str!("../data/nftables/general.json");
@@ -194,4 +195,23 @@ fn values_that_overlap_are_no_map() {
         "table ip kube-proxy {\n\tchain c {\n\t\tip daddr vmap { 10.0.0.1 : accept, 10.0.0.0/24 : drop }\n\t}\n}\n",
     );
     assert!(Engine::new(&table, 1).unwrap_err().to_string().contains("kube-proxy writes no such statement"));
+}
+
+#[test]
+fn what_is_not_understood_is_refused_by_name_or_decides_nothing() {
+    let table = read(
+        "table ip kube-proxy {\n\tcounter hits {\n\t\tpackets 0 bytes 0\n\t}\n\n\tchain c {\n\
+         \t\ttype filter hook prerouting priority 0; policy drop;\n\
+         \t\tcounter packets 0 bytes 0 osf name \"Linux\" accept\n\t\ttcp dport 80 accept\n\t}\n}\n",
+    );
+    assert!(Engine::new(&table, 1).unwrap_err().to_string().contains("counter hits"));
+    let engine = Engine::with(&table, 1, CompileOptions { allow_opaque: true }).unwrap();
+    let rule = "counter packets 0 bytes 0 osf name \"Linux\" accept";
+    assert_eq!(
+        engine.warnings(),
+        ["counter hits is left out".to_owned(), format!("chain c: this rule decides nothing: {rule}")]
+    );
+    let mut node = Node::new(engine, &["192.168.0.2"]);
+    let mut verdict = |port| node.first_packet(syn("10.80.9.9", "192.168.0.2", port)).verdict;
+    assert_eq!([80, 81].map(&mut verdict), [HookVerdict::Accept, HookVerdict::Drop]);
 }

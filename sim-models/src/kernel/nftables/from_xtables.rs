@@ -19,6 +19,7 @@ use super::expr::{
     Bitwise, Cmp, Counter, Expr, Immediate, Load, Meta, MetaKey, Order, Payload, Range, Words, meta,
 };
 use super::linearize::{LinearRule, addr_len, port_word, prefix_test};
+use super::tally::RULE_EXPRS_MAX;
 use super::validate;
 use super::{ChainId, Verdict};
 use crate::kernel::hook::ChainKind;
@@ -55,7 +56,7 @@ impl Engine {
                 for rule in &chain.rules {
                     layout.rule(writer.rule(rule, &chain.name)?, None);
                 }
-                chains.push(layout.finish());
+                chains.push(layout.finish(&mut engine.codes));
             }
             let refused = |why| EngineError::Table { table: table.name.name().into(), why };
             check_jumps(table, &chains, first).map_err(refused)?;
@@ -83,7 +84,7 @@ pub fn expressions(table: &Table, rule: &Rule, sets: &IpSets) -> Result<Vec<Expr
 /// No path of jumps from a built-in chain may be longer than the jump stack, or lead in a circle.
 fn check_jumps(table: &Table, chains: &[CompiledChain], first: u32) -> Result<(), String> {
     let targets = |i: usize| -> Vec<usize> {
-        let exprs = chains[i].exprs.iter();
+        let exprs = chains[i].code.exprs.iter();
         let to = exprs.filter_map(|placed| match placed.expr {
             Expr::Immediate(Immediate::Verdict(Verdict::Jump(to) | Verdict::Goto(to))) => Some(to),
             _ => None,
@@ -130,6 +131,11 @@ impl Writer<'_> {
         out.push(Expr::Counter(Counter));
         if let Some(target) = &rule.target {
             out.push(self.target(target, chain)?);
+        }
+        if out.len() > RULE_EXPRS_MAX {
+            let why =
+                format!("chain {chain}: a rule of {} expressions, of at most {RULE_EXPRS_MAX}", out.len());
+            return Err(EngineError::Table { table: self.table.name.name().into(), why });
         }
         Ok(LinearRule { exprs: out, anonymous: Vec::new() })
     }

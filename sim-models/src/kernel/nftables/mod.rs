@@ -24,6 +24,7 @@ pub mod print;
 pub mod read;
 pub mod selector;
 pub mod set;
+pub mod tally;
 pub mod test;
 mod validate;
 pub mod value;

@@ -39,6 +39,7 @@ pub fn rule(table: &Table, rule: &Rule) -> String {
 /// # Panics
 /// If the chain has no such rule.
 pub fn compiled(chain: &CompiledChain, rule: usize, names: &Names<'_>) -> String {
+    let chain = &*chain.code;
     let at = chain.rules[rule];
     let exprs: Vec<Expr> =
         chain.exprs[at.first as usize..at.end as usize].iter().map(|p| p.expr.clone()).collect();

@@ -5,7 +5,9 @@
 //! set must have the type of its key, which nft sees to (`src/evaluate.c`). A dump can hold what kube-proxy does
 //! not write ([`Opaque`](super::Opaque)); passing over it would give wrong answers, so it is refused by name.
 
+use super::linearize::linearize;
 use super::print::RuleText;
+use super::tally::RULE_EXPRS_MAX;
 use super::{ChainId, Field, KeyType, SetId, Statement, Table, Verdict};
 
 /// Depth of the jump stack (`NFT_JUMP_STACK_SIZE`).
@@ -51,7 +53,11 @@ impl Table {
                     }
                     _ => None,
                 });
-                if let Some(wrong) = wrong {
+                let too_long = || {
+                    let exprs = linearize(rule, self.family, 0).exprs.len();
+                    (exprs > RULE_EXPRS_MAX).then_some("more expressions than a rule may have")
+                };
+                if let Some(wrong) = wrong.or_else(too_long) {
                     return Err(format!("chain {}: {wrong}: {}", chain.name, RuleText(self, rule)));
                 }
             }

@@ -2,8 +2,6 @@
 //! `net/netfilter/nft_bitwise.c:nft_bitwise_eval` for more). Left out: shifts.
 
 use super::{Regs, Words};
-use crate::kernel::hook::PacketCx;
-use sim_core::classify::Unit;
 
 /// Mask and xor a register, or mask four.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +31,7 @@ pub enum Bitwise {
 impl Bitwise {
     /// Runs it.
     #[inline]
-    pub fn eval(&self, regs: &mut Regs, cx: &mut PacketCx<'_>) {
-        cx.work[Unit::NftBitwise] += 1;
+    pub fn eval(&self, regs: &mut Regs) {
         match self {
             Bitwise::Word { sreg, dreg, mask, xor } => {
                 regs.0[usize::from(*dreg)] = (regs.0[usize::from(*sreg)] & mask) ^ xor;

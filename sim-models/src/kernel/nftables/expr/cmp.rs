@@ -3,8 +3,6 @@
 //! for less and greater, which compares bytes in their order as memcmp does).
 
 use super::{Flow, Regs, Words};
-use crate::kernel::hook::PacketCx;
-use sim_core::classify::Unit;
 use std::cmp::Ordering;
 
 /// How to compare.
@@ -89,8 +87,7 @@ pub enum Cmp {
 impl Cmp {
     /// Runs it.
     #[inline]
-    pub fn eval(&self, regs: &Regs, cx: &mut PacketCx<'_>) -> Flow {
-        cx.work[Unit::NftCmp] += 1;
+    pub fn eval(&self, regs: &Regs) -> Flow {
         let holds = match self {
             Cmp::Word { sreg, value, neq } => (regs.get(*sreg) == *value) != *neq,
             Cmp::Wide { sreg, words, neq } => (regs.wide(*sreg) == **words) != *neq,

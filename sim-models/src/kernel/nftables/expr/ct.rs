@@ -3,7 +3,6 @@
 
 use super::{Flow, Regs};
 use crate::kernel::hook::{CtState, PacketCx};
-use sim_core::classify::Unit;
 
 /// Bit of `ct state new` (`NF_CT_STATE_BIT(IP_CT_NEW)`).
 pub const STATE_NEW: u32 = 1 << 3;
@@ -37,8 +36,7 @@ pub struct Ct {
 impl Ct {
     /// Runs it. The state of a packet without a connection is a bit of its own; any other key breaks.
     #[inline]
-    pub fn eval(&self, regs: &mut Regs, cx: &mut PacketCx<'_>) -> Flow {
-        cx.work[Unit::NftCt] += 1;
+    pub fn eval(&self, regs: &mut Regs, cx: &PacketCx<'_>) -> Flow {
         let value = match (self.key, cx.ct.state) {
             (CtKey::State, CtState::Invalid) => 1,
             (CtKey::State, CtState::Established) => 1 << 1,
@@ -64,7 +62,6 @@ pub struct CtSetMark {
 impl CtSetMark {
     /// Runs it.
     pub fn eval(&self, regs: &Regs, cx: &mut PacketCx<'_>) {
-        cx.work[Unit::NftCt] += 1;
         if !matches!(cx.ct.state, CtState::Invalid | CtState::Untracked) {
             cx.ct.mark = regs.get(self.sreg);
         }

@@ -7,8 +7,8 @@
 
 use super::{Flow, Regs, Words};
 use crate::kernel::hook::PacketCx;
+use sim_core::classify::Family;
 use sim_core::classify::hash::jhash;
-use sim_core::classify::{Family, Unit};
 
 /// Bytes of an interface's name with its terminating zero (`IFNAMSIZ`).
 pub const IFACE_NAME: usize = 16;
@@ -97,7 +97,6 @@ impl Meta {
     /// Runs it.
     #[inline]
     pub fn eval(&self, regs: &mut Regs, cx: &mut PacketCx<'_>) -> Flow {
-        cx.work[Unit::NftMeta] += 1;
         let (key, dreg) = match *self {
             Meta::Load { key, dreg } => (key, dreg),
             Meta::SetMark { sreg } => {

@@ -45,6 +45,7 @@ pub use xt_match::XtMatch;
 pub use xt_target::XtTarget;
 
 use super::Verdict;
+use sim_core::classify::Unit;
 
 /// An address as four register words; IPv4 uses the first.
 pub type Words = [u32; 4];
@@ -91,7 +92,7 @@ pub enum Flow {
 }
 
 /// One expression.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
     /// Load a header field.
     Payload(Payload),
@@ -136,6 +137,22 @@ pub enum Expr {
 }
 
 impl Expr {
+    /// The unit of work that it is counted as by whoever runs it, for the kinds that most rules are made of; the others
+    /// count themselves.
+    pub fn unit(&self) -> Option<Unit> {
+        match self {
+            Expr::Payload(_) => Some(Unit::NftPayload),
+            Expr::Meta(_) => Some(Unit::NftMeta),
+            Expr::Ct(_) | Expr::CtSetMark(_) => Some(Unit::NftCt),
+            Expr::Cmp(_) | Expr::Range(_) => Some(Unit::NftCmp),
+            Expr::Bitwise(_) => Some(Unit::NftBitwise),
+            Expr::Immediate(_) => Some(Unit::NftImmediate),
+            Expr::Lookup(_) => Some(Unit::NftLookup),
+            Expr::Counter(_) => Some(Unit::NftCounter),
+            _ => None,
+        }
+    }
+
     /// Bytes in a rule blob: the ops pointer and the private data, in units of 8 (`nft_rule` layout; sizes
     /// from the 6.18 kernel's type information).
     pub fn size(&self) -> u32 {

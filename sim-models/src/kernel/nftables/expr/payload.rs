@@ -8,7 +8,7 @@
 use super::Regs;
 use crate::kernel::hook::PacketCx;
 use crate::kernel::nftables::linearize::{addr_words, port_word};
-use sim_core::classify::{TcpFlags, Unit};
+use sim_core::classify::TcpFlags;
 
 /// Which field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,8 +43,7 @@ pub struct Payload {
 impl Payload {
     /// Runs it.
     #[inline]
-    pub fn eval(&self, regs: &mut Regs, cx: &mut PacketCx<'_>) {
-        cx.work[Unit::NftPayload] += 1;
+    pub fn eval(&self, regs: &mut Regs, cx: &PacketCx<'_>) {
         let p = &cx.packet;
         let addr = match self.load {
             Load::DstPort => return regs.set(self.dreg, port_word(p.dport)),

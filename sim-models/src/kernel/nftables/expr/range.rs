@@ -2,8 +2,6 @@
 
 use super::cmp::compare;
 use super::{Flow, Regs, Words};
-use crate::kernel::hook::PacketCx;
-use sim_core::classify::Unit;
 
 /// Compare with two ends, both included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +18,7 @@ pub struct Range {
 
 impl Range {
     /// Runs it.
-    pub fn eval(&self, regs: &Regs, cx: &mut PacketCx<'_>) -> Flow {
-        cx.work[Unit::NftCmp] += 1;
+    pub fn eval(&self, regs: &Regs) -> Flow {
         let [from, to] = &*self.ends;
         let inside = compare(regs, self.sreg, from, self.len).is_ge()
             && compare(regs, self.sreg, to, self.len).is_le();

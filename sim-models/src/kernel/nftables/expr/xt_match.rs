@@ -27,6 +27,14 @@ pub struct XtMatch {
     pub reads_data: bool,
 }
 
+/// The same call; what two calls of equal matches do could be told only by comparing their data.
+impl PartialEq for XtMatch {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.call, &other.call)
+    }
+}
+impl Eq for XtMatch {}
+
 impl XtMatch {
     /// Runs it.
     pub fn eval(&self, cx: &mut PacketCx<'_>) -> Flow {

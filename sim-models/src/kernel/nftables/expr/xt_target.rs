@@ -8,7 +8,7 @@ use crate::kernel::xtables::Target;
 use sim_core::classify::Unit;
 
 /// Call a target.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XtTarget {
     /// The target: one that is an extension.
     pub call: Target,

@@ -75,9 +75,9 @@ impl Items {
                 for e in &self.list {
                     bitmap.insert(super::super::value::words(&e.from[0])[0]);
                 }
-                Backend::Bitmap(bitmap)
+                Backend::Bitmap(Box::new(bitmap))
             }
-            Kind::Rbtree => Backend::Rbtree(Rbtree::of_items(self)),
+            Kind::Rbtree => Backend::Rbtree(Box::new(Rbtree::of_items(self))),
             Kind::Pipapo => Backend::Pipapo(Box::new(Pipapo::new(self))),
             Kind::HashFast | Kind::Hash | Kind::Rhash => Backend::Fixed(Box::new(Fixed::new(self, &d, seed))),
         }

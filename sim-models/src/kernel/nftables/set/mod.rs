@@ -115,13 +115,13 @@ pub fn select(d: &Description) -> Kind {
 #[derive(Clone, Debug)]
 pub enum Backend {
     /// Resizable hash table.
-    Rhash(Rhash),
+    Rhash(Box<Rhash>),
     /// Fixed-size hash table for 4-byte keys.
     HashFast(HashFast),
     /// Interval tree.
-    Rbtree(Rbtree),
+    Rbtree(Box<Rbtree>),
     /// Bitmap of ports.
-    Bitmap(Bitmap),
+    Bitmap(Box<Bitmap>),
     /// Fixed-size hash table for any keys.
     Fixed(Box<Fixed>),
     /// Concatenated ranges.
@@ -145,7 +145,7 @@ impl Backend {
                 for e in &set.elements {
                     b.insert(key_words(&e.key)[0]);
                 }
-                Backend::Bitmap(b)
+                Backend::Bitmap(Box::new(b))
             }
             Kind::Rhash => {
                 let layout = Layout::rhash(d.key_bytes, set.is_map, d.dynamic);
@@ -153,7 +153,7 @@ impl Backend {
                 for e in &set.elements {
                     table.insert(&key_words(&e.key), e.verdict);
                 }
-                Backend::Rhash(table)
+                Backend::Rhash(Box::new(table))
             }
             other => panic!("a named set of kube-proxy never gets {other:?}"),
         }
@@ -178,7 +178,9 @@ impl Backend {
             dynamic: false,
         };
         match (select(&d), set) {
-            (Kind::Rbtree, AnonymousSet::Intervals(nets)) => Backend::Rbtree(Rbtree::new(nets, family)),
+            (Kind::Rbtree, AnonymousSet::Intervals(nets)) => {
+                Backend::Rbtree(Box::new(Rbtree::new(nets, family)))
+            }
             (Kind::HashFast, AnonymousSet::Verdicts(v)) => Backend::HashFast(HashFast::verdicts(v, seed)),
             (Kind::HashFast, AnonymousSet::Backends(b)) => {
                 let stride = usize::try_from(addr / 4 + 1).expect("small");
