@@ -6,9 +6,12 @@
 //! `src/netlink_linearize.c` does, [`compile`] lays those out as a chain's rule blob, [`set`] holds the kernel's
 //! set backends, and [`eval`] runs the register machine.
 //!
-//! Left out: everything kube-proxy does not write (counters, limits, flowtables, objects, other families), which
-//! a table that was read keeps as it was written ([`Opaque`]) and cannot be evaluated with; and generations: a
-//! table changes between packets, never during one.
+//! What others put into the table beside kube-proxy's rules is typed where it is common ([`test`] and the statements after
+//! [`Statement::Reject`]); the rest is kept as it was written ([`Opaque`]) and refused by name when the table is to run,
+//! or passed over with a warning. [`from_xtables`] gives the same engine the rules of iptables-nft.
+//!
+//! Left out: flowtables, objects, notrack, quota, hashes as keys, NAT to maps other than kube-proxy's, other families;
+//! and generations: a table changes between packets, never during one.
 
 pub mod compile;
 pub mod diff;
