@@ -55,7 +55,7 @@ impl Pipapo {
         let field = |(i, &bytes): (usize, &u8)| {
             let rules: u64 = entries.iter().map(|e| prefixes(&e.ranges[i].0, &e.ranges[i].1)).sum();
             let row_bytes = rules.div_ceil(64) * 8;
-            let table = |bits: u32| u64::from(bytes) * 8 / u64::from(bits) * row_bytes << bits;
+            let table = |bits: u32| (u64::from(bytes) * 8 / u64::from(bits) * row_bytes) << bits;
             let bits = if table(8) > TABLE_BYTES_HIGH { 4 } else { 8 };
             Field {
                 bytes,
@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_range_is_as_few_prefixes_as_can_be() {
-        for (from, to, n) in [(0u16, 65_535, 1), (80, 80, 1), (80, 90, 3), (1, 65_534, 30), (1024, 65_535, 6)]
+        for (from, to, n) in
+            [(0u16, 65_535u16, 1), (80, 80, 1), (80, 90, 3), (1, 65_534, 30), (1024, 65_535, 6)]
         {
             assert_eq!(prefixes(&from.to_be_bytes(), &to.to_be_bytes()), n, "{from}-{to}");
         }
