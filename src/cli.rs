@@ -1,9 +1,13 @@
 //! What can be typed.
 
+mod cluster;
+mod explain;
 mod rules;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-pub use rules::{BackendArg, FamilyArg, FormatArg, RulesArgs};
+pub use cluster::{BackendArg, ClusterArgs};
+pub use explain::{ExplainArgs, ExplainFormat, FlagArg, OriginArg};
+pub use rules::{FamilyArg, FormatArg, RulesArgs};
 use std::path::PathBuf;
 
 /// A wind tunnel for Kubernetes Service networking.
@@ -23,6 +27,7 @@ Examples:
   windtunnel scenarios/4k-services.toml --set cluster.services=8000 -o csv
   windtunnel rules --from cluster.json --mode nftables        the rules kube-proxy would write
   kubectl get services,endpointslices,nodes,pods -A -o json | windtunnel rules --from - --mode ipvs
+  windtunnel explain --from cluster.json --packet \"tcp 10.244.1.5 > 10.96.0.1:443\"     why no answer?
   windtunnel validate --profile linux-6.18 grid.csv           measured against predicted
   windtunnel list metrics
 
@@ -45,6 +50,8 @@ pub enum Command {
     Run(RunArgs),
     /// Print the rules that kube-proxy would write, or how a node's own differ from them.
     Rules(Box<RulesArgs>),
+    /// Walk one packet through a node's rules: which match, where it goes, why it is refused, what it costs.
+    Explain(Box<ExplainArgs>),
     /// Hold a cost profile against measurements, cell by cell.
     Validate(ValidateArgs),
     /// List what scenarios can name.
@@ -107,9 +114,12 @@ Examples:
   windtunnel validate --profile linux-6.18 grid.csv
   windtunnel validate --profile linux-6.18 grid.csv --metric first_packet --max-error 10%")]
 pub struct ValidateArgs {
-    /// Measurements: a CSV with one cell a row.
-    #[arg(value_name = "FILE.csv")]
+    /// Measurements: a CSV with one cell a row, or a .jsonl with one packet through a recorded dump a line.
+    #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Where the folders of the recorded dumps are that packets were sent through.
+    #[arg(long, value_name = "DIR")]
+    pub dumps: Option<PathBuf>,
     /// Cost profile; `windtunnel list profiles` has them.
     #[arg(long)]
     pub profile: String,

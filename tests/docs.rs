@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use support::words;
 
 /// A command as a reader would type it, and the lines shown under it.
 struct Shown {
@@ -27,7 +28,7 @@ fn shown(path: &Path) -> Vec<Shown> {
             _ => match line.strip_prefix("$ windtunnel ") {
                 Some(arguments) => out.push(Shown {
                     place: format!("{}:{}", path.display(), n + 1),
-                    command: arguments.split_whitespace().map(str::to_owned).collect(),
+                    command: words(arguments),
                     lines: Vec::new(),
                 }),
                 None => {

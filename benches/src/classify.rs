@@ -17,7 +17,9 @@ use sim_models::kernel::ipset::IpSets;
 use sim_models::kernel::path::{NodeState, Origin, Stack, cross};
 use sim_models::kernel::rules::NodeRules;
 use sim_models::kernel::xtables::Compiled;
+use sim_models::kernel::xtables::memory::Memory;
 use sim_models::kernel::xtables::recent::RecentTables;
+use sim_models::kernel::xtables::reference::Reference;
 use sim_models::kube::ProxyObjects;
 use sim_models::kube::generate::generate;
 use sim_models::kube::resolve::resolve;
@@ -174,6 +176,7 @@ pub struct Walk {
     node: NodeCx,
     dummy_addrs: BTreeSet<IpAddr>,
     recent: RecentTables,
+    memory: Memory,
     random: KernelRandom,
 }
 
@@ -195,12 +198,32 @@ impl Walk {
             node: NodeCx { local_addrs: [NODE].into() },
             dummy_addrs: BTreeSet::new(),
             recent: RecentTables::default(),
+            memory: Memory::default(),
             random: KernelRandom::new(Stream::new(1, "bench", "get_random_u32")),
         }
     }
 
-    /// Walks for a packet to the Service at `place` until it finds an endpoint; returns the rules evaluated.
+    /// Walks for a packet to the Service at `place` until it finds an endpoint, scanning columns of addresses; returns the
+    /// rules evaluated.
     pub fn run(&mut self, place: usize) -> u32 {
+        self.packet(place, |compiled, hook, cx| compiled.run_linear(hook, cx, &mut ()))[Unit::RuleEvals]
+    }
+
+    /// The same by the index, as the simulator does it; returns all of its work.
+    pub fn indexed(&mut self, place: usize) -> Work {
+        self.packet(place, |compiled, hook, cx| compiled.run(hook, cx))
+    }
+
+    /// The same by the plain reference, rule after rule.
+    pub fn reference(&mut self, reference: &Reference, place: usize) -> Work {
+        self.packet(place, |_, hook, cx| reference.run(hook, cx, &mut ()))
+    }
+
+    fn packet(
+        &mut self,
+        place: usize,
+        walk: impl FnOnce(&Compiled, usize, &mut PacketCx<'_>) -> HookVerdict,
+    ) -> Work {
         let port = &self.objects.ports[place];
         let mut work = Work::new();
         let mut cx = PacketCx {
@@ -213,14 +236,19 @@ impl Walk {
             node: &self.node,
             dummy_addrs: &self.dummy_addrs,
             sets: &self.sets,
+            notrack: false,
+            hotdrop: false,
+            flow: None,
+            bridge: None,
             recent: &mut self.recent,
+            memory: &mut self.memory,
             now: SimTime::ZERO,
             random: &mut self.random,
             work: &mut work,
         };
-        let verdict = self.compiled.run(self.hook, &mut cx);
+        let verdict = walk(&self.compiled, self.hook, &mut cx);
         assert!(verdict == HookVerdict::Accept && cx.nat.dnat.is_some(), "{verdict:?} {:?}", cx.nat);
-        work[Unit::RuleEvals]
+        work
     }
 }
 

@@ -3,6 +3,8 @@
 pub mod classify;
 pub mod counted;
 pub mod engine;
+pub mod indexed;
+pub mod ipvs;
 pub mod kubectl;
 pub mod nftables;
 #[cfg(feature = "peers")]

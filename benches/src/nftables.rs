@@ -10,6 +10,7 @@ use sim_models::kernel::hook::{
 };
 use sim_models::kernel::ipset::IpSets;
 use sim_models::kernel::nftables::{DynamicSets, Engine};
+use sim_models::kernel::xtables::memory::Memory;
 use sim_models::kernel::xtables::recent::RecentTables;
 use sim_models::kube::ProxyObjects;
 use std::collections::BTreeSet;
@@ -28,6 +29,7 @@ pub struct Table {
     node: NodeCx,
     dummy_addrs: BTreeSet<IpAddr>,
     recent: RecentTables,
+    memory: Memory,
     dynamic: DynamicSets,
     random: KernelRandom,
 }
@@ -56,6 +58,7 @@ impl Table {
             node: NodeCx { local_addrs: [NODE].into() },
             dummy_addrs: BTreeSet::new(),
             recent: RecentTables::default(),
+            memory: Memory::default(),
             dynamic: DynamicSets::new(),
             random: KernelRandom::new(Stream::new(1, "bench", "get_random_u32")),
         }
@@ -82,7 +85,12 @@ impl Table {
             node: &self.node,
             dummy_addrs: &self.dummy_addrs,
             sets: &self.sets,
+            notrack: false,
+            hotdrop: false,
+            flow: None,
+            bridge: None,
             recent: &mut self.recent,
+            memory: &mut self.memory,
             now: SimTime::ZERO,
             random: &mut self.random,
             work: &mut work,

@@ -3,20 +3,23 @@
 //!
 //! - nothing makes a parser panic, and what it refuses has a place in the text;
 //! - what it took prints, and what was printed is read again and prints the same;
-//! - objects that were taken give rules in every mode, and none of them has a character that names cannot have.
+//! - objects that were taken give rules in every mode, and none of them has a character that names cannot have;
+//! - rules that compile take any packet, and no walk is without end.
 //!
 //! cargo-fuzz's targets and the `smoke` binary run the same functions: `fuzz_targets/`, `src/bin/smoke.rs`.
 //! Adding one is a function, a line in [`TARGETS`], a file under `fuzz_targets/` and a folder under `corpus/`.
 
 pub mod mutate;
+mod walk;
 
-use sim_core::classify::Family;
+use sim_core::classify::{Family, Packet};
 use sim_models::config::ProxyConfig;
 use sim_models::kernel::cost::CostProfile;
 use sim_models::kube::ProxyObjects;
 use sim_models::kube::import::{Options, import, import_with, text_of};
 use sim_models::kube::resolve::resolve;
 use sim_models::proxy::{Form, MODES, mode};
+pub use walk::walk;
 
 /// A parser under test.
 pub struct Target {
@@ -34,9 +37,32 @@ pub const TARGETS: &[Target] = &[
     Target { name: "iptables", run: iptables, dictionary: IPTABLES },
     Target { name: "nftables", run: nftables, dictionary: NFTABLES },
     Target { name: "ipvs", run: ipvs, dictionary: IPVS },
+    Target { name: "walk", run: walk, dictionary: WALK },
     Target { name: "scenario", run: scenario, dictionary: TOML },
     Target { name: "profile", run: profile, dictionary: TOML },
     Target { name: "proxy_config", run: proxy_config, dictionary: YAML },
+    Target { name: "packet", run: packet, dictionary: PACKET },
+];
+
+const PACKET: &[&str] = &[
+    "tcp ",
+    "udp ",
+    "sctp ",
+    "icmp ",
+    " > ",
+    "->",
+    ":",
+    "[",
+    "]",
+    "::",
+    "10.96.0.1",
+    "fd00::1",
+    "::ffff:1.2.3.4",
+    "%1",
+    "65535",
+    "65536",
+    "+1",
+    "\u{2003}",
 ];
 
 const JSON: &[&str] = &[
@@ -130,6 +156,36 @@ const IPTABLES: &[&str] = &[
     "fd00::1/128",
     "\n",
     "#",
+];
+
+/// Jumps above all.
+const WALK: &[&str] = &[
+    "-j KUBE-SERVICES",
+    "-j KUBE-NODEPORTS",
+    "-g KUBE-SERVICES",
+    "-j RETURN",
+    "-j MARK --set-xmark 0x4000/0x4000",
+    "-j MASQUERADE --random-fully",
+    "-j DNAT --to-destination 10.244.0.9:0",
+    "-j REJECT --reject-with icmp-port-unreachable",
+    "-j DROP",
+    "-p icmp",
+    "-p sctp -m sctp --dport 0",
+    "! -s 10.0.0.0/8",
+    "-s 0.0.0.0/0",
+    "-m statistic --mode random --probability 1.00000000000",
+    "-m statistic --mode random --probability 7",
+    "-m recent --rcheck --seconds 1 --reap --name x --mask 255.255.255.255 --rsource",
+    "-m recent --set --name x --mask 255.255.255.255 --rsource",
+    "-m set --match-set KUBE-CLUSTER-IP dst,dst",
+    "jump services",
+    "goto services",
+    "goto reject-chain",
+    "numgen random mod 2 vmap { 0 : jump services, 1 : drop }",
+    "meta l4proto tcp dnat to 10.244.0.9:0",
+    "masquerade fully-random",
+    "0.0.0.0",
+    "\n",
 ];
 
 const NFTABLES: &[&str] = &[
@@ -462,4 +518,20 @@ pub fn proxy_config(data: &[u8]) -> bool {
         }
     }
     read.is_ok()
+}
+
+/// A packet of the command line: what is wrong has a place, and what was taken prints as what reads the same.
+pub fn packet(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    match text.parse::<Packet>() {
+        Ok(packet) => {
+            assert_eq!(packet.to_string().parse::<Packet>(), Ok(packet), "{text:?}");
+            true
+        }
+        Err(error) => {
+            assert!(text.get(error.at.clone()).is_some(), "{text:?}: {error:?}");
+            assert!(!error.message.is_empty() && !error.allowed.is_empty(), "{text:?}: {error:?}");
+            false
+        }
+    }
 }

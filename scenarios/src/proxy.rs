@@ -8,6 +8,7 @@ use crate::settings::{Cluster, Settings};
 use ipnet::IpNet;
 use sim_core::units::SimSpan;
 use sim_models::config::{DetectLocal, NodePortAddresses, ProxyConfig, XtablesBackend};
+use sim_models::kernel::ipvs::Tables;
 
 /// `[proxy]`
 pub struct Proxy {
@@ -34,6 +35,7 @@ pub struct Proxy {
     pub strict_arp: Spot<bool>,
     pub exclude_cidrs: Spot<Vec<IpNet>>,
     pub ipvs_timeouts: [Spot<SimSpan>; 3],
+    pub ipvs_tables: Spot<String>,
     pub conntrack: Conntrack,
 }
 
@@ -73,6 +75,7 @@ impl Proxy {
             strict_arp: ipvs.boolean(cx, "strict_arp"),
             exclude_cidrs: ipvs.cidrs(cx, "exclude_cidrs"),
             ipvs_timeouts: ["tcp_timeout", "tcp_fin_timeout", "udp_timeout"].map(|key| ipvs.span(cx, key)),
+            ipvs_tables: ipvs.text(cx, "tables"),
             conntrack: Conntrack {
                 max_per_core: conntrack.integer(cx, "max_per_core"),
                 min: conntrack.integer(cx, "min"),
@@ -153,6 +156,9 @@ impl Proxy {
         set(&mut config.ipvs.exclude_cidrs, &self.exclude_cidrs);
         for (timeout, spot) in config.ipvs.timeouts.iter_mut().zip(&self.ipvs_timeouts) {
             set(timeout, spot);
+        }
+        if self.ipvs_tables.value == "resizable" {
+            config.ipvs.tables = Tables::RESIZABLE;
         }
         let (to, from) = (&mut config.conntrack, &self.conntrack);
         let count = |spot: &Spot<u64>| u32::try_from(spot.value).expect("limits are below 2^32");

@@ -238,6 +238,7 @@ fn keys_that_are_written_win_over_the_configuration_file() {
         CONFIG,
         "[cluster]\ncluster_cidr = \"10.128.0.0/9\"\n[proxy]\nconfig = \"kube-proxy.yaml\"\n\
          modes = [\"iptables\", \"ipvs\"]\nscheduler = \"sh\"\nnode_port_addresses = []\n[proxy.ipvs]\nstrict_arp = false\n\
+         tables = \"resizable\"\n\
          [sweep]\n\"proxy.masquerade_bit\" = [1, 2]\n\"proxy.conntrack.min\" = [0]\n",
     );
     assert_eq!(plan.points.len(), 4);
@@ -245,6 +246,7 @@ fn keys_that_are_written_win_over_the_configuration_file() {
     assert_eq!(bits, [1, 1, 2, 2]);
     let ipvs = &plan.points[1].config.proxy;
     assert_eq!((ipvs.ipvs.scheduler.as_str(), ipvs.ipvs.strict_arp), ("sh", false));
+    assert_eq!(ipvs.ipvs.tables, sim_models::kernel::ipvs::Tables::RESIZABLE, "which no configuration says");
     assert_eq!((&ipvs.node_port_addresses, ipvs.conntrack.min), (&NodePortAddresses::Unset, 0));
     assert_eq!(ipvs.min_sync_period, SimSpan::ZERO, "the section nftables is not for ipvs mode");
     let nets: Vec<String> = ipvs.cluster_cidrs.iter().map(ToString::to_string).collect();

@@ -2,6 +2,7 @@
 //!
 //! A scenario's plan produces one [`WorldConfig`] per sweep point and mode.
 
+use crate::kernel::ipvs::Tables;
 use crate::kube::objects::Objects;
 use ipnet::IpNet;
 use sim_core::units::SimSpan;
@@ -147,6 +148,8 @@ pub struct IpvsConfig {
     pub exclude_cidrs: Vec<IpNet>,
     /// `ipvsadm --set`: idle TCP connections, after FIN, and UDP; zero leaves the kernel's.
     pub timeouts: [SimSpan; 3],
+    /// Kind of the kernel's hash tables: nothing of kube-proxy's, but of the same nodes.
+    pub tables: Tables,
 }
 
 /// `conntrack` of KubeProxyConfiguration; zero leaves the kernel's settings alone. Rules show all of it as sysctls
@@ -268,6 +271,7 @@ impl Default for IpvsConfig {
             strict_arp: false,
             exclude_cidrs: Vec::new(),
             timeouts: [SimSpan::ZERO; 3],
+            tables: Tables::Fixed,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `windtunnel rules`: its flags.
 
+use super::cluster::ClusterArgs;
 use clap::{ArgGroup, Args, ValueEnum};
 use sim_core::units::SimSpan;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// `windtunnel rules`
@@ -41,48 +41,12 @@ Of versions before 1.36 this is modelled: in iptables mode the names of unnamed 
 and the masquerade rules in KUBE-SERVICES (before 1.21), in nftables mode a chain per endpoint (before
 1.36), userspace mode as in 1.25. All else is as in 1.36, and a note on stderr says so.")]
 pub struct RulesArgs {
-    /// What `kubectl get services,endpointslices,nodes,pods -A -o json` prints; `-` is stdin.
-    #[arg(long, value_name = "FILE")]
-    pub from: Option<PathBuf>,
-    /// The cluster of a scenario instead, with its [proxy] settings; of a sweep, the first point.
-    #[arg(long, value_name = "SCENARIO.toml")]
-    pub scenario: Option<PathBuf>,
-    /// Set a key over the scenario's value. May be repeated.
-    #[arg(long, value_name = "KEY=VALUE", conflicts_with_all = ["from", "read"])]
-    pub set: Vec<String>,
-    /// kube-proxy's configuration: KubeProxyConfiguration v1alpha1, YAML or JSON, or the ConfigMap that holds it.
-    /// Gives the mode and, by hostnameOverride, the node. Of featureGates AllowServiceExternalIPs,
-    /// PreferSameTrafficDistribution and MultiCIDRServiceAllocator count; others shape no rule.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["scenario", "read"])]
-    pub proxy_config: Option<PathBuf>,
-    /// Proxy mode; `windtunnel list modes` has them. Default: that of --proxy-config, the scenario's first, or
-    /// iptables.
-    #[arg(long, value_name = "MODE")]
-    pub mode: Option<String>,
-    /// Node whose rules are printed. Default: hostnameOverride of --proxy-config, or the first.
-    #[arg(long, value_name = "NAME")]
-    pub node: Option<String>,
-    /// Address of an interface that the Node object does not list, for nodePortAddresses. May be repeated.
-    #[arg(long, value_name = "IP")]
-    pub node_address: Vec<IpAddr>,
+    /// The cluster and the node.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Address family.
     #[arg(long, value_enum, default_value_t = FamilyArg::Ipv4)]
     pub family: FamilyArg,
-    /// What stands behind the node's iptables command. Default: legacy, or the scenario's.
-    #[arg(long, value_enum)]
-    pub backend: Option<BackendArg>,
-    /// Version of kube-proxy. Default: 1.36, or the scenario's, or the last that has the mode.
-    #[arg(long, value_name = "VERSION")]
-    pub kubernetes: Option<String>,
-    /// Network of all pods, kube-proxy's clusterCIDR: traffic from outside of it is masqueraded. One a family,
-    /// after a comma. Default: that of --proxy-config, the scenario's, or the smallest network that holds the pod
-    /// CIDRs of all nodes (a guess, told on stderr); if the nodes have none, nothing tells local traffic from other
-    /// traffic.
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
-    pub cluster_cidr: Vec<ipnet::IpNet>,
-    /// IPVS scheduler; `windtunnel list schedulers` has them. Default: rr, or the configuration's.
-    #[arg(long, value_name = "NAME")]
-    pub scheduler: Option<String>,
     /// What is printed; not every mode has every form.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = FormatArg::Load)]
     pub format: FormatArg,
@@ -102,12 +66,10 @@ pub struct RulesArgs {
     pub all: bool,
     /// Read a dump and print it again, in any --format of the --mode; `-` is stdin.
     #[arg(long, value_name = "DUMP", requires = "mode", conflicts_with_all = [
-        "node", "node_address", "cluster_cidr", "kubernetes", "backend", "scheduler", "apart", "proxy_config",
+        "node", "node_address", "cluster_cidr", "kubernetes", "backend", "scheduler", "apart", "proxy_config", "set",
+        "keep_going",
     ])]
     pub read: Option<PathBuf>,
-    /// Tell broken objects, leave them out and go on.
-    #[arg(long, conflicts_with_all = ["scenario", "read"])]
-    pub keep_going: bool,
 }
 
 /// Address families.
@@ -119,15 +81,6 @@ pub enum FamilyArg {
     Ipv6,
     /// IPv4, then IPv6.
     Both,
-}
-
-/// What an `iptables` command can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BackendArg {
-    /// iptables-legacy.
-    Legacy,
-    /// iptables-nft.
-    Nft,
 }
 
 /// Forms of rules.

@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub mod completions;
+pub mod explain;
 pub mod list;
 pub mod load;
 pub mod rules;
@@ -17,6 +18,7 @@ pub fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         None => run::run(&cli.run),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Rules(args)) => rules::rules(&args),
+        Some(Command::Explain(args)) => explain::explain(&args),
         Some(Command::Validate(args)) => validate::validate(&args),
         Some(Command::List { what }) => list::list(what),
         Some(Command::Schema) => schema::schema(),

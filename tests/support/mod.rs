@@ -23,6 +23,18 @@ pub fn windtunnel_with(args: &[&str], input: &str) -> Output {
     child.wait_with_output().expect("the binary ends")
 }
 
+/// The words of a command line, those in double quotes whole.
+pub fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (i, part) in line.split('"').enumerate() {
+        match i % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
+}
+
 /// What windtunnel prints for these arguments, which it must accept.
 #[track_caller]
 pub fn printed(args: &[&str]) -> String {

@@ -123,6 +123,13 @@ static IPVS: Section = Section {
         with("tcp_timeout", TIMEOUT, "\"0s\"", "Lifetime of idle TCP connections; 0s leaves the kernel's."),
         with("tcp_fin_timeout", TIMEOUT, "\"0s\"", "Lifetime after a FIN; 0s leaves the kernel's."),
         with("udp_timeout", TIMEOUT, "\"0s\"", "Lifetime of UDP flows; 0s leaves the kernel's."),
+        with(
+            "tables",
+            Kind::OneOf(&["fixed", "resizable"]),
+            "\"fixed\"",
+            "The kernel's tables of services and connections: of fixed size up to Linux 7.0, following the number of \
+             entries from 7.1 on.",
+        ),
     ],
 };
 

@@ -344,6 +344,7 @@ impl<'a> Values<'a> {
                 .collect(),
             timeouts: ["ipvs.tcpTimeout", "ipvs.tcpFinTimeout", "ipvs.udpTimeout"]
                 .map(|path| self.span(path).unwrap_or(SimSpan::ZERO)),
+            tables: default.tables,
         }
     }
 

@@ -64,11 +64,52 @@ impl<const W: usize> LinearTable<W> {
         self.src.push(test.src);
         self.src_mask.push(test.src_mask);
     }
+    /// The test of rule `i`.
+    pub fn test(&self, i: usize) -> AddrTest<W> {
+        AddrTest {
+            dst: self.dst[i],
+            dst_mask: self.dst_mask[i],
+            src: self.src[i],
+            src_mask: self.src_mask[i],
+        }
+    }
+    /// Another test for rule `i`.
+    pub fn set(&mut self, i: usize, test: AddrTest<W>) {
+        self.dst[i] = test.dst;
+        self.dst_mask[i] = test.dst_mask;
+        self.src[i] = test.src;
+        self.src_mask[i] = test.src_mask;
+    }
+    /// Appends `count` rules that any packet fits, to be set.
+    pub fn grow(&mut self, count: usize) {
+        for column in [&mut self.dst, &mut self.dst_mask, &mut self.src, &mut self.src_mask] {
+            column.resize(column.len() + count, [0; W]);
+        }
+    }
+    /// Copies rules to another place; the ranges may overlap.
+    pub fn copy_within(&mut self, from: Range<usize>, to: usize) {
+        for column in [&mut self.dst, &mut self.dst_mask, &mut self.src, &mut self.src_mask] {
+            column.copy_within(from.clone(), to);
+        }
+    }
+    /// Bytes of memory.
+    pub fn memory_bytes(&self) -> usize {
+        [&self.dst, &self.dst_mask, &self.src, &self.src_mask]
+            .into_iter()
+            .map(|c| c.capacity() * size_of::<[u32; W]>())
+            .sum()
+    }
     /// Whether the addresses fit rule `i`.
+    #[inline]
     pub fn fits(&self, i: usize, addrs: &AddrPair<W>) -> bool {
         differ(&self.dst[i], &self.dst_mask[i], &addrs.dst)
             | differ(&self.src[i], &self.src_mask[i], &addrs.src)
             == 0
+    }
+    /// Whether the source alone fits rule `i`.
+    #[inline]
+    pub fn fits_src(&self, i: usize, addrs: &AddrPair<W>) -> bool {
+        differ(&self.src[i], &self.src_mask[i], &addrs.src) == 0
     }
     /// The first rule of `range` whose addresses fit, or `None` if the walk ran to the range's end.
     ///

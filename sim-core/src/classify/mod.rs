@@ -4,11 +4,14 @@
 //! Nothing here knows a kernel mechanism; `windtunnel-models` builds those out of these parts.
 
 pub mod hash;
+pub mod indexed;
 pub mod linear;
 pub mod packet;
+pub mod packet_text;
 pub mod verdict;
 pub mod work;
 
-pub use packet::{Family, Packet, Proto, TcpFlags};
+pub use packet::{Detail, Family, Packet, Proto, TcpFlags};
+pub use packet_text::PacketError;
 pub use verdict::Verdict;
 pub use work::{Unit, Work};

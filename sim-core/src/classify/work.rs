@@ -174,6 +174,60 @@ units! {
     UserspaceHops = "userspace_hops",
     /// A lookup in an eBPF hash map.
     EbpfLookup = "ebpf_lookup",
+    /// An xtables rule whose source fitted, so that its destination was compared.
+    RuleSrcHits = "rule_src_hits",
+    /// An xtables rule whose addresses fitted, so that its devices and its protocol were compared.
+    RuleAddrHits = "rule_addr_hits",
+    /// An xtables rule evaluated against IPv6 addresses: what these cost beside those of IPv4.
+    RuleEvalsV6 = "rule_evals_v6",
+    /// A protocol test of an xtables rule that walks the extension headers of an IPv6 packet.
+    RuleProtosV6 = "rule_protos_v6",
+    /// A packet of IPv6 received, routed and sent: what it costs beside one of IPv4.
+    PathV6 = "path_v6",
+    /// The first packet of a connection of IPv6: what its entry and bindings cost beside those of IPv4.
+    CtNewV6 = "ct_new_v6",
+    /// An nftables base chain that looks for the transport header of an IPv6 packet.
+    NftChainsV6 = "nft_chains_v6",
+    /// A field, mask or comparison of more than four bytes.
+    NftLong = "nft_long",
+    /// Bytes of keys that Jenkins hashes take one by one (`jhash`, not `jhash2`).
+    JhashBytes = "jhash_bytes",
+    /// A packet received and routed, then stopped by a rule: nothing is sent on.
+    PathStopped = "path_stopped",
+    /// The entry of a new connection made and freed again, because its first packet was stopped.
+    CtStopped = "ct_stopped",
+    /// A TCP packet taken through connection tracking's state machine.
+    CtTcp = "ct_tcp",
+    /// A SYN that begins a tracked connection, with its options.
+    CtTcpNew = "ct_tcp_new",
+    /// A TCP packet taken through the state machine of IPVS.
+    IpvsTcp = "ipvs_tcp",
+    /// A packet whose source was rewritten, looked up in the IPsec policies.
+    NatXfrm = "nat_xfrm",
+    /// Bytes of names compared in the recent match's list of tables.
+    RecentNameBytes = "recent_name_bytes",
+    /// An address that the recent match finds in its table.
+    RecentFound = "recent_found",
+    /// An address that the recent match adds to its table.
+    RecentNew = "recent_new",
+    /// An address that the recent match drops to make room.
+    RecentEvict = "recent_evict",
+    /// An ipset of one of the hash types tested.
+    SetHashTests = "set_hash_tests",
+    /// An element that a rule adds to a dynamic set.
+    NftDynsetNew = "nft_dynset_new",
+    /// A netfilter hook with functions registered, entered.
+    HookCalls = "hook_calls",
+    /// Nodes of the routing trie visited beyond those of the shortest lookup.
+    FibNodes = "fib_nodes",
+    /// A packet sent through the queue of a device that has one.
+    PathQueued = "path_queued",
+    /// An ICMP error about a packet for another node, whose way back is looked up as if it had come in.
+    IcmpRouted = "icmp_routed",
+    /// An ICMP error built and sent by this node.
+    IcmpErrors = "icmp_errors",
+    /// A TCP segment for a closed port of this node, answered by a reset.
+    TcpResets = "tcp_resets",
     /// A counter of an nftables rule incremented.
     NftCounter = "nft_counter",
     /// An xtables match or target called from an nftables rule, as iptables-nft writes them.
@@ -198,6 +252,12 @@ impl Work {
     /// Nothing done yet.
     pub fn new() -> Self {
         Work::default()
+    }
+    /// What was done since it stood at `before` was done `times` times.
+    pub fn repeat_since(&mut self, before: &Work, times: u32) {
+        for (now, before) in self.0.iter_mut().zip(before.0) {
+            *now = before + (*now - before) * times;
+        }
     }
     /// The counters that are not zero, in unit order.
     pub fn iter(&self) -> impl Iterator<Item = (Unit, u32)> + '_ {

@@ -145,6 +145,22 @@ pub struct Conn {
     live: bool,
 }
 
+impl Conn {
+    /// Whether an answer was seen (`IPS_SEEN_REPLY`).
+    pub fn seen_reply(&self) -> bool {
+        self.state != State::SynSent
+    }
+    /// Whether it would be spared when room is made (`IPS_ASSURED`).
+    pub fn is_assured(&self) -> bool {
+        self.assured
+    }
+    /// Whole seconds until it expires.
+    pub fn seconds_left(&self, now: SimTime) -> u32 {
+        let left = self.expires.as_ns().saturating_sub(now.as_ns()) / 1_000_000_000;
+        u32::try_from(left).unwrap_or(u32::MAX)
+    }
+}
+
 /// The table of one node.
 #[derive(Clone, Debug)]
 pub struct Conntrack {

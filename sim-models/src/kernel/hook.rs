@@ -6,7 +6,10 @@
 //!
 //! Left out: ARP, bridge and netdev families; `security` and connection-tracking helpers' hooks.
 
+use super::conntrack::{Conn, Tuple};
+use super::draw::{DrawKind, Script};
 use super::ipset::IpSets;
+use super::xtables::memory::Memory;
 use super::xtables::recent::RecentTables;
 use sim_core::classify::hash::reciprocal_scale;
 use sim_core::classify::{Packet, Unit, Work};
@@ -109,6 +112,60 @@ pub struct NatRequest {
     pub dnat: Option<SocketAddr>,
     /// Rewrite the source to an address of the outgoing device; `true` means with a fully random port.
     pub masquerade: Option<bool>,
+    /// A binding that the two above cannot say: of the destination at PREROUTING and OUTPUT, of the source at
+    /// POSTROUTING and INPUT.
+    pub range: Option<NatRange>,
+}
+
+/// Addresses and ports that a binding may choose from (`struct nf_nat_range2`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NatRange {
+    /// Which addresses.
+    pub to: NatTo,
+    /// First and last port; `None` lets it keep the port if that is free.
+    pub ports: Option<(u16, u16)>,
+    /// Port of the packet that gets the first port, the one after it the next (`--to-destination A:80-90/1080`).
+    pub port_base: Option<u16>,
+    /// `--random`: where the search for a port begins is drawn.
+    pub random: bool,
+    /// `--random-fully`: every port tried is drawn.
+    pub random_fully: bool,
+    /// `--persistent`: the address depends on the client's alone.
+    pub persistent: bool,
+}
+
+/// Addresses of a [`NatRange`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NatTo {
+    /// As it is: only ports are given.
+    Same,
+    /// From the first to the last of these.
+    Addrs(IpAddr, IpAddr),
+    /// The outgoing device's address (MASQUERADE).
+    OutDevice,
+    /// This machine: the incoming device's address, at OUTPUT loopback's (REDIRECT,
+    /// `net/netfilter/nf_nat_redirect.c`).
+    Here,
+}
+
+/// The connection of a packet beyond its [`CtView`].
+#[derive(Clone, Copy, Debug)]
+pub struct FlowRef<'a> {
+    /// Tuple of its first direction, as it came.
+    pub original: &'a Tuple,
+    /// Tuple of the answers, as NAT has made it so far.
+    pub reply: &'a Tuple,
+    /// Its entry, once it is confirmed.
+    pub conn: Option<&'a Conn>,
+}
+
+/// Ports of a bridge that a packet came in and goes out by, while bridge netfilter has it in its hands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bridged<'a> {
+    /// The port it came in by.
+    pub in_port: Option<&'a str>,
+    /// The port it will leave by, which is known in FORWARD and POSTROUTING of a bridged packet only.
+    pub out_port: Option<&'a str>,
 }
 
 /// The verdict of one hook function.
@@ -127,6 +184,7 @@ pub enum HookVerdict {
 pub struct KernelRandom {
     stream: Stream,
     left: u32,
+    script: Option<Box<Script>>,
 }
 
 impl KernelRandom {
@@ -135,10 +193,21 @@ impl KernelRandom {
 
     /// A generator drawing from `stream`.
     pub fn new(stream: Stream) -> Self {
-        KernelRandom { stream, left: 0 }
+        KernelRandom { stream, left: 0, script: None }
+    }
+    /// Puts a script in place, or takes it away; what stood there before.
+    pub fn script(&mut self, script: Option<Box<Script>>) -> Option<Box<Script>> {
+        std::mem::replace(&mut self.script, script)
     }
     /// One number; counts the draw and, once per batch, the refill.
     pub fn u32(&mut self, work: &mut Work) -> u32 {
+        let bits = self.draw(work);
+        if let Some(script) = &mut self.script {
+            script.decide(DrawKind::Plain, bits);
+        }
+        bits
+    }
+    fn draw(&mut self, work: &mut Work) -> u32 {
         if self.left == 0 {
             self.left = Self::BATCH;
             work[Unit::RngRefills] += 1;
@@ -149,11 +218,19 @@ impl KernelRandom {
     }
     /// True with probability `p` / 2^31: the draw of `-m statistic --mode random`.
     pub fn chance(&mut self, p: u32, work: &mut Work) -> bool {
-        self.u32(work) & 0x7fff_ffff < p
+        let bits = self.draw(work);
+        match &mut self.script {
+            None => bits & 0x7fff_ffff < p,
+            Some(script) => script.decide(DrawKind::Chance { p }, bits) == 0,
+        }
     }
     /// A number below `n` by `reciprocal_scale`: the draw of `numgen random`.
     pub fn below(&mut self, n: u32, work: &mut Work) -> u32 {
-        reciprocal_scale(self.u32(work), n)
+        let bits = self.draw(work);
+        match &mut self.script {
+            None => reciprocal_scale(bits, n),
+            Some(script) => script.decide(DrawKind::Below { n }, bits),
+        }
     }
 }
 
@@ -185,8 +262,18 @@ pub struct PacketCx<'a> {
     pub dummy_addrs: &'a BTreeSet<IpAddr>,
     /// The node's ipsets.
     pub sets: &'a IpSets,
+    /// Set by a rule: conntrack leaves this packet alone (NOTRACK, `CT --notrack`).
+    pub notrack: bool,
+    /// Set by a match that found the packet malformed: it is dropped whatever rules say (`xt_action_param`).
+    pub hotdrop: bool,
+    /// The connection's tuples, where they are known: without, a packet is taken for the first of a connection.
+    pub flow: Option<FlowRef<'a>>,
+    /// Ports of a bridge, where bridge netfilter handles the packet.
+    pub bridge: Option<Bridged<'a>>,
     /// Lists of `-m recent`.
     pub recent: &'a mut RecentTables,
+    /// What other matches remember: credits of `-m limit`, counts of `-m statistic --mode nth`.
+    pub memory: &'a mut Memory,
     /// Now, for what ages.
     pub now: SimTime,
     /// The CPU's random numbers.

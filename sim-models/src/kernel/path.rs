@@ -13,18 +13,29 @@
 //!
 //! Left out: bridge netfilter, raw sockets, fragments, ICMP errors as packets of their own.
 
+mod ipvs;
+mod own;
+mod route;
+
+pub(super) use own::cross_invalid;
+pub use route::Route;
+
+use super::answer::IcmpLimit;
 use super::conntrack::{ConnId, Conntrack, ConntrackConfig, Direction, NatStatus, Tuple};
 use super::hook::{
-    ChainKind, CtState, CtView, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx, PacketCx,
+    ChainKind, CtState, CtView, FlowRef, Hook, HookFn, HookVerdict, KernelRandom, NatRequest, NodeCx,
+    PacketCx,
 };
 use super::ipset::IpSets;
-use super::ipvs::{IpvsConfig, IpvsState, IpvsVerdict, Services};
+use super::ipvs::{IpvsConfig, IpvsState, Services};
+use super::options::{CompileOptions, Warning};
 use super::rules::NodeRules;
 use super::trace::{Observer, Step};
+use super::xtables::memory::Memory;
 use super::xtables::recent::RecentTables;
 use super::{nat, nftables, xtables};
 use crate::config::XtablesBackend;
-use sim_core::classify::{Packet, Unit, Verdict, Work};
+use sim_core::classify::{Family, Packet, Proto, Unit, Verdict, Work};
 use sim_core::rng::Stream;
 use sim_core::units::SimTime;
 use std::collections::BTreeSet;
@@ -71,6 +82,8 @@ pub struct Stack {
     has_nat: bool,
     /// Whether IPVS has services: its hooks are registered with the first.
     has_ipvs: bool,
+    /// Whether anything needs connection tracking, whose hooks are registered only then.
+    tracks: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,15 +100,24 @@ impl Stack {
     /// # Errors
     /// If a rule refers to a set that is not there, or a virtual server is one that IPVS refuses.
     pub fn new(rules: &NodeRules, seed: u64) -> Result<Self, StackError> {
+        Stack::with(rules, seed, CompileOptions::default())
+    }
+
+    /// The same with options; [`Stack::warnings`] tells what they let through.
+    ///
+    /// # Errors
+    /// As of [`Stack::new`].
+    pub fn with(rules: &NodeRules, seed: u64, options: CompileOptions) -> Result<Self, StackError> {
         let sets = IpSets::new(&rules.ipsets, seed as u32);
         let (legacy, in_nft): (&[xtables::Table], _) = match rules.xtables_backend {
             XtablesBackend::Legacy => (&rules.xtables, None),
             XtablesBackend::Nft => (&[], Some(&rules.xtables)),
         };
-        let xtables = xtables::Compiled::new(legacy, &sets)?;
-        let xtables_nft =
-            in_nft.map(|tables| nftables::Engine::from_xtables(tables, &sets, seed)).transpose()?;
-        let nftables = rules.nftables.as_ref().map(|table| nftables::Engine::new(table, seed)).transpose()?;
+        let xtables = xtables::Compiled::with(legacy, &sets, options)?;
+        let of_xtables = |tables| nftables::Engine::from_xtables(tables, &sets, seed, options);
+        let xtables_nft = in_nft.map(|tables| of_xtables(tables)).transpose()?;
+        let of_table = |table| nftables::Engine::with(table, seed, options);
+        let nftables = rules.nftables.as_ref().map(of_table).transpose()?;
         let mut hooks: [Vec<(Mechanism, HookFn)>; 5] = Default::default();
         let of_nft = nftables.iter().flat_map(nftables::Engine::hooks).map(|h| (Mechanism::Nftables, h));
         let of_xtables_nft = xtables_nft.iter().flat_map(nftables::Engine::hooks);
@@ -109,7 +131,7 @@ impl Stack {
         }
         let has_nat = hooks.iter().flatten().any(|(_, h)| h.kind == ChainKind::Nat);
         let dummy_addrs = rules.dummy_addrs.iter().copied().collect();
-        let ipvs = Services::new(&rules.ipvs)?;
+        let ipvs = Services::of_rules(rules, seed)?;
         Ok(Stack {
             xtables,
             xtables_nft,
@@ -120,6 +142,7 @@ impl Stack {
             hooks,
             has_nat,
             has_ipvs: !rules.ipvs.is_empty(),
+            tracks: rules.need_conntrack(),
         })
     }
 
@@ -130,6 +153,20 @@ impl Stack {
             + self.nftables.as_ref().map_or(0, nftables::Engine::memory_bytes)
             + self.ipvs.memory_bytes(cpus)
             + self.sets.memory_bytes()
+    }
+
+    /// Whether anything is registered at the hook.
+    fn is_active(&self, hook: Hook) -> bool {
+        !self.hooks[hook as usize].is_empty()
+            || (self.tracks && hook != Hook::Forward)
+            || (self.has_ipvs && matches!(hook, Hook::Input | Hook::Forward | Hook::Output))
+    }
+
+    /// Rules that decide nothing because they are not known; none unless options allow it.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let xtables = self.xtables.warnings().iter().cloned().map(Warning::Xtables);
+        let engines = self.xtables_nft.iter().chain(&self.nftables);
+        xtables.chain(engines.flat_map(|engine| engine.warnings().iter().cloned())).collect()
     }
 
     /// The IPVS services, for what follows their changes.
@@ -147,12 +184,17 @@ pub struct NodeState {
     node: NodeCx,
     /// Address that masquerading gives packets.
     node_ip: IpAddr,
+    /// Where packets into these networks go.
+    routes: Vec<Route>,
     random: KernelRandom,
     recent: RecentTables,
+    memory: Memory,
     /// Contents of nftables' dynamic sets (affinity).
     dynamic: nftables::DynamicSets,
     /// What rules of iptables-nft remember.
     xtables_dynamic: nftables::DynamicSets,
+    /// How many ICMP errors the node sends.
+    pub icmp: IcmpLimit,
 }
 
 impl NodeState {
@@ -169,11 +211,19 @@ impl NodeState {
             ipvs: IpvsState::new(IpvsConfig::default(), boot.next_u32()),
             node: NodeCx { local_addrs: node_ips.iter().copied().collect() },
             node_ip: node_ips[0],
+            routes: Vec::new(),
             random: KernelRandom::new(Stream::new(seed, path, "get_random_u32")),
             recent: RecentTables::default(),
+            memory: Memory::default(),
             dynamic: nftables::DynamicSets::new(),
             xtables_dynamic: nftables::DynamicSets::new(),
+            icmp: IcmpLimit::default(),
         }
+    }
+
+    /// The CPU's random numbers, for whom a script is to dictate them.
+    pub fn random(&mut self) -> &mut KernelRandom {
+        &mut self.random
     }
 }
 
@@ -199,6 +249,8 @@ struct Tracked {
     nat: NatStatus,
     dst_bound: bool,
     src_bound: bool,
+    /// Belongs to no connection and begins none.
+    invalid: bool,
 }
 
 /// One packet under way.
@@ -208,6 +260,8 @@ struct Walk<'a, O> {
     packet: Packet,
     tracked: Tracked,
     now: SimTime,
+    /// The packet began its connection: conntrack says NEW of it to the end, although it is confirmed on the way.
+    first: bool,
     work: Work,
     in_iface: &'static str,
     out_iface: &'static str,
@@ -238,9 +292,11 @@ pub fn cross_observed<O: Observer>(
         Origin::Host => (Hook::Output, ""),
     };
     let tuple = Tuple::of(&packet);
-    let known = state.conntrack.lookup(&tuple, now, &mut work);
+    let v6 = packet.family() == Family::Ipv6;
+    work[Unit::PathV6] += u32::from(v6);
+    let known = if stack.tracks { state.conntrack.lookup(&tuple, now, &mut work) } else { None };
     let known = known.filter(|&(id, direction)| !state.conntrack.reopen(id, direction, packet.flags));
-    if known.is_none() && !state.conntrack.make_room(&tuple, now) {
+    if stack.tracks && known.is_none() && !state.conntrack.make_room(&tuple, now) {
         return Crossing { verdict: Verdict::Drop, packet, first: true, work };
     }
     let tracked = match known {
@@ -248,7 +304,16 @@ pub fn cross_observed<O: Observer>(
             state.conntrack.advance(id, direction, packet.flags, now);
             let conn = state.conntrack.conn(id);
             let (original, reply, nat) = (conn.original, conn.reply, conn.nat);
-            Tracked { id: Some(id), direction, original, reply, nat, dst_bound: true, src_bound: true }
+            Tracked {
+                id: Some(id),
+                direction,
+                original,
+                reply,
+                nat,
+                dst_bound: true,
+                src_bound: true,
+                invalid: false,
+            }
         }
         None => Tracked {
             id: None,
@@ -258,15 +323,22 @@ pub fn cross_observed<O: Observer>(
             nat: NatStatus::default(),
             dst_bound: false,
             src_bound: false,
+            invalid: false,
         },
     };
     let first = tracked.id.is_none();
+    if stack.tracks {
+        work[Unit::CtTcp] += u32::from(packet.proto == Proto::Tcp);
+        work[Unit::CtTcpNew] += u32::from(first && packet.proto == Proto::Tcp);
+        work[Unit::CtNewV6] += u32::from(first && v6);
+    }
     let mut walk = Walk {
         stack,
         state,
         packet,
         tracked,
         now,
+        first,
         work,
         in_iface,
         out_iface: "",
@@ -275,8 +347,12 @@ pub fn cross_observed<O: Observer>(
         ipvs_virtual: None,
         observer,
     };
-    walk.tell(Step::Tracked(if first { CtState::New } else { CtState::Established }));
+    walk.tell(Step::Tracked(walk.ct_state()));
     let outcome = walk.run(entry);
+    if outcome != HookVerdict::Accept {
+        walk.work[Unit::PathStopped] += 1;
+        walk.work[Unit::CtStopped] += u32::from(first && stack.tracks);
+    }
     walk.tell(Step::End(outcome));
     let verdict = match outcome {
         HookVerdict::Drop => Verdict::Drop,
@@ -293,12 +369,36 @@ pub fn cross_observed<O: Observer>(
 }
 
 impl<O: Observer> Walk<'_, O> {
+    fn ct_state(&self) -> CtState {
+        match self.tracked.id {
+            _ if !self.stack.tracks => CtState::Untracked,
+            _ if self.tracked.invalid => CtState::Invalid,
+            Some(_) if !self.first => CtState::Established,
+            _ => CtState::New,
+        }
+    }
+
     fn tell(&mut self, step: Step) {
         self.observer.step(step, &self.packet, &self.work);
     }
 
     fn run(&mut self, entry: Hook) -> HookVerdict {
-        let verdict = self.hook(entry, i32::MIN..i32::MAX);
+        // A route to the node's own address is not kept for a packet of its own (`__mkroute_output`).
+        if entry == Hook::Output && self.is_local(self.packet.dst) {
+            self.work[Unit::RouteLocalMiss] += 1;
+        }
+        // IPVS takes the node's own packets between destination NAT and the filters.
+        let ipvs_out = entry == Hook::Output && self.stack.has_ipvs;
+        if ipvs_out {
+            let verdict = self.hook(entry, i32::MIN..-98);
+            if verdict != HookVerdict::Accept {
+                return verdict;
+            }
+            if let Some(verdict) = self.ipvs(Unit::PathOutput) {
+                return verdict;
+            }
+        }
+        let verdict = self.hook(entry, if ipvs_out { -98..i32::MAX } else { i32::MIN..i32::MAX });
         if verdict != HookVerdict::Accept {
             return verdict;
         }
@@ -306,21 +406,41 @@ impl<O: Observer> Walk<'_, O> {
             self.work[Unit::PathOutput] += 1;
             if self.translated.is_some() {
                 self.work[Unit::Reroutes] += 1;
+                self.work[Unit::FibNodes] += self.state.fib_nodes(self.packet.dst);
             }
+            let verdict = self.leave();
+            if verdict == HookVerdict::Accept && self.is_local(self.packet.dst) && !self.stack.has_ipvs {
+                return self.loop_back();
+            }
+            return verdict;
         } else if self.is_local(self.packet.dst) {
+            self.work[Unit::FibNodes] += self.state.fib_nodes(self.packet.dst);
             self.tell(Step::Routed { local: true });
             return self.deliver();
         } else {
+            self.work[Unit::FibNodes] += self.state.fib_nodes(self.packet.dst);
             self.tell(Step::Routed { local: false });
             self.out_iface = "veth0";
-            self.work[Unit::PathForward] += 1;
             let verdict = self.hook(Hook::Forward, i32::MIN..i32::MAX);
             if verdict != HookVerdict::Accept {
                 return verdict;
             }
+            self.work[Unit::PathForward] += 1;
             self.ipvs_answer();
         }
         self.leave()
+    }
+
+    /// What the node sends to itself leaves by `lo` and comes in there again, with its connection: conntrack and NAT,
+    /// which have seen it, do nothing more (`nf_conntrack_in` returns at once for a packet that has one).
+    fn loop_back(&mut self) -> HookVerdict {
+        (self.in_iface, self.out_iface) = ("lo", "");
+        let verdict = self.hook(Hook::Prerouting, i32::MIN..i32::MAX);
+        if verdict != HookVerdict::Accept {
+            return verdict;
+        }
+        self.tell(Step::Routed { local: true });
+        self.deliver()
     }
 
     fn is_local(&self, addr: IpAddr) -> bool {
@@ -335,36 +455,8 @@ impl<O: Observer> Walk<'_, O> {
         if verdict != HookVerdict::Accept {
             return verdict;
         }
-        if self.stack.has_ipvs {
-            let before = self.packet;
-            let verdict = self.state.ipvs.request(
-                &self.stack.ipvs,
-                &before,
-                self.now,
-                &mut self.state.random,
-                &mut self.work,
-            );
-            match verdict {
-                IpvsVerdict::Translate { to, .. } => {
-                    self.work[Unit::PathForward] += 1;
-                    self.ipvs_virtual = Some(std::net::SocketAddr::new(before.dst, before.dport));
-                    self.translate_by_ipvs(to);
-                    self.tell(Step::Ipvs(to));
-                    self.out_iface = "veth0";
-                    // Re-injected at LOCAL_OUT; conntrack and destination NAT have seen this packet already.
-                    let verdict = self.hook(Hook::Output, i32::MIN..i32::MAX);
-                    if verdict != HookVerdict::Accept {
-                        return verdict;
-                    }
-                    return self.leave();
-                }
-                IpvsVerdict::Reply { from } => {
-                    (self.packet.src, self.packet.sport) = (from.ip(), from.port());
-                }
-                IpvsVerdict::NoDestination => return HookVerdict::Reject,
-                IpvsVerdict::Drop => return HookVerdict::Drop,
-                IpvsVerdict::NotAService => {}
-            }
+        if let Some(verdict) = self.ipvs(Unit::PathForward) {
+            return verdict;
         }
         self.work[Unit::PathInput] += 1;
         let verdict = self.hook(Hook::Input, 98..i32::MAX);
@@ -372,6 +464,8 @@ impl<O: Observer> Walk<'_, O> {
     }
 
     fn leave(&mut self) -> HookVerdict {
+        let queue = self.state.route(self.packet.dst).is_some_and(|route| route.queue);
+        self.work[Unit::PathQueued] += u32::from(queue);
         let verdict = self.hook(Hook::Postrouting, i32::MIN..i32::MAX);
         if verdict == HookVerdict::Accept { self.confirm() } else { verdict }
     }
@@ -380,7 +474,11 @@ impl<O: Observer> Walk<'_, O> {
     fn hook(&mut self, hook: Hook, range: std::ops::Range<i32>) -> HookVerdict {
         let stack = self.stack;
         self.tell(Step::Hook(hook));
-        let nat_due = |p: i32| range.contains(&p) && stack.has_nat;
+        // A hook that is gone through in two parts is entered once.
+        if range.start == i32::MIN && stack.is_active(hook) {
+            self.work[Unit::HookCalls] += 1;
+        }
+        let nat_due = |p: i32| range.contains(&p) && stack.has_nat && stack.tracks && !self.tracked.invalid;
         let nat_priority = if matches!(hook, Hook::Prerouting | Hook::Output) { -100 } else { 100 };
         let mut nat_done = hook == Hook::Forward || !nat_due(nat_priority);
         for (mechanism, function) in &stack.hooks[hook as usize] {
@@ -434,18 +532,13 @@ impl<O: Observer> Walk<'_, O> {
 
     fn bind(&mut self, destination: bool, request: NatRequest) {
         let (reply, work) = (self.tracked.reply, &mut self.work);
+        let own = self.state.masquerade_address(self.packet.dst);
         let ct = &mut self.state.conntrack;
         let reply = match (destination, request.dnat, request.masquerade) {
             (true, Some(to), _) => nat::bind_destination(reply, to, work),
-            (false, _, Some(random_fully)) => nat::bind_masquerade(
-                ct,
-                reply,
-                self.state.node_ip,
-                random_fully,
-                self.now,
-                &mut self.state.random,
-                work,
-            ),
+            (false, _, Some(random_fully)) => {
+                nat::bind_masquerade(ct, reply, own, random_fully, self.now, &mut self.state.random, work)
+            }
             _ => nat::bind_null(ct, reply, self.now, &mut self.state.random, work),
         };
         let changed = reply != self.tracked.reply;
@@ -483,6 +576,8 @@ impl<O: Observer> Walk<'_, O> {
         if (*ip, *port) != (wanted.ip(), wanted.port()) {
             (*ip, *port) = (wanted.ip(), wanted.port());
             self.work[Unit::NatMangle] += 1;
+            // `nf_nat_ipv4_out`: IPsec policies may say otherwise for the new source (`nf_xfrm_me_harder`).
+            self.work[Unit::NatXfrm] += u32::from(!destination);
             if destination {
                 self.translated = Some(wanted);
             } else if self.tracked.direction == Direction::Original {
@@ -492,33 +587,9 @@ impl<O: Observer> Walk<'_, O> {
         }
     }
 
-    fn translate_by_ipvs(&mut self, to: std::net::SocketAddr) {
-        (self.packet.dst, self.packet.dport) = (to.ip(), to.port());
-        self.translated = Some(to);
-        let reply = Tuple { src: to, ..self.tracked.reply };
-        if reply == self.tracked.reply {
-            return;
-        }
-        self.tracked.reply = reply;
-        if let Some(id) = self.tracked.id {
-            self.state.conntrack.alter_reply(id, reply);
-        }
-    }
-
-    /// IPVS's FORWARD hook turns the source of an answer back into the virtual address.
-    fn ipvs_answer(&mut self) {
-        if !self.stack.has_ipvs {
-            return;
-        }
-        let ipvs = &mut self.state.ipvs;
-        if let Some(vip) = ipvs.reply(&self.stack.ipvs, &self.packet, self.now, &mut self.work) {
-            (self.packet.src, self.packet.sport) = (vip.ip(), vip.port());
-        }
-    }
-
     /// `nf_conntrack_confirm`: the connection becomes visible, unless its reply tuple is taken or there is no room.
     fn confirm(&mut self) -> HookVerdict {
-        if self.tracked.id.is_some() {
+        if self.tracked.id.is_some() || !self.stack.tracks {
             return HookVerdict::Accept;
         }
         let Tracked { original, reply, nat, .. } = self.tracked;
@@ -535,10 +606,13 @@ impl<O: Observer> Walk<'_, O> {
     }
 
     fn call(&mut self, mechanism: Mechanism, id: usize) -> (HookVerdict, NatRequest) {
+        let tracked = &self.tracked;
+        let conn = tracked.id.map(|id| self.state.conntrack.conn(id));
+        let flow = FlowRef { original: &tracked.original, reply: &tracked.reply, conn };
         let mut cx = PacketCx {
             packet: self.packet,
             ct: CtView {
-                state: if self.tracked.id.is_some() { CtState::Established } else { CtState::New },
+                state: self.ct_state(),
                 reply: self.tracked.direction == Direction::Reply,
                 dnat: self.tracked.nat.dst,
                 snat: self.tracked.nat.src,
@@ -551,11 +625,18 @@ impl<O: Observer> Walk<'_, O> {
             node: &self.state.node,
             dummy_addrs: &self.stack.dummy_addrs,
             sets: &self.stack.sets,
+            notrack: false,
+            hotdrop: false,
+            flow: Some(flow),
+            bridge: None,
             recent: &mut self.state.recent,
+            memory: &mut self.state.memory,
             now: self.now,
             random: &mut self.state.random,
             work: &mut self.work,
         };
+        let lookups = |work: &Work| work[Unit::MatchAddrtype] + work[Unit::NftFib];
+        let before = lookups(cx.work);
         let verdict = match mechanism {
             Mechanism::Xtables => self.stack.xtables.run_observed(id, &mut cx, self.observer),
             Mechanism::XtablesNft => {
@@ -569,6 +650,8 @@ impl<O: Observer> Walk<'_, O> {
             }
         };
         let (mark, asked) = (cx.packet.mark, cx.nat);
+        let lookups = lookups(cx.work) - before;
+        self.work[Unit::FibNodes] += lookups * self.state.fib_nodes(self.packet.dst);
         self.packet.mark = mark;
         (verdict, asked)
     }

@@ -2,8 +2,10 @@
 //!
 //! A mode builds it, each mechanism prints its part in the real tool's text, and the packet path compiles it.
 
-use super::xtables::{Match, TableName};
-use super::{ebpf::ServiceMap, ipset::IpSet, ipvs::VirtualServer, nftables, xtables};
+use super::hook::ChainKind;
+use super::ipvs::{Tables, VirtualServer};
+use super::xtables::{Match, TableName, Target};
+use super::{ebpf::ServiceMap, ipset::IpSet, nftables, xtables};
 use crate::config::XtablesBackend;
 use std::net::IpAddr;
 
@@ -18,6 +20,8 @@ pub struct NodeRules {
     pub xtables_backend: XtablesBackend,
     /// The nftables table.
     pub nftables: Option<nftables::Table>,
+    /// Kind of the kernel's IPVS tables. Not a rule, but of the node like the rest.
+    pub ipvs_tables: Tables,
     /// IPVS virtual servers in creation order.
     pub ipvs: Vec<VirtualServer>,
     /// ipsets in creation order.
@@ -35,6 +39,29 @@ pub struct NodeRules {
 }
 
 impl NodeRules {
+    /// Whether connection tracking runs: its hooks are registered (`nf_ct_netns_get`) by the first rule that looks at
+    /// a connection or asks for NAT, by an nftables NAT chain, and by IPVS, never by an empty table.
+    pub fn need_conntrack(&self) -> bool {
+        let xt = |rule: &xtables::Rule| {
+            let asks = matches!(
+                rule.target,
+                Some(Target::Dnat(_) | Target::Redirect { .. } | Target::Masquerade { .. })
+            );
+            asks || rule.matches.iter().any(|m| matches!(m, Match::Conntrack { .. } | Match::State(_)))
+        };
+        let nft = |chain: &nftables::Chain| {
+            chain.base.is_some_and(|base| base.kind == ChainKind::Nat)
+                || chain.rules.iter().flat_map(|rule| &rule.statements).any(|s| s.needs_conntrack())
+        };
+        // iptables-nft writes table nat with chains of that kind.
+        let nat_in_nft = self.xtables_backend == XtablesBackend::Nft
+            && self.xtables.iter().any(|table| table.name == TableName::Nat);
+        nat_in_nft
+            || !self.ipvs.is_empty()
+            || self.xtables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules).any(xt)
+            || self.nftables.iter().flat_map(|t| &t.chains).any(nft)
+    }
+
     /// Takes out what kube-proxy adds for itself: the canary and with it table mangle, loopback protection, and
     /// nfacct counters. The rig that packet costs were measured on had none of them.
     pub fn strip_own_additions(&mut self) {

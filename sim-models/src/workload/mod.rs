@@ -89,15 +89,7 @@ impl Connection {
         let (src, dst) =
             if step.from_client() { (self.client, self.service) } else { (self.server, self.seen_client) };
         let flags = if self.proto == Proto::Tcp { step.flags() } else { TcpFlags::default() };
-        Packet {
-            src: src.ip(),
-            dst: dst.ip(),
-            proto: self.proto,
-            sport: src.port(),
-            dport: dst.port(),
-            flags,
-            mark: 0,
-        }
+        Packet { flags, ..Packet::new(self.proto, src.ip(), src.port(), dst.ip(), dst.port()) }
     }
 
     /// The first step of the connection's protocol.

@@ -17,7 +17,7 @@ use crate::kube::{ProxyObjects, ServicePort};
 use crate::network::Network;
 use crate::proxy;
 use crate::workload::{CLIENT_PODS, LOCAL_PORTS};
-use sim_core::classify::{Family, Packet, TcpFlags};
+use sim_core::classify::{Family, Packet};
 use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
 use std::collections::{BTreeMap, BTreeSet};
@@ -359,15 +359,8 @@ fn locality(config: &WorldConfig, ports: &[ServicePort], stack: &Stack, clients:
     let node = IpAddr::V4(Ipv4Addr::new(192, 168, 255, 254));
     let mut state = NodeState::new(config.seed, "probe", 1, &[node]);
     let client = IpAddr::V4(Ipv4Addr::new(10, 255, 255, 1));
-    let to_service = Packet {
-        src: client,
-        dst: port.cluster_ip,
-        proto: port.proto,
-        sport: 40_000,
-        dport: port.port,
-        flags: TcpFlags::SYN,
-        mark: 0,
-    };
+    let syn = Packet::tcp_syn(client, 40_000, port.cluster_ip, port.port);
+    let to_service = Packet { proto: port.proto, ..syn };
     let hit = cross(stack, &mut state, to_service, Origin::Pod, SimTime::ZERO).work;
     locality.with_lines_of(&hit)
 }

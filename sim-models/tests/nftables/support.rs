@@ -8,6 +8,7 @@ use sim_models::kernel::hook::{CtView, Hook, HookVerdict, KernelRandom, NatReque
 use sim_models::kernel::ipset::IpSets;
 use sim_models::kernel::nftables::{DynamicSets, Engine};
 use sim_models::kernel::trace::Observer;
+use sim_models::kernel::xtables::memory::Memory;
 use sim_models::kernel::xtables::recent::RecentTables;
 use sim_models::kube::{Endpoint, EndpointLists, ProxyObjects, ServicePort};
 use std::collections::BTreeSet;
@@ -110,7 +111,12 @@ impl Node {
             node: &self.cx,
             dummy_addrs: &BTreeSet::new(),
             sets: &IpSets::default(),
+            notrack: false,
+            hotdrop: false,
+            flow: None,
+            bridge: None,
             recent: &mut RecentTables::default(),
+            memory: &mut Memory::default(),
             now: self.now,
             ipvs_virtual: None,
             random: &mut self.random,

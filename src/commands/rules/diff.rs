@@ -61,7 +61,7 @@ pub fn diff(args: &RulesArgs, setup: &Setup, dump: &Path) -> Result<Exit, Failur
 
 /// Prints a dump as it was understood.
 pub fn read_back(args: &RulesArgs, dump: &Path) -> Result<Exit, Failure> {
-    let name = args.mode.as_deref().expect("clap requires --mode with --read");
+    let name = args.cluster.mode.as_deref().expect("clap requires --mode with --read");
     let mode = mode_named(name)?;
     let families = families(args.family);
     let dumps = of_one_dump(mode, &families, "--read")?;

@@ -3,11 +3,11 @@
 //! Objects -> resolved Services -> rules -> text. [`objects`] reads, [`setup`] decides on whose rules they are,
 //! [`print`], [`sync`] and [`diff`] do one kind of output each, [`notes`] says on stderr what the output rests on.
 
-mod diff;
+pub mod diff;
 mod notes;
-mod objects;
+pub mod objects;
 mod print;
-mod setup;
+pub mod setup;
 mod sync;
 
 use crate::cli::RulesArgs;
@@ -22,7 +22,11 @@ pub fn rules(args: &RulesArgs) -> Result<Exit, Failure> {
     if let Some(dump) = &args.read {
         return diff::read_back(args, dump);
     }
-    let mut setup = Setup::new(args)?;
+    // A mode without dumps is told before gigabytes are read.
+    if let (Some(name), Some(_)) = (&args.cluster.mode, &args.diff) {
+        diff::readable(setup::mode_named(name)?, "--diff")?;
+    }
+    let mut setup = Setup::new(&args.cluster, setup::families(args.family))?;
     match &args.diff {
         Some(dump) => diff::diff(args, &setup, dump),
         None if !args.sync_from.is_empty() => sync::transition(args, &mut setup),
@@ -31,7 +35,7 @@ pub fn rules(args: &RulesArgs) -> Result<Exit, Failure> {
 }
 
 /// An error about a name: what it should have been.
-fn unknown<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str> + Clone) -> Failure {
+pub fn unknown<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str> + Clone) -> Failure {
     let mut text = format!("error: there is no {what} `{name}`\n");
     if let Some(near) = did_you_mean(name, names.clone()) {
         text.push_str(&format!("  = did you mean `{near}`?\n"));
@@ -43,7 +47,8 @@ fn unknown<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str> + Cl
     Failure::Input(text)
 }
 
-fn family_name(family: Family) -> &'static str {
+/// As people write it.
+pub fn family_name(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => "IPv4",
         Family::Ipv6 => "IPv6",

@@ -16,7 +16,7 @@ use std::path::Path;
 
 /// Refuses a command line that would read stdin twice.
 pub fn one_stdin(args: &RulesArgs) -> Result<(), Failure> {
-    let single = [&args.from, &args.proxy_config, &args.diff, &args.read];
+    let single = [&args.cluster.from, &args.cluster.proxy_config, &args.diff, &args.read];
     let files = single.into_iter().flatten().chain(&args.sync_from);
     if files.filter(|file| *file == Path::new("-")).count() > 1 {
         return Err(Failure::Input("error: only one of the files can be `-`, stdin\n".into()));

@@ -1,11 +1,10 @@
 //! Whose rules they are: mode, version, families, node and configuration, from flags, kube-proxy's file, a scenario,
 //! and what the objects let guess, in this order.
 
-use super::diff::readable;
 use super::notes::{guess_cluster_cidr, not_modelled, refused_gates, what_is_missing};
 use super::objects::{import_file, of_scenario, text_of};
 use super::{family_name, unknown};
-use crate::cli::{BackendArg, FamilyArg, RulesArgs};
+use crate::cli::{BackendArg, ClusterArgs, FamilyArg};
 use crate::commands::load::tell;
 use crate::exit::Failure;
 use crate::known::{KUBERNETES_MINORS, known};
@@ -38,19 +37,18 @@ pub struct Setup {
     node_addresses: Vec<IpAddr>,
     /// `bindAddress`.
     primary_address: Option<IpAddr>,
+    /// kube-proxy's own file, if there is one.
+    file: Option<KubeProxyConfiguration>,
     /// What a reader should know.
     pub notes: Vec<String>,
 }
 
 impl Setup {
     /// Reads everything.
-    pub fn new(args: &RulesArgs) -> Result<Setup, Failure> {
+    pub fn new(args: &ClusterArgs, families: Vec<Family>) -> Result<Setup, Failure> {
         let mut notes = Vec::new();
         // A mistyped name is told before gigabytes are read.
         let written = args.mode.as_deref().map(mode_named).transpose()?;
-        if let (Some(mode), Some(_)) = (written, &args.diff) {
-            readable(mode, "--diff")?;
-        }
         let file = args.proxy_config.as_deref().map(configuration).transpose()?;
         let (objects, config) = match (&args.from, &args.scenario) {
             (Some(from), _) => {
@@ -76,15 +74,16 @@ impl Setup {
         let node = node(&objects, wanted, args.node.is_none())?;
         let mut setup = Setup {
             mode,
-            families: families(args.family),
+            families,
             node,
             config,
             objects,
             node_addresses: args.node_address.clone(),
             primary_address: file.as_ref().and_then(|file| file.primary_address),
+            file,
             notes,
         };
-        setup.local_detector(args, file.is_some());
+        setup.local_detector(args);
         let objects = std::mem::take(&mut setup.objects);
         setup.objects = setup.as_seen(objects);
         for family in &setup.families {
@@ -95,8 +94,42 @@ impl Setup {
         Ok(setup)
     }
 
+    /// Whether nothing said which node it is.
+    pub fn node_is_open(&self, args: &ClusterArgs) -> bool {
+        let by_file = self.file.as_ref().is_some_and(|file| file.node.is_some());
+        args.node.is_none() && !by_file && self.node_addresses.is_empty() && self.primary_address.is_none()
+    }
+
+    /// The same node under another mode; flags that this mode has not are left out of account.
+    pub fn in_mode(&self, args: &ClusterArgs, mode: &'static dyn ProxyMode) -> Result<Setup, Failure> {
+        let config = match (&self.file, &args.scenario) {
+            (Some(file), _) => file.proxy(mode.name()),
+            (None, Some(_)) => self.config.clone(),
+            (None, None) => of_mode(mode.name()),
+        };
+        let args = ClusterArgs {
+            backend: args.backend.filter(|_| mode.runs_iptables()),
+            scheduler: args.scheduler.clone().filter(|_| mode.name() == "ipvs"),
+            ..args.clone()
+        };
+        let mut setup = Setup {
+            mode,
+            config: with_flags(&args, mode, config)?,
+            notes: Vec::new(),
+            families: self.families.clone(),
+            node: self.node.clone(),
+            objects: self.objects.clone(),
+            node_addresses: self.node_addresses.clone(),
+            file: self.file.clone(),
+            ..*self
+        };
+        setup.local_detector(&args);
+        Ok(setup)
+    }
+
     /// The network of all pods: flags, then the file or the scenario, then a guess.
-    fn local_detector(&mut self, args: &RulesArgs, has_file: bool) {
+    fn local_detector(&mut self, args: &ClusterArgs) {
+        let has_file = self.file.is_some();
         if !self.mode.tells_local_traffic() {
             return;
         }
@@ -201,7 +234,7 @@ fn of_mode(name: &str) -> ProxyConfig {
 
 /// What flags say over a configuration.
 fn with_flags(
-    args: &RulesArgs,
+    args: &ClusterArgs,
     mode: &dyn ProxyMode,
     mut config: ProxyConfig,
 ) -> Result<ProxyConfig, Failure> {

@@ -32,7 +32,7 @@ pub fn transition(args: &RulesArgs, setup: &mut Setup) -> Result<Exit, Failure> 
     }
     let mut history: Vec<Objects> = Vec::new();
     for file in &args.sync_from {
-        let objects = import_file(file, args.keep_going, &mut setup.notes)?;
+        let objects = import_file(file, args.cluster.keep_going, &mut setup.notes)?;
         history.push(setup.as_seen(objects));
     }
     if setup.config.detect_local == DetectLocal::NodeCidr && setup.mode.tells_local_traffic() {

@@ -56,7 +56,8 @@ pub struct IpSets {
 
 impl IpSets {
     /// Builds `sets` in order. `seed` stands for the random `initval` that each hash set gets at creation.
-    /// Elements beyond `maxelem` are not there, as `ipset add` refuses them and kube-proxy only logs it.
+    /// Elements beyond `maxelem`, and networks of prefix length 0, are not there: `ipset add` refuses them and
+    /// kube-proxy only logs it.
     ///
     /// # Panics
     /// If two sets share a name, or an element is not of its set's kind and family.
@@ -66,7 +67,7 @@ impl IpSets {
             let mut table = SetTable::new(set.kind, set.family, set.maxelem, jhash_1word(n, seed));
             for element in &set.elements {
                 match table.add(element) {
-                    Ok(_) | Err(AddError::Full) => {}
+                    Ok(_) | Err(AddError::Full | AddError::NoPrefix) => {}
                     Err(AddError::WrongKind) => panic!("{element} cannot be in {} ({})", set.name, set.kind),
                 }
             }

@@ -4,6 +4,10 @@
 //! `mtype_test_cidrs`), `ip_set_bitmap_port.c`, Linux 6.12. A bucket is an array that grows by 2 elements up
 //! to 12; an element that finds its bucket full doubles the number of buckets. A test hashes the element and
 //! compares the array from its beginning. A set with networks makes one such test per prefix length in it.
+//!
+//! `maxelem` is a soft limit. Buckets are counted in regions of 1,024, and only where a region has its share of
+//! `maxelem` is the whole set counted; and an element that finds a deleted one's place in its bucket takes it
+//! uncounted.
 
 use super::element::{SetEntry, SetKind, Words};
 use super::print::HASHSIZE;
@@ -19,6 +23,8 @@ const BUCKET_MAX: usize = 12;
 /// Bytes of a bucket before its elements: an RCU head, the map of used places, two counters.
 const BUCKET_HEADER: usize = 32;
 const LINE: usize = 64;
+/// Binary logarithm of the buckets of a region (`HTABLE_REGION_BITS`).
+const REGION_BITS: u32 = 10;
 const PORTS: usize = 1 << 16;
 
 /// Why an element was not added.
@@ -26,6 +32,8 @@ const PORTS: usize = 1 << 16;
 pub enum AddError {
     /// `maxelem` elements are there already.
     Full,
+    /// A network of prefix length 0.
+    NoPrefix,
     /// Its kind or family is not the set's.
     WrongKind,
 }
@@ -48,6 +56,8 @@ pub struct SetTable {
     len: usize,
     /// Hash types: buckets, a power of two.
     buckets: Vec<Bucket>,
+    /// Elements by region of buckets.
+    regions: Vec<u32>,
     /// Prefix lengths of a network set, with how many elements have each.
     prefixes: BTreeMap<u8, u32>,
     /// The bitmap.
@@ -65,6 +75,7 @@ impl SetTable {
             initval,
             len: 0,
             buckets: if bitmap { Vec::new() } else { vec![Bucket::default(); HASHSIZE as usize] },
+            regions: vec![0; regions(HASHSIZE as usize)],
             prefixes: BTreeMap::new(),
             ports: if bitmap { vec![0; PORTS / 64] } else { Vec::new() },
         }
@@ -91,6 +102,12 @@ impl SetTable {
         self.buckets.len()
     }
 
+    /// Bucket of an element, for what checks the buckets' shapes.
+    #[cfg(test)]
+    pub(super) fn bucket_of_entry(&self, entry: &SetEntry) -> usize {
+        self.bucket_of(&entry.words())
+    }
+
     fn bucket_of(&self, words: &[u32]) -> usize {
         jhash2(words, self.initval) as usize & (self.buckets.len() - 1)
     }
@@ -109,12 +126,15 @@ impl SetTable {
             self.len += usize::from(fresh);
             return Ok(fresh);
         }
+        if matches!(entry, SetEntry::IpPortNet(.., net) if net.prefix_len() == 0) {
+            return Err(AddError::NoPrefix);
+        }
         let words = entry.words();
-        let at = self.bucket_of(&words);
-        if self.buckets[at].places.iter().flatten().any(|there| *there == words) {
+        let bucket = &self.buckets[self.bucket_of(&words)];
+        if bucket.places.iter().flatten().any(|there| *there == words) {
             return Ok(false);
         }
-        if self.len >= self.maxelem as usize {
+        if self.is_full(&words) && !bucket.places.iter().any(Option::is_none) {
             return Err(AddError::Full);
         }
         self.place(words);
@@ -125,10 +145,17 @@ impl SetTable {
         Ok(true)
     }
 
+    /// Whether the region of the element has its share and the set all that it may have.
+    fn is_full(&self, words: &[u32]) -> bool {
+        let share = self.maxelem / self.regions.len() as u32;
+        self.regions[self.bucket_of(words) >> REGION_BITS] >= share && self.len >= self.maxelem as usize
+    }
+
     fn place(&mut self, words: Words) {
         loop {
             let at = self.bucket_of(&words);
             if self.buckets[at].put(&words) {
+                self.regions[at >> REGION_BITS] += 1;
                 return;
             }
             self.double();
@@ -141,13 +168,16 @@ impl SetTable {
         let mut size = self.buckets.len() * 2;
         'sizes: loop {
             let mut larger = vec![Bucket::default(); size];
+            let mut counts = vec![0; regions(size)];
             for words in self.buckets.iter().flat_map(|b| b.places.iter().flatten()) {
-                if !larger[jhash2(words, self.initval) as usize & (size - 1)].put(words) {
+                let at = jhash2(words, self.initval) as usize & (size - 1);
+                if !larger[at].put(words) {
                     size *= 2;
                     continue 'sizes;
                 }
+                counts[at >> REGION_BITS] += 1;
             }
-            self.buckets = larger;
+            (self.buckets, self.regions) = (larger, counts);
             return;
         }
     }
@@ -173,6 +203,7 @@ impl SetTable {
             return false;
         }
         self.len -= 1;
+        self.regions[at >> REGION_BITS] -= 1;
         if let SetEntry::IpPortNet(.., net) = entry {
             let count = self.prefixes.get_mut(&net.prefix_len()).expect("counted when added");
             *count -= 1;
@@ -202,6 +233,7 @@ impl SetTable {
 
     fn test_words(&self, words: &[u32], work: &mut Work) -> bool {
         work[Unit::Jhash] += 1;
+        work[Unit::SetHashTests] += 1;
         // The bucket's pointer in the table.
         work[Unit::LinesChase] += 1;
         let bucket = &self.buckets[self.bucket_of(words)];
@@ -243,6 +275,11 @@ impl SetTable {
     }
 }
 
+/// Regions that so many buckets have (`ahash_numof_locks`).
+fn regions(buckets: usize) -> usize {
+    (buckets >> REGION_BITS).max(1)
+}
+
 impl Bucket {
     /// Takes the first free place; false if all 12 are taken.
     fn put(&mut self, words: &Words) -> bool {
@@ -260,7 +297,8 @@ impl Bucket {
         true
     }
 
-    /// Frees the element's place. The array shrinks when as many places as a step are free.
+    /// Frees the element's place. The array shrinks when as many places as a step are free before its last element; it
+    /// goes when no place was ever taken behind those that are free.
     fn take(&mut self, words: &Words) -> bool {
         let Some(at) = self.places.iter().position(|place| place.as_ref() == Some(words)) else {
             return false;
@@ -270,7 +308,7 @@ impl Bucket {
             self.places.pop();
         }
         let left = self.places.iter().flatten().count();
-        if left == 0 {
+        if self.places.is_empty() {
             *self = Bucket::default();
         } else if self.places.len() - left >= BUCKET_STEP {
             self.places.retain(Option::is_some);

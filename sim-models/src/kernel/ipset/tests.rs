@@ -80,6 +80,65 @@ fn elements_beyond_maxelem_are_silently_missing() {
 }
 
 #[test]
+fn a_full_set_takes_what_finds_a_deleted_elements_place() {
+    let mut table = SetTable::new(SetKind::HashIpPort, Family::Ipv4, 2_000, 5);
+    assert!((0..2_000).all(|n| table.add(&ip_port(n)) == Ok(true)));
+    assert_eq!(table.add(&ip_port(5_000)), Err(AddError::Full));
+    assert_eq!(table.add(&ip_port(7)), Ok(false), "what is there is no error of ipset -exist");
+    // Two go, their places are free; one is taken again, and by more than went.
+    table.remove(&ip_port(0));
+    assert_eq!(table.add(&ip_port(0)), Ok(true));
+    assert_eq!(table.len(), 2_000);
+    table.remove(&ip_port(1));
+    table.add(&ip_port(6_000)).unwrap();
+    assert_eq!((table.len(), table.add(&ip_port(7_000))), (2_000, Err(AddError::Full)));
+    // The place that was left in the first one's bucket, if it was not the last of its array, is nobody's yet.
+    let taken = (10_000..40_000).filter(|&n| table.add(&ip_port(n)) == Ok(true)).count();
+    assert!(taken <= 1, "{taken}");
+}
+
+#[test]
+fn maxelem_is_counted_by_regions_so_a_large_set_may_go_a_little_beyond() {
+    let mut table = SetTable::new(SetKind::HashIpPort, Family::Ipv4, 30_000, 3);
+    let added = (0..40_000).filter(|&n| table.add(&ip_port(n)) == Ok(true)).count();
+    assert_eq!(table.buckets(), 16_384);
+    // Sixteen regions have a share of 1,875 each; those that are under theirs when the set is full are filled up.
+    assert!((30_001..30_600).contains(&added), "{added}");
+    let mut small = SetTable::new(SetKind::HashIpPort, Family::Ipv4, 2_000, 3);
+    let added = (0..40_000).filter(|&n| small.add(&ip_port(n)) == Ok(true)).count();
+    assert_eq!((small.buckets(), added), (1_024, 2_000), "one region");
+}
+
+#[test]
+fn a_network_of_all_addresses_is_refused_and_missing() {
+    let vip: IpAddr = "203.0.113.9".parse().unwrap();
+    let all = SetEntry::IpPortNet(vip, Proto::Tcp, 80, "0.0.0.0/0".parse().unwrap());
+    let mut table = SetTable::new(SetKind::HashIpPortNet, Family::Ipv4, 10, 5);
+    assert_eq!(table.add(&all), Err(AddError::NoPrefix));
+    assert_eq!(set(SetKind::HashIpPortNet, vec![all]).get(0).len(), 0);
+}
+
+/// The kernel counts free places only before the last element that was not deleted from the end.
+#[test]
+fn an_emptied_bucket_keeps_its_array_unless_it_was_emptied_from_its_end() {
+    let mut table = SetTable::new(SetKind::HashIpPort, Family::Ipv4, 100_000, 5);
+    let bytes = |table: &SetTable| table.memory_bytes();
+    let empty = bytes(&table);
+    let same_bucket = |table: &SetTable, n: u32| {
+        (n + 1..)
+            .find(|&other| table.bucket_of_entry(&ip_port(other)) == table.bucket_of_entry(&ip_port(n)))
+            .unwrap()
+    };
+    let (first, second) = (0, same_bucket(&table, 0));
+    for order in [[second, first], [first, second]] {
+        table.add(&ip_port(first)).unwrap();
+        table.add(&ip_port(second)).unwrap();
+        order.into_iter().for_each(|n| assert!(table.remove(&ip_port(n))));
+        assert_eq!(bytes(&table) == empty, order[0] == second);
+    }
+}
+
+#[test]
 fn a_network_set_tries_each_prefix_length_the_longest_first() {
     let vip: IpAddr = "203.0.113.9".parse().unwrap();
     let net = |text: &str| SetEntry::IpPortNet(vip, Proto::Tcp, 80, text.parse::<IpNet>().unwrap());

@@ -1,29 +1,33 @@
-//! The connection table: chained buckets keyed by the client's side only, newest first.
+//! The connection table: what is known of each connection, where it is chained, and when it ends.
 //!
-//! Source: `net/netfilter/ipvs/ip_vs_conn.c`, `ip_vs_conn_hashkey`, `ip_vs_conn_in_get`,
-//! `ip_vs_conn_out_get`, `ip_vs_conn_hash`, Linux 6.12. Both directions find a connection by the client's
-//! address and port, so every connection of one client socket shares a chain and 100,000 connections in the
-//! default 4,096 buckets cost 24 comparisons a lookup. An entry that expired is never met by a walk: each
-//! has a timer, kept here in one heap and fired exactly, before any later lookup.
+//! Source: `net/netfilter/ipvs/ip_vs_conn.c`, `ip_vs_conn_in_get`, `ip_vs_ct_in_get`, `ip_vs_conn_out_get`,
+//! `ip_vs_conn_expire`, Linux 6.12. In the fixed table both directions find a connection by the client's address and
+//! port, so every connection of one client socket shares a chain and 100,000 connections in the default 4,096 buckets
+//! cost 24 comparisons a lookup ([`super::conn_chains`]). An entry that expired is never met by a walk: each has a
+//! timer, kept here in one heap and fired exactly, before any later lookup.
 //!
 //! Left out: the 32 lock stripes, connections without a client port (FTP), one-packet scheduling, the other
-//! network namespaces in the same table, the resizable table of Linux 7.1.
+//! network namespaces in the same fixed table.
 
+use super::config::Tables;
+use super::conn_chains::{Chains, Ends, Keys, fixed_bucket};
 use super::tcp_state::ConnState;
-use sim_core::classify::hash::{jhash, jhash_3words};
 use sim_core::classify::{Proto, Unit, Work};
 use sim_core::units::SimTime;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Default of `conn_tab_bits` (`CONFIG_IP_VS_TAB_BITS`).
 pub const DEFAULT_BITS: u32 = 12;
 /// Smallest and largest `conn_tab_bits` on 64-bit machines.
 pub const BITS_RANGE: std::ops::RangeInclusive<u32> = 8..=27;
+/// No connection.
 const NONE: u32 = u32::MAX;
 /// Jiffies in a second. Timers have this grain, rounded up; it keeps an entry in one cache line.
 const HZ: u64 = 250;
+/// Jiffies between two looks at whether a resizable table should shrink.
+const SIZE_CHECK: u32 = 2 * HZ as u32;
 
 /// Handle of a connection, valid until the connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,37 +48,50 @@ pub struct ConnKey {
     pub proto: Proto,
 }
 
-/// One entry: 56 bytes. Addresses are kept as 16 bytes, IPv4 in its mapped form.
+impl ConnKey {
+    fn ends(&self) -> Ends {
+        Ends {
+            client: SocketAddr::new(self.client, self.client_port),
+            other: SocketAddr::new(self.virt, self.virt_port),
+            proto: self.proto.number(),
+            reply: false,
+        }
+    }
+}
+
+/// One entry. Addresses are kept as 16 bytes, IPv4 in its mapped form.
 #[derive(Clone, Copy, Debug)]
 struct Conn {
     client: [u8; 16],
     virt: [u8; 16],
+    server: [u8; 16],
     client_port: u16,
     virt_port: u16,
+    server_port: u16,
     proto: u8,
     state: ConnState,
     live: bool,
     /// Counted among its destination's inactive connections (`IP_VS_CONN_F_INACTIVE`).
     inactive: bool,
+    /// Its destination; of a free entry the next free one.
     dest: u32,
-    next: u32,
     /// Jiffy at which it ends.
     expires: u32,
     /// Jiffy of the earliest timer in the heap that is its own.
     timer: u32,
 }
 
-const _: () = assert!(size_of::<Conn>() == 56);
-
 /// The table of one node.
 #[derive(Clone, Debug)]
 pub struct ConnTable {
-    heads: Vec<u32>,
+    chains: Chains,
     conns: Vec<Conn>,
     free: u32,
     live: usize,
     rnd: u32,
     timers: BinaryHeap<Reverse<(u32, u32)>>,
+    /// Jiffy of the next look at a resizable table's size.
+    size_check: u32,
 }
 
 fn bytes(addr: IpAddr) -> [u8; 16] {
@@ -84,20 +101,44 @@ fn bytes(addr: IpAddr) -> [u8; 16] {
     }
 }
 
+fn addr(bytes: [u8; 16]) -> IpAddr {
+    std::net::Ipv6Addr::from(bytes).to_canonical()
+}
+
 fn jiffy(at: SimTime) -> u32 {
     let ticks = at.as_ns().div_ceil(1_000_000_000 / HZ);
     u32::try_from(ticks).unwrap_or_else(|_| panic!("{at} is beyond the timers' 198 days"))
 }
 
+impl Conn {
+    fn keys(&self) -> Keys {
+        let client = SocketAddr::new(addr(self.client), self.client_port);
+        let ends = |ip, port, reply| Ends {
+            client,
+            other: SocketAddr::new(addr(ip), port),
+            proto: self.proto,
+            reply,
+        };
+        Keys {
+            request: ends(self.virt, self.virt_port, false),
+            reply: (!self.state.is_template()).then(|| ends(self.server, self.server_port, true)),
+        }
+    }
+}
+
 impl ConnTable {
-    /// An empty table of 2^`bits` buckets; `rnd` is the boot's hash seed (`ip_vs_conn_rnd`).
+    /// An empty table of 2^`bits` buckets, or one that grows to them; `rnd` is the boot's hash seed.
     ///
     /// # Panics
     /// If `bits` is outside [`BITS_RANGE`].
-    pub fn new(bits: u32, rnd: u32) -> Self {
+    pub fn new(tables: Tables, bits: u32, rnd: u32) -> Self {
         assert!(BITS_RANGE.contains(&bits), "conn_tab_bits {bits} is outside {BITS_RANGE:?}");
-        let heads = vec![NONE; 1 << bits];
-        ConnTable { heads, conns: Vec::new(), free: NONE, live: 0, rnd, timers: BinaryHeap::new() }
+        let chains = match tables {
+            Tables::Fixed => Chains::fixed(bits, rnd),
+            Tables::Resizable(factors) => Chains::resizable(factors.connections, bits, rnd),
+        };
+        let (conns, timers) = (Vec::new(), BinaryHeap::new());
+        ConnTable { chains, conns, free: NONE, live: 0, rnd, timers, size_check: SIZE_CHECK }
     }
 
     /// Live entries, templates included.
@@ -110,92 +151,105 @@ impl ConnTable {
     }
     /// Persistence templates; walks the whole table.
     pub fn template_count(&self) -> usize {
-        self.conns.iter().filter(|c| c.live && c.state == ConnState::Template).count()
+        self.conns.iter().filter(|c| c.live && c.state.is_template()).count()
     }
     /// Number of buckets.
     pub fn buckets(&self) -> usize {
-        self.heads.len()
+        self.chains.buckets()
     }
     /// Memory that this model itself takes, in bytes.
     pub fn model_bytes(&self) -> usize {
-        self.heads.capacity() * 4 + self.conns.capacity() * size_of::<Conn>() + self.timers.capacity() * 8
+        self.chains.model_bytes() + self.conns.capacity() * size_of::<Conn>() + self.timers.capacity() * 8
     }
 
-    /// Bucket of a client address, port and protocol.
+    /// Bucket of a client address, port and protocol in a fixed table of this size.
     pub fn bucket(&self, client: IpAddr, port: u16, proto: Proto) -> usize {
-        let folded = match client {
-            IpAddr::V4(v4) => u32::from_le_bytes(v4.octets()),
-            IpAddr::V6(v6) => jhash(&v6.octets(), self.rnd),
-        };
-        // The kernel hashes the port as it stands in the header, on a little-endian machine.
-        let port = u32::from(port.swap_bytes());
-        jhash_3words(folded, port, u32::from(proto.number()), self.rnd) as usize & (self.heads.len() - 1)
+        fixed_bucket(SocketAddr::new(client, port), proto, self.rnd, self.chains.buckets())
     }
 
-    fn walk(&self, at: usize, work: &mut Work, mut found: impl FnMut(&Conn) -> bool) -> Option<ConnId> {
+    #[inline]
+    fn walk(&self, ends: &Ends, work: &mut Work, found: impl Fn(&Conn) -> bool) -> Option<ConnId> {
+        let (id, steps) = self.chains.find(ends, |id| found(&self.conns[id as usize]));
         work[Unit::IpvsConnLookup] += 1;
-        work[Unit::LinesChase] += 1;
-        let mut next = self.heads[at];
-        while next != NONE {
-            work[Unit::IpvsConnSteps] += 1;
-            work[Unit::LinesChase] += 1;
-            let conn = &self.conns[next as usize];
-            if found(conn) {
-                return Some(ConnId(next));
-            }
-            next = conn.next;
+        work[Unit::IpvsConnSteps] += steps;
+        work[Unit::LinesChase] += 1 + steps;
+        if matches!(self.chains, Chains::Resizable(_)) {
+            work[Unit::Siphash] += 1;
         }
-        None
+        id.map(ConnId)
     }
 
-    /// Finds a connection by the client's tuple, as the request direction does.
+    /// Finds a connection by the client's tuple, as the request direction does. A client without a port finds none:
+    /// port 0 stands for FTP's data connections.
     pub fn lookup_in(&self, key: &ConnKey, work: &mut Work) -> Option<ConnId> {
+        let wanted = |state: ConnState| !state.is_template() && key.client_port != 0;
+        self.lookup_client(key, work, wanted)
+    }
+
+    /// Finds a client's template that still holds.
+    pub fn lookup_template(&self, key: &ConnKey, work: &mut Work) -> Option<ConnId> {
+        self.lookup_client(key, work, |state| state == ConnState::Template)
+    }
+
+    fn lookup_client(
+        &self,
+        key: &ConnKey,
+        work: &mut Work,
+        wanted: impl Fn(ConnState) -> bool,
+    ) -> Option<ConnId> {
         let (client, virt) = (bytes(key.client), bytes(key.virt));
-        self.walk(self.bucket(key.client, key.client_port, key.proto), work, |c| {
+        self.walk(&key.ends(), work, |c| {
             c.client_port == key.client_port
                 && c.client == client
                 && c.virt == virt
                 && c.virt_port == key.virt_port
                 && c.proto == key.proto.number()
+                && wanted(c.state)
         })
     }
 
-    /// Finds a connection by client and real server, as the reply direction does. `is_dest` says whether a
-    /// destination handle is the server that sent the packet.
+    /// Finds a connection by client and real server, as the reply direction does.
     pub fn lookup_out(
         &self,
-        client: IpAddr,
-        client_port: u16,
+        client: SocketAddr,
+        server: SocketAddr,
         proto: Proto,
         work: &mut Work,
-        is_dest: impl Fn(u32) -> bool,
     ) -> Option<ConnId> {
-        let wanted = bytes(client);
-        self.walk(self.bucket(client, client_port, proto), work, |c| {
-            c.client_port == client_port
-                && c.client == wanted
+        let (ip, from) = (bytes(client.ip()), bytes(server.ip()));
+        let ends = Ends { client, other: server, proto: proto.number(), reply: true };
+        self.walk(&ends, work, |c| {
+            c.client_port == client.port()
+                && c.client == ip
                 && c.proto == proto.number()
-                // A template has no client port, so port 0 must not find it.
-                && c.state != ConnState::Template
-                && is_dest(c.dest)
+                && c.server_port == server.port()
+                && c.server == from
+                && !c.state.is_template()
         })
     }
 
-    /// Adds a connection at the head of its bucket.
-    pub fn insert(&mut self, key: &ConnKey, dest: u32, state: ConnState, expires: SimTime) -> ConnId {
-        let at = self.bucket(key.client, key.client_port, key.proto);
+    /// Adds a connection to `server`, whose handle is `dest`, at the head of its bucket; active if its state is.
+    pub fn insert(
+        &mut self,
+        key: &ConnKey,
+        dest: u32,
+        server: SocketAddr,
+        state: ConnState,
+        expires: SimTime,
+    ) -> ConnId {
         let expires = jiffy(expires);
         let conn = Conn {
             client: bytes(key.client),
             virt: bytes(key.virt),
+            server: bytes(server.ip()),
             client_port: key.client_port,
             virt_port: key.virt_port,
+            server_port: server.port(),
             proto: key.proto.number(),
             state,
             live: true,
-            inactive: true,
+            inactive: !state.is_active(),
             dest,
-            next: self.heads[at],
             expires,
             timer: expires,
         };
@@ -204,12 +258,16 @@ impl ConnTable {
             u32::try_from(self.conns.len() - 1).expect("fewer than 2^32 connections")
         } else {
             let id = self.free;
-            self.free = self.conns[id as usize].next;
+            self.free = self.conns[id as usize].dest;
             self.conns[id as usize] = conn;
             id
         };
-        self.heads[at] = id;
+        let request = key.ends();
+        let reply = (!state.is_template()).then_some(Ends { other: server, reply: true, ..request });
+        self.chains.insert(id, &Keys { request, reply });
         self.live += 1;
+        let conns = &self.conns;
+        self.chains.grow(self.live, |n| conns[n as usize].keys());
         self.timers.push(Reverse((expires, id)));
         ConnId(id)
     }
@@ -240,13 +298,31 @@ impl ConnTable {
     /// Address and port that the client called.
     pub fn virt(&self, id: ConnId) -> (IpAddr, u16) {
         let conn = self.get(id);
-        (std::net::Ipv6Addr::from(conn.virt).to_canonical(), conn.virt_port)
+        (addr(conn.virt), conn.virt_port)
+    }
+    /// Address and port of the real server.
+    pub fn server(&self, id: ConnId) -> SocketAddr {
+        let conn = self.get(id);
+        SocketAddr::new(addr(conn.server), conn.server_port)
+    }
+    /// Connections whose destination handle `wanted` names; walks the whole table.
+    pub fn ids_of(&self, wanted: impl Fn(u32) -> bool) -> Vec<ConnId> {
+        let all = self.conns.iter().zip(0..);
+        all.filter(|(conn, _)| conn.live && wanted(conn.dest)).map(|(_, id)| ConnId(id)).collect()
     }
     /// Sets state and activity.
     pub fn set_state(&mut self, id: ConnId, state: ConnState, inactive: bool) {
         let conn = self.get_mut(id);
         conn.state = state;
         conn.inactive = inactive;
+    }
+
+    /// Makes a template one that no client finds any more. It stays in the table until it expires.
+    pub fn invalidate(&mut self, id: ConnId) {
+        let conn = self.get_mut(id);
+        conn.state = ConnState::LostTemplate;
+        let keys = conn.keys();
+        self.chains.invalidate(id.0, &keys);
     }
 
     /// Moves its end to `expires`.
@@ -261,13 +337,21 @@ impl ConnTable {
         }
     }
 
+    /// Lets it expire with the next tick.
+    pub fn expire_now(&mut self, id: ConnId, now: SimTime) {
+        if self.get(id).expires > jiffy(now) {
+            self.rearm(id, now);
+        }
+    }
+
     /// The next connection whose time has come by `now`. It is still in the table: the caller ends it with
     /// [`ConnTable::remove`] or moves its end with [`ConnTable::rearm`].
+    #[inline]
     pub fn next_expired(&mut self, now: SimTime) -> Option<ConnId> {
         let tick = u32::try_from(now.as_ns() / (1_000_000_000 / HZ)).expect("within the timers' range");
         while let Some(&Reverse((at, id))) = self.timers.peek() {
             if at > tick {
-                return None;
+                break;
             }
             self.timers.pop();
             let conn = &mut self.conns[id as usize];
@@ -283,28 +367,22 @@ impl ConnTable {
             conn.timer = u32::MAX;
             return Some(ConnId(id));
         }
+        if tick >= self.size_check {
+            self.size_check = tick + SIZE_CHECK;
+            let conns = &self.conns;
+            self.chains.check_size(self.live, |n| conns[n as usize].keys());
+        }
         None
     }
 
     /// Takes a connection out.
     pub fn remove(&mut self, id: ConnId) {
-        let conn = *self.get(id);
-        let client = std::net::Ipv6Addr::from(conn.client).to_canonical();
-        let proto = [Proto::Tcp, Proto::Udp, Proto::Sctp, Proto::Icmp];
-        let proto = proto.into_iter().find(|p| p.number() == conn.proto).expect("a known protocol");
-        let at = self.bucket(client, conn.client_port, proto);
-        if self.heads[at] == id.0 {
-            self.heads[at] = conn.next;
-        } else {
-            let mut walk = self.heads[at];
-            while self.conns[walk as usize].next != id.0 {
-                walk = self.conns[walk as usize].next;
-            }
-            self.conns[walk as usize].next = conn.next;
-        }
-        let gone = &mut self.conns[id.0 as usize];
+        let keys = self.get(id).keys();
+        self.chains.remove(id.0, &keys);
+        let free = self.free;
+        let gone = self.get_mut(id);
         gone.live = false;
-        gone.next = self.free;
+        gone.dest = free;
         self.free = id.0;
         self.live -= 1;
     }

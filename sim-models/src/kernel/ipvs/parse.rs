@@ -2,7 +2,7 @@
 //!
 //! Source: `ipvsadm.c:print_service_entry` and `parse_options`. Left out: services by firewall mark (`-f`), which
 //! kube-proxy does not make, are passed over; options that no field of [`VirtualServer`] holds (`--ops`, `--pe`,
-//! thresholds, the kind of a tunnel) are errors, since leaving them out would make different servers equal.
+//! the kind of a tunnel) are errors, since leaving them out would make different servers equal.
 
 use super::{Forwarding, RealServer, SchedulerFlags, ServiceKey, VirtualServer};
 use crate::kernel::dump::{Fault, ReadError, decimal, in_line};
@@ -43,6 +43,7 @@ struct Options<'a> {
     real: Option<SocketAddr>,
     forwarding: Option<Forwarding>,
     weight: Option<u32>,
+    thresholds: [Option<u32>; 2],
 }
 
 impl Reader {
@@ -72,8 +73,12 @@ impl Reader {
             .service
             .ok_or((command, "a virtual server needs -t, -u, --sctp-service or -f".to_owned()))?;
         let Some(key) = key else { return Ok(()) };
-        if given.real.is_some() || given.forwarding.is_some() || given.weight.is_some() {
-            return Err((command, "-r, -m, -g, -i and -w belong to -a".to_owned()));
+        if given.real.is_some()
+            || given.forwarding.is_some()
+            || given.weight.is_some()
+            || given.thresholds != [None; 2]
+        {
+            return Err((command, "-r, -m, -g, -i, -w, -x and -y belong to -a".to_owned()));
         }
         if given.mask.is_some() && given.persistence.is_none() {
             return Err((command, "-M needs -p".to_owned()));
@@ -120,7 +125,12 @@ impl Reader {
         }
         // `ipvsadm` routes where nothing else is said.
         let forwarding = given.forwarding.unwrap_or(Forwarding::Route);
-        self.servers[at].real.push(RealServer { addr, weight: given.weight.unwrap_or(1), forwarding });
+        let [upper, lower] = given.thresholds.map(|connections| connections.unwrap_or(0));
+        if lower > upper {
+            return Err((command, format!("the lower threshold {lower} is above the upper one, {upper}")));
+        }
+        let weight = given.weight.unwrap_or(1);
+        self.servers[at].real.push(RealServer { addr, weight, forwarding, upper, lower });
         Ok(())
     }
 }
@@ -159,10 +169,12 @@ fn options<'a>(words: impl Iterator<Item = &'a str>) -> Result<Options<'a>, Faul
             "-M" | "--netmask" => given.mask = Some(value()?),
             "-r" | "--real-server" => given.real = Some(socket(value()?)?),
             "-w" | "--weight" => given.weight = Some(number(value()?)?),
+            "-x" | "--u-threshold" => given.thresholds[0] = Some(number(value()?)?),
+            "-y" | "--l-threshold" => given.thresholds[1] = Some(number(value()?)?),
             // IPv6 services by firewall mark.
             "-6" | "--ipv6" => {}
             _ => {
-                let allowed = "-t -u --sctp-service -f -s -b -p -M -r -m -g -i -w";
+                let allowed = "-t -u --sctp-service -f -s -b -p -M -r -m -g -i -w -x -y";
                 return Err((option, format!("{option:?} is not read; allowed are {allowed}")));
             }
         }
@@ -232,6 +244,7 @@ mod tests {
 -a -t 10.97.0.1:80 -r 10.244.0.1:8080 -m -w 0
 -a -t 10.97.0.1:80 -r 10.244.0.2:8080 -g -w 1
 -a -t 10.97.0.1:80 -r 10.244.0.3:8080 -i -w 65535
+-a -t 10.97.0.1:80 -r 10.244.0.4:8080 -m -w 1 -x 100 -y 80
 -A -t 10.97.0.2:80 -s mh -b mh-port
 -A -t 10.97.0.3:80 -s rr -b flag-1,flag-2
 -A -u 10.97.0.4:53 -s rr -p 10800
@@ -282,6 +295,7 @@ mod tests {
             (&format!("{server}{server}"), 2, 1, "twice"),
             (&format!("{server}-a -t 10.96.0.1:80 -m"), 2, 1, "needs -r"),
             (&format!("{server}-a -t 10.96.0.1:80 -r 10.0.0.1:80 -s rr"), 2, 1, "belong to -A"),
+            (&format!("{server}-a -t 10.96.0.1:80 -r 10.0.0.1:80 -m -x 3 -y 4"), 2, 1, "above the upper"),
         ] {
             let error = parse(text).unwrap_err();
             assert_eq!((error.line, error.column), (line, column), "{text:?}: {error}");
@@ -293,7 +307,7 @@ mod tests {
     fn what_is_not_simulated_is_refused_by_the_simulated_kernel() {
         use super::super::{ServiceError, Services};
         for text in [
-            "-A -t 10.96.0.1:80 -s rr -p 5 -M 255.0.0.0",
+            "-A -t 10.96.0.1:80 -s rr\n-a -t 10.96.0.1:80 -r 10.0.0.1:80 -i",
             "-A -t 10.96.0.1:80 -s rr\n-a -t 10.96.0.1:80 -r 10.0.0.1:80 -g",
         ] {
             let refused = Services::new(&parse(text).unwrap());

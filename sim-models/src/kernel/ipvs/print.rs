@@ -72,7 +72,7 @@ fn persistence_mask(server: &VirtualServer) -> Option<String> {
 /// One command on a real server that is reached by masquerading, `-a`, `-e` or `-d`, as a line for `ipvsadm -R`; `-d`
 /// needs only the address.
 pub fn real_server_command(command: &str, key: &ServiceKey, addr: SocketAddr, weight: u32, out: &mut String) {
-    let real = RealServer { addr, weight, forwarding: Forwarding::Masq };
+    let real = RealServer { weight, ..RealServer::new(addr) };
     write_real_server(command, key, &real, out).expect("a string takes all");
 }
 
@@ -90,6 +90,12 @@ fn write_real_server(
             Forwarding::Tunnel => "-i",
         };
         write!(out, " {forwarding} -w {}", real.weight)?;
+        // `ipvsadm -S` leaves thresholds out; `ipvsadm -R` reads them.
+        for (option, connections) in [("-x", real.upper), ("-y", real.lower)] {
+            if connections > 0 {
+                write!(out, " {option} {connections}")?;
+            }
+        }
     }
     out.write_char('\n')
 }
@@ -246,7 +252,7 @@ TCP  192.168.1.129:443 rr
     fn the_listing_names_what_forwards_and_the_mask_of_persistence() {
         let mut v4 = server("rr", "172.20.0.1", Some(300));
         v4.persistence_prefix = Some(24);
-        let at = |n: u8, forwarding| RealServer { addr: ([10, 0, 0, n], 80).into(), weight: 1, forwarding };
+        let at = |n: u8, forwarding| RealServer { forwarding, ..RealServer::new(([10, 0, 0, n], 80).into()) };
         v4.real = vec![at(1, Forwarding::Masq), at(2, Forwarding::Route), at(3, Forwarding::Tunnel)];
         let mut v6 = server("rr", "fd00::1", Some(300));
         (v6.persistence_prefix, v6.real) = (Some(64), vec![]);

@@ -40,7 +40,7 @@ pub struct VirtualServer {
     /// Seconds for which a client keeps its server; `None` without persistence.
     pub persistence_seconds: Option<u32>,
     /// Leading bits of a client's address that persistence looks at; `None` for all of them, which is what
-    /// kube-proxy asks for and all that is simulated.
+    /// kube-proxy asks for.
     pub persistence_prefix: Option<u8>,
     /// Real servers in creation order.
     pub real: Vec<RealServer>,
@@ -73,11 +73,15 @@ pub struct RealServer {
     pub weight: u32,
     /// How packets reach it.
     pub forwarding: Forwarding,
+    /// Connections from which on it gets no new ones (`-x`); 0 for no limit, as kube-proxy leaves it.
+    pub upper: u32,
+    /// Connections below which it gets new ones again (`-y`); 0 for three quarters of the upper threshold.
+    pub lower: u32,
 }
 
 impl RealServer {
     /// A masqueraded real server of weight 1, as kube-proxy adds it.
     pub fn new(addr: SocketAddr) -> Self {
-        RealServer { addr, weight: 1, forwarding: Forwarding::Masq }
+        RealServer { addr, weight: 1, forwarding: Forwarding::Masq, upper: 0, lower: 0 }
     }
 }

@@ -4,9 +4,12 @@
 //! service's list only. Source: `net/netfilter/ipvs/ip_vs_ctl.c` (`ip_vs_add_service`, `ip_vs_del_service`,
 //! `ip_vs_add_dest`, `ip_vs_edit_dest`, `ip_vs_del_dest`).
 
+use super::config::Tables;
 use super::scheduler::{self, MakeScheduler};
 use super::service_table::ServiceTable;
+use super::tcp_state::Timeouts;
 use super::{Forwarding, RealServer, SchedulerFlags, ServiceKey, VirtualServer};
+use crate::kernel::rules::NodeRules;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -22,6 +25,8 @@ pub struct Service {
     pub flags: SchedulerFlags,
     /// Seconds of persistence.
     pub persistence_seconds: Option<u32>,
+    /// Leading bits of a client's address that persistence looks at, if not all.
+    pub persistence_prefix: Option<u8>,
     /// Real servers in creation order; the kernel walks them the other way round.
     pub real: Arc<Vec<RealServer>>,
 }
@@ -46,6 +51,9 @@ pub enum ServiceError {
         /// What it asks for.
         what: &'static str,
     },
+    /// A lower threshold above the upper one.
+    #[error("real server {0}: the lower threshold is above the upper one")]
+    Thresholds(SocketAddr),
     /// The service has this real server already.
     #[error("real server {0} exists already")]
     DestExists(SocketAddr),
@@ -57,6 +65,8 @@ pub enum ServiceError {
 /// The virtual servers of one node and family.
 #[derive(Clone, Debug, Default)]
 pub struct Services {
+    tables: Tables,
+    timeouts: Timeouts,
     table: Arc<ServiceTable>,
     /// By the index that the table holds; `None` where a service was deleted.
     list: Arc<Vec<Option<Arc<Service>>>>,
@@ -67,7 +77,24 @@ pub struct Services {
 impl Services {
     /// The services of `servers`, added in that order.
     pub fn new(servers: &[VirtualServer]) -> Result<Self, ServiceError> {
-        let mut services = Services::default();
+        Services::of_kernel(Tables::Fixed, Timeouts::default(), 0, servers)
+    }
+
+    /// What a node's rules ask for: servers, tables and lifetimes.
+    pub fn of_rules(rules: &NodeRules, seed: u64) -> Result<Self, ServiceError> {
+        let timeouts = rules.ipvs_timeouts.map_or_else(Timeouts::default, Timeouts::set);
+        Services::of_kernel(rules.ipvs_tables, timeouts, seed as u32, &rules.ipvs)
+    }
+
+    /// The services of `servers` in a kernel with such tables and lifetimes; `seed` gives resizable tables their keys.
+    pub fn of_kernel(
+        tables: Tables,
+        timeouts: Timeouts,
+        seed: u32,
+        servers: &[VirtualServer],
+    ) -> Result<Self, ServiceError> {
+        let table = Arc::new(ServiceTable::new(tables, seed));
+        let mut services = Services { tables, timeouts, table, ..Services::default() };
         for server in servers {
             services.add(server)?;
         }
@@ -82,12 +109,10 @@ impl Services {
         }
         let make = scheduler::by_name(&server.scheduler)
             .ok_or_else(|| ServiceError::UnknownScheduler(server.scheduler.to_string()))?;
-        if server.persistence_prefix.is_some() {
-            return Err(ServiceError::NotSimulated { key, what: "a persistence mask" });
-        }
         if server.real.iter().any(|real| real.forwarding != Forwarding::Masq) {
             return Err(ServiceError::NotSimulated { key, what: "routing or tunnelling to a real server" });
         }
+        check_thresholds(&server.real)?;
         for (at, real) in server.real.iter().enumerate() {
             if server.real[..at].iter().any(|other| other.addr == real.addr) {
                 return Err(ServiceError::DestExists(real.addr));
@@ -99,6 +124,7 @@ impl Services {
             make,
             flags: server.flags,
             persistence_seconds: server.persistence_seconds,
+            persistence_prefix: server.persistence_prefix,
             real: Arc::new(server.real.clone()),
         };
         let list = Arc::make_mut(&mut self.list);
@@ -121,6 +147,7 @@ impl Services {
     /// Replaces a service's real servers: those not in `real` are deleted, those only there are added in its
     /// order, weights of the rest are set. Creation order of those that stay is kept.
     pub fn set_real_servers(&mut self, key: &ServiceKey, real: &[RealServer]) -> Result<(), ServiceError> {
+        check_thresholds(real)?;
         for (at, one) in real.iter().enumerate() {
             if real[..at].iter().any(|other| other.addr == one.addr) {
                 return Err(ServiceError::DestExists(one.addr));
@@ -140,6 +167,7 @@ impl Services {
 
     /// Adds one real server.
     pub fn add_real_server(&mut self, key: &ServiceKey, real: RealServer) -> Result<(), ServiceError> {
+        check_thresholds(&[real])?;
         self.edit(key, |list| {
             if list.iter().any(|old| old.addr == real.addr) {
                 return Err(ServiceError::DestExists(real.addr));
@@ -202,6 +230,14 @@ impl Services {
     pub(super) fn table(&self) -> &ServiceTable {
         &self.table
     }
+    /// Kind of the kernel's tables, that of connections too.
+    pub fn tables(&self) -> Tables {
+        self.tables
+    }
+    /// Lifetimes of connections.
+    pub fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
     pub(super) fn stamp(&self) -> &Arc<()> {
         &self.stamp
     }
@@ -220,7 +256,7 @@ impl Services {
             scheduler: service.scheduler.clone(),
             flags: service.flags,
             persistence_seconds: service.persistence_seconds,
-            persistence_prefix: None,
+            persistence_prefix: service.persistence_prefix,
             real: service.real.as_ref().clone(),
         };
         self.iter().map(one).collect()
@@ -233,4 +269,10 @@ impl Services {
         let objects: u64 = self.iter().map(|s| 1 + s.real.len() as u64).sum();
         objects * (512 + 64 * cpus)
     }
+}
+
+/// `ip_vs_ctl.c:ip_vs_add_dest` refuses them.
+fn check_thresholds(real: &[RealServer]) -> Result<(), ServiceError> {
+    let bad = real.iter().find(|r| r.lower > r.upper);
+    bad.map_or(Ok(()), |r| Err(ServiceError::Thresholds(r.addr)))
 }

@@ -1,56 +1,27 @@
 //! [`IpvsState`]: what one node's packets leave behind in IPVS, and the way of a packet through it.
 //!
 //! Source: `net/netfilter/ipvs/ip_vs_core.c` (`ip_vs_in_hook`, `ip_vs_out_hook`, `ip_vs_schedule`,
-//! `ip_vs_sched_persist`), `ip_vs_conn.c` (`ip_vs_bind_dest`, `ip_vs_conn_expire`, `ip_vs_check_template`),
-//! `ip_vs_ctl.c` (the trash of deleted destinations), `ip_vs_xmit.c` (`__ip_vs_get_out_rt`), Linux 6.12.
+//! `ip_vs_sched_persist`, `ip_vs_leave`), `ip_vs_proto_tcp.c` and its siblings (`tcp_conn_schedule`), `ip_vs_conn.c`
+//! (`ip_vs_conn_new`, `ip_vs_conn_expire`, `ip_vs_check_template`), Linux 6.12. Destinations are in
+//! [`super::dests`].
 //!
-//! A destination has a slot here from its service's first connection until it is deleted and its last
-//! connection has ended. A service costs a node nothing before its first connection there.
-//!
-//! Departures: a template whose destination is gone is removed at once instead of being left to expire
-//! under another key; a SYN that reopens a connection is taken to have an unconfirmed conntrack entry.
+//! Departures: connections of a deleted destination end when the node sees the change, not a tick later; a service of
+//! SCTP schedules any packet, since packets here have no chunks to tell an INIT by. That a connection's end takes
+//! its conntrack entry along (`ip_vs_conn_drop_conntrack`) is the packet path's affair.
 
+use super::config::IpvsConfig;
 use super::conn_table::{ConnId, ConnKey, ConnTable};
-use super::scheduler::{Dest, DestChange, Overhead, ScheduleCx, Scheduler};
-use super::tcp_state::{ConnState, Direction, NEW_TIMEOUT, TEMPLATE_RECHECK};
-use super::{RealServer, Service, ServiceKey, Services, conn_table};
+use super::dests::{Control, Dests, GONE, flushes_orphans};
+use super::scheduler::ScheduleCx;
+use super::service_table::{FTP_DATA_PORT, FTP_PORT};
+use super::tcp_state::{ConnState, Direction, TEMPLATE_RECHECK, Timeouts};
+use super::{Service, ServiceKey, Services, Tables};
 use crate::kernel::hook::KernelRandom;
+use ipnet::IpNet;
 use sim_core::classify::{Packet, Proto, Unit, Work};
 use sim_core::units::{SimSpan, SimTime};
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-
-/// Settings of IPVS on a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IpvsConfig {
-    /// Binary logarithm of the connection table's buckets.
-    pub conn_tab_bits: u32,
-    /// How schedulers weigh connections in this kernel.
-    pub overhead: Overhead,
-    /// `conn_reuse_mode`: a SYN on a closed connection is scheduled anew.
-    pub conn_reuse: bool,
-    /// `expire_nodest_conn`: a packet that finds its destination gone ends the connection.
-    pub expire_nodest_conn: bool,
-    /// `expire_quiescent_template`: a destination of weight 0 loses its persistent clients.
-    pub expire_quiescent_template: bool,
-    /// `conntrack`: connections are tracked by netfilter too.
-    pub conntrack: bool,
-}
-
-/// What kube-proxy sets, on a kernel's defaults.
-impl Default for IpvsConfig {
-    fn default() -> Self {
-        IpvsConfig {
-            conn_tab_bits: conn_table::DEFAULT_BITS,
-            overhead: Overhead::default(),
-            conn_reuse: true,
-            expire_nodest_conn: true,
-            expire_quiescent_template: true,
-            conntrack: true,
-        }
-    }
-}
 
 /// What IPVS does with a packet delivered to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +42,19 @@ pub enum IpvsVerdict {
     NotAService,
     /// A service that has nobody to take it; the sender gets an ICMP error.
     NoDestination,
-    /// Discarded: its destination is gone.
+    /// Discarded: its destination is gone, or conntrack holds it to another.
     Drop,
+}
+
+/// How a packet comes to IPVS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// When.
+    pub now: SimTime,
+    /// Whether it belongs to a conntrack entry that is confirmed.
+    pub confirmed: bool,
+    /// Whether it was made on this node (LOCAL_OUT) rather than delivered to it (LOCAL_IN).
+    pub local_out: bool,
 }
 
 /// Cache lines of a service that scheduling reads and writes: its scheduler's state, lock and statistics.
@@ -81,71 +63,46 @@ const SERVICE_LINES: u32 = 3;
 const DEST_LINES: u32 = 1;
 /// Further lines of the chosen destination: address, cached route, statistics.
 const DEST_BIND_LINES: u32 = 3;
-const GONE: u32 = u32::MAX;
-
-/// A destination's identity and what belongs to it alone.
-#[derive(Clone, Debug)]
-struct Slot {
-    key: ServiceKey,
-    addr: SocketAddr,
-    /// Position in its service's list, [`GONE`] once deleted.
-    service: u32,
-    position: u32,
-    /// Connections and templates that point here.
-    conns: u32,
-    /// Counters while deleted; a destination that returns gets them back.
-    parked: (u32, u32),
-    route_cached: bool,
-    vip: u32,
-}
-
-/// A service that this node has used.
-#[derive(Debug)]
-struct ServiceState {
-    real: Arc<Vec<RealServer>>,
-    scheduler: Box<dyn Scheduler>,
-    /// In the kernel's list order: newest first.
-    dests: Vec<Dest>,
-}
 
 /// IPVS on one node.
 #[derive(Debug)]
 pub struct IpvsState {
     config: IpvsConfig,
+    rnd: u32,
+    /// The kind of tables that `conns` is of.
+    tables: Tables,
     conns: ConnTable,
-    services: BTreeMap<u32, ServiceState>,
-    slots: Vec<Slot>,
-    free_slots: Vec<u32>,
-    /// Deleted destinations that still have connections (`dest_trash`).
-    trash: Vec<u32>,
-    /// Route cached, by service address in order of first use.
-    vips: BTreeMap<IpAddr, u32>,
-    vip_cached: Vec<bool>,
-    /// Template of each connection that has one, and connections of each template.
-    controlled_by: BTreeMap<ConnId, ConnId>,
-    controls: BTreeMap<ConnId, u32>,
+    dests: Dests,
+    control: Control,
     stamp: Option<Arc<()>>,
 }
 
+/// One packet on its way, and what it may use.
+struct Call<'a> {
+    packet: &'a Packet,
+    arrival: Arrival,
+    random: &'a mut KernelRandom,
+    work: &'a mut Work,
+}
+
 impl IpvsState {
-    /// A node without connections; `rnd` is its boot's hash seed.
+    /// A node without connections; `rnd` is its boot's hash seed. Its connection table is of the kind that its
+    /// services say.
     pub fn new(config: IpvsConfig, rnd: u32) -> Self {
+        let tables = Tables::default();
         IpvsState {
             config,
-            conns: ConnTable::new(config.conn_tab_bits, rnd),
-            services: BTreeMap::new(),
-            slots: Vec::new(),
-            free_slots: Vec::new(),
-            trash: Vec::new(),
-            vips: BTreeMap::new(),
-            vip_cached: Vec::new(),
-            controlled_by: BTreeMap::new(),
-            controls: BTreeMap::new(),
+            rnd,
+            tables,
+            conns: ConnTable::new(tables, config.conn_tab_bits, rnd),
+            dests: Dests::default(),
+            control: Control::default(),
             stamp: None,
         }
     }
 
-    /// A packet delivered to this node (LOCAL_IN) or made on it (LOCAL_OUT) and not yet translated.
+    /// [`IpvsState::request_of`] for a packet delivered to this node of which only the time is known: one in the
+    /// middle of a connection is taken to be conntrack's.
     pub fn request(
         &mut self,
         services: &Services,
@@ -154,25 +111,40 @@ impl IpvsState {
         random: &mut KernelRandom,
         work: &mut Work,
     ) -> IpvsVerdict {
+        let confirmed = !is_new_conn(packet);
+        self.request_of(services, packet, Arrival { now, confirmed, local_out: false }, random, work)
+    }
+
+    /// A packet delivered to this node or made on it, and not yet translated.
+    pub fn request_of(
+        &mut self,
+        services: &Services,
+        packet: &Packet,
+        arrival: Arrival,
+        random: &mut KernelRandom,
+        work: &mut Work,
+    ) -> IpvsVerdict {
         if packet.proto == Proto::Icmp {
             return IpvsVerdict::NotAService;
         }
         // The hook for replies runs first and sees every packet.
-        if let Some(from) = self.reply(services, packet, now, work) {
+        if let Some(from) = self.reply(services, packet, arrival.now, work) {
             return IpvsVerdict::Reply { from };
         }
         let key = conn_key(packet);
-        let opens = packet.proto == Proto::Tcp && packet.flags.syn && !packet.flags.ack;
         if let Some(id) = self.conns.lookup_in(&key, work) {
-            match self.existing(id, opens) {
+            match self.existing(id, packet, &arrival) {
                 Existing::Use => {
-                    self.packet_seen(id, packet, Direction::Request, now);
+                    work[Unit::IpvsTcp] += u32::from(packet.proto == Proto::Tcp);
+                    self.packet_seen(id, packet, Direction::Request, arrival.now, services.timeouts());
                     return IpvsVerdict::Translate { to: self.transmit(id, work), new: false };
                 }
                 Existing::Drop => return IpvsVerdict::Drop,
                 Existing::Reschedule => {}
             }
         }
+        // `tcp_conn_schedule`.
+        let opens = !packet.flags.rst && (packet.flags.syn || self.config.sloppy_tcp);
         if packet.proto == Proto::Tcp && !opens {
             return IpvsVerdict::NotAService;
         }
@@ -180,28 +152,57 @@ impl IpvsState {
             return IpvsVerdict::NotAService;
         };
         let service = services.get(index).expect("the table knows only services that exist");
-        self.use_service(index, service);
+        self.open(index, service, &key, services.timeouts(), Call { packet, arrival, random, work })
+    }
+
+    /// `ip_vs_schedule`: the connection that a packet to a service opens.
+    fn open(
+        &mut self,
+        index: u32,
+        service: &Service,
+        key: &ConnKey,
+        timeouts: &Timeouts,
+        mut call: Call<'_>,
+    ) -> IpvsVerdict {
+        let (packet, now) = (call.packet, call.arrival.now);
+        if packet.sport == FTP_DATA_PORT {
+            return IpvsVerdict::NotAService;
+        }
+        // A reply of a server on this node to a client on this node is no request.
+        if call.arrival.local_out && self.conns.lookup_in(&reversed(key), call.work).is_some() {
+            return IpvsVerdict::NotAService;
+        }
+        let place = self.dests.use_service(index, service);
+        let other_port = packet.dport != service.key.port;
         let template = match service.persistence_seconds {
+            None if other_port => return leave(service, packet),
             None => None,
-            Some(seconds) => match self.template(index, service, packet, seconds, now, random, work) {
-                None => return IpvsVerdict::NoDestination,
+            Some(seconds) => match self.template(place, service, seconds, &mut call) {
+                None => return leave(service, packet),
                 template => template,
             },
         };
         let slot = match template {
             Some(template) => self.conns.dest(template),
-            None => match self.schedule(index, service, packet, now, random, work) {
-                None => return IpvsVerdict::NoDestination,
+            None => match self.schedule(place, service, &mut call) {
+                None => return leave(service, packet),
                 Some(slot) => slot,
             },
         };
-        let id = self.connect(&key, slot, ConnState::None, now + NEW_TIMEOUT, work);
+        // Other ports of a service for all ports, and FTP's data, go to the same port of the server.
+        let server = self.dests.slot(slot).addr;
+        let server = if other_port { SocketAddr::new(server.ip(), packet.dport) } else { server };
+        let state = ConnState::None.after(packet, Direction::Request);
+        call.work[Unit::IpvsConnNew] += 1;
+        let id = self.conns.insert(key, slot, server, state, now + state.timeout(timeouts));
+        self.dests.bind(slot, Some(state.is_active()));
+        call.work[Unit::IpvsTcp] += u32::from(packet.proto == Proto::Tcp);
         if let Some(template) = template {
-            self.controlled_by.insert(id, template);
-            *self.controls.entry(template).or_default() += 1;
+            self.control.add(id, template);
         }
-        self.packet_seen(id, packet, Direction::Request, now);
-        IpvsVerdict::Translate { to: self.transmit(id, work), new: true }
+        call.work[Unit::IpvsXmit] += 1;
+        self.dests.route(slot, call.work);
+        IpvsVerdict::Translate { to: server, new: true }
     }
 
     /// A packet on its way through this node (FORWARD): the service's address that its source becomes, or
@@ -217,11 +218,10 @@ impl IpvsState {
         if packet.proto == Proto::Icmp {
             return None;
         }
+        let client = SocketAddr::new(packet.dst, packet.dport);
         let server = SocketAddr::new(packet.src, packet.sport);
-        let slots = &self.slots;
-        let is_server = |slot: u32| slots[slot as usize].addr == server;
-        let id = self.conns.lookup_out(packet.dst, packet.dport, packet.proto, work, is_server)?;
-        self.packet_seen(id, packet, Direction::Reply, now);
+        let id = self.conns.lookup_out(client, server, packet.proto, work)?;
+        self.packet_seen(id, packet, Direction::Reply, now, services.timeouts());
         work[Unit::IpvsXmit] += 1;
         let (addr, port) = self.conns.virt(id);
         Some(SocketAddr::new(addr, port))
@@ -229,37 +229,56 @@ impl IpvsState {
 
     /// Brings the state up to `now` and to `services`: ends what has expired, applies what has changed.
     /// [`IpvsState::request`] and [`IpvsState::reply`] do it themselves.
+    #[inline]
     pub fn advance(&mut self, services: &Services, now: SimTime) {
         while let Some(id) = self.conns.next_expired(now) {
-            if self.controls.contains_key(&id) {
-                self.conns.rearm(id, now + TEMPLATE_RECHECK);
-            } else {
-                self.end(id);
+            match self.control.template(id) {
+                Some(template) if template.children > 0 => {
+                    template.timeout = TEMPLATE_RECHECK;
+                    self.conns.rearm(id, now + TEMPLATE_RECHECK);
+                }
+                _ => self.end(id),
             }
         }
-        if self.stamp.as_ref().is_some_and(|stamp| Arc::ptr_eq(stamp, services.stamp())) {
-            return;
+        if !self.stamp.as_ref().is_some_and(|stamp| Arc::ptr_eq(stamp, services.stamp())) {
+            self.follow(services);
+        }
+    }
+
+    fn follow(&mut self, services: &Services) {
+        if self.tables != services.tables() {
+            assert!(self.conns.is_empty(), "another kernel has no connections of the one before");
+            self.tables = services.tables();
+            self.conns = ConnTable::new(self.tables, self.config.conn_tab_bits, self.rnd);
         }
         self.stamp = Some(services.stamp().clone());
-        let used: Vec<u32> = self.services.keys().copied().collect();
-        for index in used {
+        for (index, place) in self.dests.in_use() {
             match services.get(index) {
-                Some(service) => self.apply(index, service),
-                None => self.drop_service(index),
+                Some(service) => self.dests.apply(place, service),
+                None => self.dests.drop_service(place),
+            }
+        }
+        if flushes_orphans(&self.config) && self.dests.has_orphans() {
+            self.end_orphans();
+        }
+    }
+
+    /// `ip_vs_expire_nodest_conn_flush`: connections of deleted destinations end, then their templates.
+    fn end_orphans(&mut self) {
+        let is_orphan = |dest: u32| self.dests.slot(dest).position == GONE;
+        let (templates, conns): (Vec<ConnId>, Vec<ConnId>) =
+            self.conns.ids_of(is_orphan).into_iter().partition(|&id| self.conns.state(id).is_template());
+        conns.into_iter().for_each(|id| self.end(id));
+        for id in templates {
+            if self.control.template(id).is_some_and(|template| template.children == 0) {
+                self.end(id);
             }
         }
     }
 
     /// Active and other connections of one real server, as `ipvsadm -L` lists them.
     pub fn connections(&self, key: &ServiceKey, addr: SocketAddr) -> (u32, u32) {
-        let slot = self.slots.iter().find(|s| s.addr == addr && s.key == *key && s.conns > 0);
-        slot.map_or((0, 0), |slot| match slot.position {
-            GONE => slot.parked,
-            at => {
-                let dest = &self.services[&slot.service].dests[at as usize];
-                (dest.active, dest.inactive)
-            }
-        })
+        self.dests.connections(key, addr)
     }
 
     /// Buckets of the connection table.
@@ -279,8 +298,7 @@ impl IpvsState {
 
     /// Forgets every cached route, as any change of the routing table makes the kernel do.
     pub fn drop_routes(&mut self) {
-        self.slots.iter_mut().for_each(|slot| slot.route_cached = false);
-        self.vip_cached.fill(false);
+        self.dests.drop_routes();
     }
 
     /// Kernel memory of the connection table, in bytes: 8 a bucket, 288 an entry (hand-summed, with its timer).
@@ -288,15 +306,26 @@ impl IpvsState {
         self.conns.buckets() as u64 * 8 + self.conns.len() as u64 * 288
     }
 
-    fn existing(&mut self, id: ConnId, opens: bool) -> Existing {
-        let slot = &self.slots[self.conns.dest(id) as usize];
-        let gone = slot.position == GONE;
-        if opens && self.config.conn_reuse {
-            let weight = if gone { 0 } else { self.dest_of(slot).weight };
-            let closed = matches!(self.conns.state(id), ConnState::TimeWait | ConnState::Close);
-            if closed || (self.config.expire_nodest_conn && weight == 0) {
-                self.end(id);
-                return Existing::Reschedule;
+    /// What becomes of a packet of a connection that is in the table.
+    #[inline]
+    fn existing(&mut self, id: ConnId, packet: &Packet, arrival: &Arrival) -> Existing {
+        let slot = self.conns.dest(id);
+        let gone = self.dests.slot(slot).position == GONE;
+        let opens = is_new_conn(packet);
+        if !gone && !opens {
+            return Existing::Use;
+        }
+        let old = self.config.before_linux_5_9;
+        let tracked = self.config.conntrack && (arrival.confirmed || old);
+        if opens && (self.config.conn_reuse_mode != 0 || !old) {
+            let drained = self.config.expire_nodest_conn && self.dests.dest(slot).weight == 0;
+            // A connection under a template is not scheduled anew for its state.
+            let over = self.config.conn_reuse_mode != 0
+                && self.conns.state(id).is_over()
+                && !self.control.of.contains_key(&id);
+            if drained || over {
+                self.conns.expire_now(id, arrival.now);
+                return if tracked { Existing::Drop } else { Existing::Reschedule };
             }
         }
         if !gone {
@@ -305,28 +334,21 @@ impl IpvsState {
         if !self.config.expire_nodest_conn {
             return Existing::Drop;
         }
-        self.end(id);
-        // In the middle of a connection conntrack knows the old address, so the packet cannot go elsewhere.
-        if self.config.conntrack && !opens { Existing::Drop } else { Existing::Reschedule }
+        self.conns.expire_now(id, arrival.now);
+        if tracked { Existing::Drop } else { Existing::Reschedule }
     }
 
-    fn dest_of(&self, slot: &Slot) -> &Dest {
-        &self.services[&slot.service].dests[slot.position as usize]
-    }
-
-    fn schedule(
-        &mut self,
-        index: u32,
-        service: &Service,
-        packet: &Packet,
-        now: SimTime,
-        random: &mut KernelRandom,
-        work: &mut Work,
-    ) -> Option<u32> {
-        work[Unit::IpvsSchedule] += 1;
-        let state = self.services.get_mut(&index).expect("in use");
-        let overhead = self.config.overhead;
-        let mut cx = ScheduleCx { packet, flags: service.flags, overhead, now, random, work };
+    fn schedule(&mut self, place: u32, service: &Service, call: &mut Call<'_>) -> Option<u32> {
+        call.work[Unit::IpvsSchedule] += 1;
+        let state = self.dests.service(place);
+        let mut cx = ScheduleCx {
+            packet: call.packet,
+            flags: service.flags,
+            overhead: self.config.overhead,
+            now: call.arrival.now,
+            random: &mut *call.random,
+            work: &mut *call.work,
+        };
         let looked_at = cx.work[Unit::IpvsDestSteps];
         let at = state.scheduler.schedule(&mut cx, &state.dests)?;
         let looked_at = cx.work[Unit::IpvsDestSteps] - looked_at;
@@ -339,196 +361,74 @@ impl IpvsState {
     }
 
     /// The template that binds this client to a destination, made if there is none that can be used.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one packet's context, passed on")]
     fn template(
         &mut self,
-        index: u32,
+        place: u32,
         service: &Service,
-        packet: &Packet,
         seconds: u32,
-        now: SimTime,
-        random: &mut KernelRandom,
-        work: &mut Work,
+        call: &mut Call<'_>,
     ) -> Option<ConnId> {
-        let key = ConnKey { client_port: 0, ..conn_key(packet) };
-        let expires = now + SimSpan::from_secs(u64::from(seconds));
-        if let Some(id) = self.conns.lookup_in(&key, work) {
-            let slot = &self.slots[self.conns.dest(id) as usize];
-            let gone = slot.position == GONE;
-            let lost = gone || (self.config.expire_quiescent_template && self.dest_of(slot).weight == 0);
-            if !lost {
-                self.conns.rearm(id, expires);
+        let (packet, now) = (call.packet, call.arrival.now);
+        // One template for all ports of FTP and of a service for all ports.
+        let own_port = packet.dport == service.key.port && packet.dport != FTP_PORT;
+        let client = match service.persistence_prefix {
+            None => packet.src,
+            Some(prefix) => IpNet::new(packet.src, prefix).map_or(packet.src, |net| net.network()),
+        };
+        let virt_port = if own_port { packet.dport } else { 0 };
+        let key = ConnKey { client, client_port: 0, virt_port, ..conn_key(packet) };
+        if let Some(id) = self.conns.lookup_template(&key, call.work) {
+            let slot = self.conns.dest(id);
+            let drained = self.config.expire_quiescent_template && self.dests.dest(slot).weight == 0;
+            if self.dests.slot(slot).position != GONE && !drained {
+                let timeout = self.control.template(id).expect("every template has a state").timeout;
+                self.conns.rearm(id, now + timeout);
                 return Some(id);
             }
-            self.end(id);
+            self.conns.invalidate(id);
         }
-        let slot = self.schedule(index, service, packet, now, random, work)?;
-        Some(self.connect(&key, slot, ConnState::Template, expires, work))
-    }
-
-    fn connect(
-        &mut self,
-        key: &ConnKey,
-        slot: u32,
-        state: ConnState,
-        expires: SimTime,
-        work: &mut Work,
-    ) -> ConnId {
-        work[Unit::IpvsConnNew] += 1;
-        self.slots[slot as usize].conns += 1;
-        if state != ConnState::Template {
-            self.count(slot, 0, 1);
-        }
-        self.conns.insert(key, slot, state, expires)
+        let slot = self.schedule(place, service, call)?;
+        let timeout = SimSpan::from_secs(u64::from(seconds));
+        call.work[Unit::IpvsConnNew] += 1;
+        self.dests.bind(slot, None);
+        let server = self.dests.slot(slot).addr;
+        let id = self.conns.insert(&key, slot, server, ConnState::Template, now + timeout);
+        self.control.add_template(id, timeout);
+        Some(id)
     }
 
     /// Sets state and end of a connection after one of its packets.
-    fn packet_seen(&mut self, id: ConnId, packet: &Packet, direction: Direction, now: SimTime) {
+    #[inline]
+    fn packet_seen(
+        &mut self,
+        id: ConnId,
+        packet: &Packet,
+        direction: Direction,
+        now: SimTime,
+        timeouts: &Timeouts,
+    ) {
         let state = self.conns.state(id).after(packet, direction);
         let inactive = !state.is_active();
         if inactive != self.conns.is_inactive(id) {
-            let delta = if inactive { (-1, 1) } else { (1, -1) };
-            self.count(self.conns.dest(id), delta.0, delta.1);
+            self.dests.shift(self.conns.dest(id), !inactive);
         }
         self.conns.set_state(id, state, inactive);
-        self.conns.rearm(id, now + state.timeout());
+        self.conns.rearm(id, now + state.timeout(timeouts));
     }
 
-    fn count(&mut self, slot: u32, active: i32, inactive: i32) {
-        let slot = &mut self.slots[slot as usize];
-        let (a, i) = if slot.position == GONE {
-            (&mut slot.parked.0, &mut slot.parked.1)
-        } else {
-            let state = self.services.get_mut(&slot.service).expect("in use");
-            let dest = &mut state.dests[slot.position as usize];
-            (&mut dest.active, &mut dest.inactive)
-        };
-        *a = a.checked_add_signed(active).expect("active connections below zero");
-        *i = i.checked_add_signed(inactive).expect("inactive connections below zero");
-    }
-
+    #[inline]
     fn transmit(&mut self, id: ConnId, work: &mut Work) -> SocketAddr {
         work[Unit::IpvsXmit] += 1;
-        let slot = &mut self.slots[self.conns.dest(id) as usize];
-        if !slot.route_cached {
-            slot.route_cached = true;
-            work[Unit::RouteMiss] += 1;
-        }
-        let vip_cached = &mut self.vip_cached[slot.vip as usize];
-        if !*vip_cached {
-            *vip_cached = true;
-            work[Unit::RouteLocalMiss] += 1;
-        }
-        slot.addr
+        self.dests.route(self.conns.dest(id), work);
+        self.conns.server(id)
     }
 
     fn end(&mut self, id: ConnId) {
         let slot = self.conns.dest(id);
-        if self.conns.state(id) != ConnState::Template {
-            let delta = if self.conns.is_inactive(id) { (0, -1) } else { (-1, 0) };
-            self.count(slot, delta.0, delta.1);
-        }
+        let counts = (!self.conns.state(id).is_template()).then(|| !self.conns.is_inactive(id));
         self.conns.remove(id);
-        if let Some(template) = self.controlled_by.remove(&id)
-            && let Some(children) = self.controls.get_mut(&template)
-        {
-            *children -= 1;
-            if *children == 0 {
-                self.controls.remove(&template);
-            }
-        }
-        // A template that ends before its connections (its destination went) lets go of them.
-        if self.controls.remove(&id).is_some() {
-            self.controlled_by.retain(|_, template| *template != id);
-        }
-        let conns = &mut self.slots[slot as usize].conns;
-        *conns -= 1;
-        if *conns == 0 && self.slots[slot as usize].position == GONE {
-            self.trash.retain(|&s| s != slot);
-            self.free_slots.push(slot);
-        }
-    }
-
-    fn use_service(&mut self, index: u32, service: &Service) {
-        if self.services.contains_key(&index) {
-            return;
-        }
-        let empty = ServiceState { real: Arc::default(), scheduler: (service.make)(), dests: Vec::new() };
-        self.services.insert(index, empty);
-        self.apply(index, service);
-    }
-
-    /// Makes the list of a used service what `service` says, change by change as the kernel is told.
-    fn apply(&mut self, index: u32, service: &Service) {
-        let mut state = self.services.remove(&index).expect("in use");
-        if Arc::ptr_eq(&state.real, &service.real) {
-            self.services.insert(index, state);
-            return;
-        }
-        let gone = |d: &Dest| !service.real.iter().any(|real| real.addr == d.addr);
-        while let Some(at) = state.dests.iter().position(gone) {
-            let dest = state.dests.remove(at);
-            state.scheduler.changed(&state.dests, DestChange::Removed(at));
-            self.park(&dest);
-        }
-        for real in service.real.iter() {
-            if let Some(dest) = state.dests.iter_mut().find(|d| d.addr == real.addr) {
-                if dest.weight != real.weight {
-                    dest.weight = real.weight;
-                    state.scheduler.changed(&state.dests, DestChange::Updated);
-                }
-                continue;
-            }
-            let (slot, (active, inactive)) = self.take_slot(index, service.key, real.addr);
-            state.dests.insert(0, Dest { addr: real.addr, weight: real.weight, active, inactive, slot });
-            state.scheduler.changed(&state.dests, DestChange::Added);
-        }
-        for (position, dest) in state.dests.iter().enumerate() {
-            self.slots[dest.slot as usize].position = position as u32;
-        }
-        state.real = service.real.clone();
-        self.services.insert(index, state);
-    }
-
-    fn drop_service(&mut self, index: u32) {
-        let state = self.services.remove(&index).expect("in use");
-        state.dests.iter().for_each(|dest| self.park(dest));
-    }
-
-    /// A deleted destination: to the trash while it has connections.
-    fn park(&mut self, dest: &Dest) {
-        let slot = &mut self.slots[dest.slot as usize];
-        slot.position = GONE;
-        slot.route_cached = false;
-        slot.parked = (dest.active, dest.inactive);
-        if slot.conns > 0 { &mut self.trash } else { &mut self.free_slots }.push(dest.slot);
-    }
-
-    fn take_slot(&mut self, service: u32, key: ServiceKey, addr: SocketAddr) -> (u32, (u32, u32)) {
-        let slots = &self.slots;
-        let same = |&slot: &u32| slots[slot as usize].addr == addr && slots[slot as usize].key == key;
-        if let Some(at) = self.trash.iter().position(same) {
-            let slot = self.trash.remove(at);
-            self.slots[slot as usize].service = service;
-            return (slot, self.slots[slot as usize].parked);
-        }
-        let next_vip = self.vip_cached.len() as u32;
-        let vip = *self.vips.entry(key.addr).or_insert(next_vip);
-        if vip == next_vip {
-            self.vip_cached.push(false);
-        }
-        let fresh =
-            Slot { key, addr, service, position: 0, conns: 0, parked: (0, 0), route_cached: false, vip };
-        match self.free_slots.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = fresh;
-                (slot, (0, 0))
-            }
-            None => {
-                self.slots.push(fresh);
-                (self.slots.len() as u32 - 1, (0, 0))
-            }
-        }
+        self.control.end(id);
+        self.dests.unbind(slot, counts);
     }
 }
 
@@ -539,6 +439,17 @@ enum Existing {
     Reschedule,
 }
 
+/// Whether a packet may open a connection where one is already (`is_new_conn`). SCTP's INIT cannot be told here.
+fn is_new_conn(packet: &Packet) -> bool {
+    packet.proto == Proto::Tcp && packet.flags.syn
+}
+
+/// `ip_vs_leave`: nobody takes the packet. On an FTP service's address other ports are left to the node.
+fn leave(service: &Service, packet: &Packet) -> IpvsVerdict {
+    let other_than_ftp = service.key.port == FTP_PORT && packet.dport != FTP_PORT;
+    if other_than_ftp { IpvsVerdict::NotAService } else { IpvsVerdict::NoDestination }
+}
+
 fn conn_key(packet: &Packet) -> ConnKey {
     ConnKey {
         client: packet.src,
@@ -546,5 +457,16 @@ fn conn_key(packet: &Packet) -> ConnKey {
         virt: packet.dst,
         virt_port: packet.dport,
         proto: packet.proto,
+    }
+}
+
+/// The key of a connection the other way round.
+fn reversed(key: &ConnKey) -> ConnKey {
+    ConnKey {
+        client: key.virt,
+        client_port: key.virt_port,
+        virt: key.client,
+        virt_port: key.client_port,
+        proto: key.proto,
     }
 }

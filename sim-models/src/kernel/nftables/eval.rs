@@ -16,8 +16,9 @@ use super::validate::JUMP_STACK;
 use super::xt_steps::XtSteps;
 use super::{ChainId, Key, Rule, SetId, Table, Verdict, memory};
 use crate::kernel::hook::{ChainKind, Hook, HookFn, HookVerdict, PacketCx};
-use crate::kernel::options::CompileOptions;
+use crate::kernel::options::{CompileOptions, Warning};
 use crate::kernel::trace::{Observer, Step};
+use crate::kernel::xtables::recent::ListSpec;
 use sim_core::classify::{Family, Unit};
 use sim_core::units::{SimSpan, SimTime};
 use std::sync::Arc;
@@ -35,7 +36,9 @@ pub struct Engine {
     fixed_bytes: u64,
     /// Of chains that iptables-nft wrote, their table and place in it.
     pub(super) places: Vec<(u32, u32)>,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<Warning>,
+    /// Lists that the rules of iptables-nft ask, to be bound before one is.
+    pub(super) lists: Option<Arc<[ListSpec]>>,
 }
 
 #[derive(Clone, Debug)]
@@ -91,6 +94,8 @@ impl Engine {
     pub fn with(table: &Table, seed: u64, options: CompileOptions) -> Result<Self, EngineError> {
         if options.allow_opaque {
             let (known, warnings) = table.without_opaque();
+            let of_table = |what| Warning::Nftables { table: table.name.clone(), what };
+            let warnings = warnings.into_iter().map(of_table).collect();
             return Ok(Engine { warnings, ..Engine::with(&known, seed, CompileOptions::default())? });
         }
         let refused = |why| EngineError::Table { table: table.name.clone(), why };
@@ -115,8 +120,8 @@ impl Engine {
 
     /// Nothing yet.
     pub(super) fn empty(family: Family, seed: u64) -> Self {
-        let (hooks, chains, codes, sets, places, warnings) = Default::default();
-        Engine { family, seed, hooks, chains, codes, sets, fixed_bytes: 0, places, warnings }
+        let (hooks, chains, codes, sets, places, warnings, lists) = Default::default();
+        Engine { family, seed, hooks, chains, codes, sets, fixed_bytes: 0, places, warnings, lists }
     }
 
     /// Adds a chain that is laid out already, and its hook if it is a base chain.
@@ -133,8 +138,8 @@ impl Engine {
         ChainId(u32::try_from(id).expect("fewer than 2^32 chains"))
     }
 
-    /// What of the table is not run, a line each.
-    pub fn warnings(&self) -> &[String] {
+    /// What of the rules is not run.
+    pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 
@@ -169,7 +174,11 @@ impl Engine {
         observer: &mut O,
     ) -> HookVerdict {
         debug_assert_eq!(cx.packet.family(), self.family, "a packet of the other family");
+        if let Some(lists) = &self.lists {
+            cx.recent.bind(lists);
+        }
         cx.work[Unit::NftChains] += 1;
+        cx.work[Unit::NftChainsV6] += u32::from(self.family == Family::Ipv6);
         observer.step(Step::NftChain(ChainId(id as u32)), &cx.packet, cx.work);
         let mut regs = Regs::default();
         let mut stack = [(0u32, 0u32, 0u32); JUMP_STACK];
@@ -287,10 +296,10 @@ impl Engine {
         now: SimTime,
     ) -> Flow {
         match expr {
-            Expr::Payload(e) => e.eval(regs, cx),
-            Expr::Cmp(e) => return e.eval(regs),
+            Expr::Payload(e) => return e.eval(regs, cx),
+            Expr::Cmp(e) => return e.eval(regs, cx),
             Expr::Meta(e) => return e.eval(regs, cx),
-            Expr::Bitwise(e) => e.eval(regs),
+            Expr::Bitwise(e) => e.eval(regs, cx),
             Expr::Lookup(e) => return self.lookup(e, chain, regs, cx, dynamic, now),
             Expr::Immediate(e) => return e.eval(regs),
             Expr::Ct(e) => return e.eval(regs, cx),

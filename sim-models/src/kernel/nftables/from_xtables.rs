@@ -16,7 +16,7 @@ use super::eval::{Engine, EngineError};
 use super::expr::xt_match::XtMatch;
 use super::expr::xt_target::XtTarget;
 use super::expr::{
-    Bitwise, Cmp, Counter, Expr, Immediate, Load, Meta, MetaKey, Order, Payload, Range, Words, meta,
+    Bitwise, Cmp, Counter, Expr, Immediate, Load, Log, Meta, MetaKey, Order, Payload, Range, Words, meta,
 };
 use super::linearize::{LinearRule, addr_len, port_word, prefix_test};
 use super::tally::RULE_EXPRS_MAX;
@@ -24,14 +24,18 @@ use super::validate;
 use super::{ChainId, Verdict};
 use crate::kernel::hook::ChainKind;
 use crate::kernel::ipset::IpSets;
-use crate::kernel::xtables::compile::{compile_match, not_modelled, priority};
+use crate::kernel::options::{CompileOptions, Warning};
+use crate::kernel::xtables::compile::{CompiledMatch, priority};
+use crate::kernel::xtables::extra::tcp::Tcp;
 use crate::kernel::xtables::{
-    CompileError, Match, Policy, Rule, Table, TableName, Target, Test, layout, opaque_name, print,
+    Calls, ExtraMatch, ExtraTarget, Match, Policy, Rule, Table, TableName, Target, Test, layout, opaque_name,
+    print,
 };
 use sim_core::classify::{Family, Proto};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Bits of the fragment's offset in the IPv4 header (`IP_OFFSET`).
+const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// First data register.
 const R1: u8 = 0;
 
@@ -41,20 +45,27 @@ impl Engine {
     ///
     /// # Errors
     /// If a rule refers to what is not there or uses what is not modelled, or jumps nest deeper than the kernel allows.
-    pub fn from_xtables(tables: &[Table], sets: &IpSets, seed: u64) -> Result<Engine, EngineError> {
+    pub fn from_xtables(
+        tables: &[Table],
+        sets: &IpSets,
+        seed: u64,
+        options: CompileOptions,
+    ) -> Result<Engine, EngineError> {
         let family = tables.first().map_or(Family::Ipv4, |t| t.family);
         let mut engine = Engine::empty(family, seed);
-        let mut recents = BTreeMap::new();
+        let mut calls = Calls::new(sets, options);
         let mut first = 0;
         for (at, table) in (0u32..).zip(tables) {
             engine.places.extend((0..table.chains.len() as u32).map(|chain| (at, chain)));
-            let mut writer = Writer { table, sets, recents: &mut recents, first };
+            let hooks = calls.hooks(table)?;
+            let writer = Writer { table, first };
             let mut chains = Vec::with_capacity(table.chains.len());
             for (at, chain) in table.chains.iter().enumerate() {
                 let number = first + u32::try_from(at).expect("fewer than 2^32 chains");
                 let mut layout = Layout::new(family, seed, number, chain.rules.len());
-                for rule in &chain.rules {
-                    layout.rule(writer.rule(rule, &chain.name)?, None);
+                for (at_rule, rule) in chain.rules.iter().enumerate() {
+                    let calls = calls.matches(table, (&chain.name, hooks[at]), (at_rule, rule))?;
+                    layout.rule(writer.rule(rule, calls, &chain.name)?, None);
                 }
                 chains.push(layout.finish(&mut engine.codes));
             }
@@ -68,6 +79,9 @@ impl Engine {
                 engine.push_chain(&chain.name, compiled, base);
             }
         }
+        let (lists, warnings) = calls.finish();
+        engine.lists = Some(lists);
+        engine.warnings = warnings.into_iter().map(Warning::Xtables).collect();
         Ok(engine)
     }
 }
@@ -77,8 +91,8 @@ impl Engine {
 /// # Errors
 /// As for [`Engine::from_xtables`].
 pub fn expressions(table: &Table, rule: &Rule, sets: &IpSets) -> Result<Vec<Expr>, EngineError> {
-    let mut writer = Writer { table, sets, recents: &mut BTreeMap::new(), first: 0 };
-    Ok(writer.rule(rule, "")?.exprs)
+    let calls = Calls::new(sets, CompileOptions::default()).matches(table, ("", 0), (0, rule))?;
+    Ok(Writer { table, first: 0 }.rule(rule, calls, "")?.exprs)
 }
 
 /// No path of jumps from a built-in chain may be longer than the jump stack, or lead in a circle.
@@ -101,14 +115,13 @@ fn check_jumps(table: &Table, chains: &[CompiledChain], first: u32) -> Result<()
 
 struct Writer<'a> {
     table: &'a Table,
-    sets: &'a IpSets,
-    recents: &'a mut BTreeMap<Arc<str>, usize>,
     /// Number of the table's first chain.
     first: u32,
 }
 
 impl Writer<'_> {
-    fn rule(&mut self, rule: &Rule, chain: &str) -> Result<LinearRule, EngineError> {
+    /// `calls` are the rule's matches, compiled.
+    fn rule(&self, rule: &Rule, calls: Vec<CompiledMatch>, chain: &str) -> Result<LinearRule, EngineError> {
         let family = self.table.family;
         let mut out = Vec::new();
         for (test, key) in [(&rule.in_iface, MetaKey::IifName), (&rule.out_iface, MetaKey::OifName)] {
@@ -125,12 +138,18 @@ impl Writer<'_> {
                 out.extend(prefix_test(load, value, invert, addr_len(family)));
             }
         }
-        for m in &rule.matches {
-            self.one_match(m, chain, &mut out)?;
+        if let Some(later) = rule.fragment {
+            out.push(Expr::Payload(Payload { load: Load::Fragment, len: 2, dreg: R1 }));
+            let mask = port_word(FRAGMENT_OFFSET);
+            out.push(Expr::Bitwise(Bitwise::Word { sreg: R1, dreg: R1, mask, xor: 0 }));
+            out.push(word(0, later));
+        }
+        for (m, call) in rule.matches.iter().zip(calls) {
+            self.one_match(m, call, &mut out);
         }
         out.push(Expr::Counter(Counter));
         if let Some(target) = &rule.target {
-            out.push(self.target(target, chain)?);
+            out.push(self.target(target));
         }
         if out.len() > RULE_EXPRS_MAX {
             let why =
@@ -140,7 +159,7 @@ impl Writer<'_> {
         Ok(LinearRule { exprs: out, anonymous: Vec::new() })
     }
 
-    fn one_match(&mut self, m: &Match, chain: &str, out: &mut Vec<Expr>) -> Result<(), EngineError> {
+    fn one_match(&self, m: &Match, call: CompiledMatch, out: &mut Vec<Expr>) {
         match m {
             Match::Ports { proto: Proto::Tcp | Proto::Udp, sport, dport }
                 if sport.is_some() || dport.is_some() =>
@@ -154,8 +173,13 @@ impl Writer<'_> {
                 }
                 out.push(word(value, invert));
             }
+            Match::Extra(extra)
+                if let ExtraMatch::Tcp(tcp) = &**extra
+                    && tcp.option.is_none() =>
+            {
+                tcp_flags(tcp, out)
+            }
             _ => {
-                let call = compile_match(m, chain, self.sets, self.recents)?;
                 let mut text = String::new();
                 print::write_match(m, self.table.family, &mut text).expect("a string takes any text");
                 out.push(Expr::XtMatch(Box::new(XtMatch {
@@ -166,35 +190,31 @@ impl Writer<'_> {
                 })));
             }
         }
-        Ok(())
     }
 
-    fn target(&self, target: &Target, chain: &str) -> Result<Expr, EngineError> {
-        let verdict = |v| Ok(Expr::Immediate(Immediate::Verdict(v)));
+    fn target(&self, target: &Target) -> Expr {
+        let verdict = |v| Expr::Immediate(Immediate::Verdict(v));
+        let to = |id: u32| ChainId(self.first + id);
         let name = match target {
             Target::Accept => return verdict(Verdict::Accept),
             Target::Drop => return verdict(Verdict::Drop),
             Target::Return => return verdict(Verdict::Return),
-            Target::Jump(to) => {
-                if to.0 as usize >= self.table.chains.len() {
-                    let why = format!("chain {chain}: a jump to a chain that does not exist");
-                    return Err(EngineError::Table { table: self.table.name.name().into(), why });
-                }
-                return verdict(Verdict::Jump(ChainId(self.first + to.0)));
-            }
+            Target::Jump(id) => return verdict(Verdict::Jump(to(id.0))),
+            Target::Goto(id) => return verdict(Verdict::Goto(to(id.0))),
             Target::Reject => ("REJECT", 0),
             Target::Mark { .. } => ("MARK", 2),
             Target::Dnat(_) => ("DNAT", 2),
             Target::Masquerade { .. } => ("MASQUERADE", 0),
-            Target::Redirect { .. } => {
-                let target = "REDIRECT";
-                return Err(CompileError::NotSimulated { chain: chain.to_owned(), target }.into());
-            }
-            Target::Opaque(text) => return Err(not_modelled(chain, text).into()),
+            Target::Redirect { .. } => ("REDIRECT", 0),
+            Target::Extra(extra) => match &**extra {
+                ExtraTarget::Nflog(_) => return Expr::Log(Log),
+                other => kernel_target(&other.of().name()),
+            },
+            Target::Opaque(_) => ("other", 0),
         };
         let data = layout::target_bytes(Some(target), self.table.family) - 32;
         let data = u32::try_from(data).expect("small");
-        Ok(Expr::XtTarget(Box::new(XtTarget { call: target.clone(), name, data })))
+        Expr::XtTarget(Box::new(XtTarget { call: target.clone(), name, data }))
     }
 }
 
@@ -227,6 +247,26 @@ fn kernel_match(name: &str) -> (&'static str, u8) {
     KNOWN.into_iter().find(|(known, ..)| *known == name).map_or(("other", 0), |(_, name, rev)| (name, rev))
 }
 
+/// The kernel's name and revision of a target that iptables 1.8.9 calls `name`.
+fn kernel_target(name: &str) -> (&'static str, u8) {
+    const KNOWN: [(&str, u8); 13] = [
+        ("CHECKSUM", 0),
+        ("CONNMARK", 2),
+        ("CT", 2),
+        ("DNAT", 2),
+        ("HL", 0),
+        ("LOG", 0),
+        ("MASQUERADE", 0),
+        ("REDIRECT", 0),
+        ("REJECT", 0),
+        ("SNAT", 0),
+        ("TCPMSS", 0),
+        ("TRACE", 0),
+        ("TTL", 0),
+    ];
+    KNOWN.into_iter().find(|(known, _)| *known == name).unwrap_or(("other", 0))
+}
+
 fn word(value: u32, neq: bool) -> Expr {
     Expr::Cmp(Cmp::Word { sreg: R1, value, neq })
 }
@@ -248,6 +288,16 @@ fn device(test: &Test<Arc<str>>, key: MetaKey, out: &mut Vec<Expr>) {
         16 => Cmp::Wide { sreg: R1, words: Box::new(words), neq },
         _ => Cmp::Start { sreg: R1, words: Box::new(words), len, neq },
     }));
+}
+
+/// `nft.c:add_nft_tcp`: flags are compared before ports.
+fn tcp_flags(tcp: &Tcp, out: &mut Vec<Expr>) {
+    if let Some(Test { invert, value: (mask, set) }) = tcp.flags {
+        out.push(Expr::Payload(Payload { load: Load::TcpFlags, len: 1, dreg: R1 }));
+        out.push(Expr::Bitwise(Bitwise::Word { sreg: R1, dreg: R1, mask: mask.into(), xor: 0 }));
+        out.push(word(set.into(), invert));
+    }
+    ports(tcp.sport, tcp.dport, out);
 }
 
 /// `nft.c:add_nft_tcpudp`: single ports of both sides are one load of both.

@@ -163,6 +163,7 @@ fn payload(p: &Payload, family: Family, out: &mut String) {
         Load::SrcAddr => ("network", src),
         Load::DstAddr => ("network", dst),
         Load::Protocol => ("network", proto),
+        Load::Fragment => ("network", 6),
         Load::SrcPort | Load::Ports => ("transport", 0),
         Load::DstPort => ("transport", 2),
         Load::TcpFlags => ("transport", 13),

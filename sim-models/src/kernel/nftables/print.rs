@@ -75,6 +75,15 @@ impl Display for RuleText<'_> {
     }
 }
 
+/// An element of a named set or map, with what its verdict refers to.
+pub struct ElementText<'a>(pub &'a Table, pub &'a Element);
+
+impl Display for ElementText<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.element(self.1, None, f)
+    }
+}
+
 impl Table {
     fn set(&self, id: SetId, set: &Set, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "\t{} {} {{", if set.is_map { "map" } else { "set" }, set.name)?;

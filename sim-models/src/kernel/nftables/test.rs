@@ -7,7 +7,7 @@
 use super::expr::Order;
 use super::selector::Selector;
 use super::value::{Bytes, DataType, number};
-use super::{Table, Verdict};
+use super::{Statement, Table, Verdict};
 use smallvec::SmallVec;
 
 /// Fields of a key.
@@ -57,6 +57,27 @@ pub struct VerdictMap {
     pub key: Selectors,
     /// Elements as written.
     pub items: Vec<Item>,
+}
+
+impl Statement {
+    /// Whether its expression makes connection tracking run when it is loaded (`nft_ct_get_init`, `nft_ct_set_init`,
+    /// `nft_nat.c`, `nft_masq.c`).
+    pub fn needs_conntrack(&self) -> bool {
+        let of = |key: &Selectors| key.iter().any(|selector| matches!(selector, Selector::Ct(_)));
+        match self {
+            Statement::CtStateNew
+            | Statement::CtStatusDnat
+            | Statement::Dnat(_)
+            | Statement::DnatNumgen(_)
+            | Statement::Masquerade { .. }
+            | Statement::MarkFromCt
+            | Statement::CtMarkSet(_)
+            | Statement::CtMarkFromMark => true,
+            Statement::Test(test) => of(&test.key),
+            Statement::VerdictMap(map) => of(&map.key),
+            _ => false,
+        }
+    }
 }
 
 impl Item {

@@ -5,10 +5,10 @@
 //! user chains begin with an ERROR entry and end in a RETURN, and one ERROR entry closes the table
 //! (`ip_tables.c:translate_table`).
 //!
-//! Left out: extensions that kube-proxy does not write.
+//! Left out: sizes of what is kept as text; such a table cannot be compiled, unless its rules are skipped.
 
 use super::{Match, Rule, Table, Target};
-use sim_core::classify::Family;
+use sim_core::classify::{Family, Proto};
 
 /// Bytes of a cache line.
 pub const LINE: u64 = 64;
@@ -29,6 +29,8 @@ pub fn entry_bytes(family: Family) -> u64 {
 pub fn match_bytes(m: &Match, family: Family) -> u64 {
     match m {
         Match::Comment(_) => 288,
+        // `struct xt_sctp_info` holds a map of chunk types.
+        Match::Ports { proto: Proto::Sctp, .. } => 32 + 296,
         Match::Ports { .. } => 48,
         Match::Statistic { .. } => 56,
         Match::Mark { .. } => 48,
@@ -43,7 +45,8 @@ pub fn match_bytes(m: &Match, family: Family) -> u64 {
         Match::Nfacct(_) => 32 + 40,
         Match::PhysdevIsIn { .. } => 32 + 72,
         Match::IpvsVirtual { .. } => 32 + 48,
-        // Unknown; such a table cannot be compiled. At least the header is there.
+        Match::Extra(extra) => 32 + extra.of().bytes(),
+        // Unknown. At least the header is there.
         Match::Opaque(_) => 32,
     }
 }
@@ -52,15 +55,17 @@ pub fn match_bytes(m: &Match, family: Family) -> u64 {
 pub fn target_bytes(target: Option<&Target>, family: Family) -> u64 {
     match target {
         // `struct nf_nat_ipv4_multi_range_compat` and `struct nf_nat_range`.
-        Some(Target::Redirect { .. }) => match family {
+        Some(Target::Redirect { .. } | Target::Masquerade { .. }) => match family {
             Family::Ipv4 => 56,
             Family::Ipv6 => 72,
         },
-        None | Some(Target::Jump(_) | Target::Return | Target::Accept | Target::Drop) => STANDARD_TARGET,
+        None | Some(Target::Jump(_) | Target::Goto(_) | Target::Return | Target::Accept | Target::Drop) => {
+            STANDARD_TARGET
+        }
         Some(Target::Reject | Target::Mark { .. }) => 40,
         Some(Target::Dnat(_)) => 80,
-        Some(Target::Masquerade { .. }) => 56,
-        // Unknown; such a table cannot be compiled.
+        Some(Target::Extra(extra)) => extra.of().bytes(family),
+        // Unknown. At least the header is there.
         Some(Target::Opaque(_)) => STANDARD_TARGET,
     }
 }

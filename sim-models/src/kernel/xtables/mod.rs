@@ -2,18 +2,33 @@
 //!
 //! This file is the shared form: what `proxy` builds, [`print`] prints, [`layout`] measures and [`compile`]
 //! turns into the linear table that [`walk`] evaluates. Both address families use the same types. [`parse`] reads
-//! what a node lists back into it and [`diff`] compares two of them. What is not typed here is kept as text
-//! (`Opaque`), printed as it was and refused by [`compile`].
+//! what a node lists back into it and [`diff`] compares two of them. Matches and targets of other programs are in
+//! [`extra`], one a file; what is not typed is kept as text (`Opaque`), printed as it was and refused by [`compile`]
+//! unless its options allow it. What the kernel would refuse, [`check`] says; [`counters`] count packets per rule.
 
+mod blob;
+mod bodies;
+mod calls;
+pub mod check;
+mod columns;
 pub mod compile;
+pub mod counters;
 pub mod diff;
+pub mod extra;
+mod index;
 pub mod layout;
+pub mod memory;
 pub mod parse;
 pub mod print;
 pub mod recent;
+pub mod reference;
+pub mod update;
 pub mod walk;
 
-pub use compile::{CompileError, Compiled};
+pub use super::options::CompileOptions;
+pub(in crate::kernel) use calls::Calls;
+pub use compile::{CompileError, Compiled, Problem, Warning};
+pub use extra::{ExtraMatch, ExtraTarget};
 
 use super::hook::Hook;
 use ipnet::IpNet;
@@ -111,6 +126,8 @@ pub struct Rule {
     pub out_iface: Option<Test<Arc<str>>>,
     /// Transport protocol.
     pub proto: Option<Test<Proto>>,
+    /// `-f`, later fragments only (true), or `! -f`; IPv4 alone has it.
+    pub fragment: Option<bool>,
     /// Matches, in the order in which they were written, which is the order of evaluation.
     pub matches: SmallVec<[Match; 2]>,
     /// What a matching packet does; `None` only counts.
@@ -118,7 +135,7 @@ pub struct Rule {
 }
 
 /// A match extension.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Match {
     /// Always true.
     Comment(Arc<str>),
@@ -195,12 +212,14 @@ pub enum Match {
         /// Its protocol.
         proto: Proto,
     },
-    /// What is not typed here, as its text: `-m limit --limit 5/min`, or the end of a rule's addresses from
-    /// something that [`Rule`] cannot hold on: `-p gre`.
+    /// What kube-proxy does not write.
+    Extra(Box<ExtraMatch>),
+    /// What is not typed here, as its text: `-m owner --uid-owner 0`, or the end of a rule's addresses from
+    /// something that [`Rule`] cannot hold on: `-s 10.0.0.1/255.0.255.0`.
     Opaque(Arc<str>),
 }
 
-/// The extension that an opaque text is of: `limit` of `-m limit --limit 5/min`; `-p` where it is no extension.
+/// The extension that an opaque text is of: `owner` of `-m owner --uid-owner 0`; `-s` where it is no extension.
 pub fn opaque_name(text: &str) -> &str {
     let mut words = text.split_ascii_whitespace();
     match words.next().unwrap_or_default() {
@@ -210,7 +229,7 @@ pub fn opaque_name(text: &str) -> &str {
 }
 
 /// States of `--ctstate`, as a set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct CtStates {
     /// INVALID.
     pub invalid: bool,
@@ -220,6 +239,10 @@ pub struct CtStates {
     pub related: bool,
     /// ESTABLISHED.
     pub established: bool,
+    /// UNTRACKED.
+    pub untracked: bool,
+    /// SNAT.
+    pub snat: bool,
     /// DNAT.
     pub dnat: bool,
 }
@@ -229,6 +252,8 @@ pub struct CtStates {
 pub enum Target {
     /// Continue in another chain and come back.
     Jump(ChainId),
+    /// Continue in another chain and come back to where this one was called from (`-g`).
+    Goto(ChainId),
     /// Back to the calling chain, or to the policy.
     Return,
     /// Let pass this table.
@@ -247,8 +272,7 @@ pub enum Target {
     /// Set the connection's destination.
     Dnat(SocketAddr),
     /// Set the connection's destination to this machine: to the primary address of the device that the packet came
-    /// in through, and to loopback in OUTPUT (`net/netfilter/nf_nat_redirect.c`). It prints, but no packet goes
-    /// through it: devices have no addresses here.
+    /// in through, and to loopback in OUTPUT (`net/netfilter/nf_nat_redirect.c`).
     Redirect {
         /// `--to-ports`.
         port: u16,
@@ -258,7 +282,9 @@ pub enum Target {
         /// `--random-fully`.
         random_fully: bool,
     },
-    /// What is not typed here, as its text: `-j LOG --log-prefix "x "`, `-g CHAIN`.
+    /// What kube-proxy does not write.
+    Extra(Box<ExtraTarget>),
+    /// What is not typed here, as its text: `-j CLASSIFY --set-class 1:1`.
     Opaque(Arc<str>),
 }
 
@@ -273,9 +299,13 @@ impl Table {
         let Some(ChainId(gone)) = self.chain_id(name) else { return };
         self.chains.remove(gone as usize);
         for chain in &mut self.chains {
-            chain.rules.retain(|r| r.target != Some(Target::Jump(ChainId(gone))));
+            let leads = |to: &Option<Target>| match to {
+                Some(Target::Jump(to) | Target::Goto(to)) => to.0 == gone,
+                _ => false,
+            };
+            chain.rules.retain(|rule| !leads(&rule.target));
             for rule in &mut chain.rules {
-                if let Some(Target::Jump(to)) = &mut rule.target
+                if let Some(Target::Jump(to) | Target::Goto(to)) = &mut rule.target
                     && to.0 > gone
                 {
                     to.0 -= 1;
@@ -284,3 +314,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

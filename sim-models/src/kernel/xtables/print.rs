@@ -64,7 +64,7 @@ fn write_saved(table: &Table, notes: &TableNotes, out: &mut impl Write) -> fmt::
     out.write_str("COMMIT\n")
 }
 
-fn policy(chain: &Chain) -> &'static str {
+pub(super) fn policy(chain: &Chain) -> &'static str {
     match chain.base {
         Some((_, Policy::Accept)) => "ACCEPT",
         Some((_, Policy::Drop)) => "DROP",
@@ -75,12 +75,7 @@ fn policy(chain: &Chain) -> &'static str {
 /// One table, from `*name` to `COMMIT`.
 pub fn write_table(table: &Table, out: &mut impl Write) -> fmt::Result {
     writeln!(out, "*{}", table.name.name())?;
-    let mut chains: Vec<&Chain> = table.chains.iter().collect();
-    // Stable, so that built-in chains keep their order.
-    chains.sort_by_cached_key(|&chain| match chain.base {
-        Some(_) => (false, [0; 3], ""),
-        None => (true, leading(&chain.name), &*chain.name),
-    });
+    let chains: Vec<&Chain> = order_of_chains(table).into_iter().map(|at| &table.chains[at]).collect();
     for chain in &chains {
         writeln!(out, ":{} {} [0:0]", chain.name, policy(chain))?;
     }
@@ -91,6 +86,17 @@ pub fn write_table(table: &Table, out: &mut impl Write) -> fmt::Result {
         }
     }
     out.write_str("COMMIT\n")
+}
+
+/// Places of the chains in the order in which they are printed.
+pub(super) fn order_of_chains(table: &Table) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..table.chains.len()).collect();
+    // Stable, so that built-in chains keep their order.
+    places.sort_by_cached_key(|&at| match table.chains[at].base {
+        Some(_) => (false, [0; 3], ""),
+        None => (true, leading(&table.chains[at].name), &*table.chains[at].name),
+    });
+    places
 }
 
 /// The first 24 bytes of a name as numbers that sort as it does: hashed names differ within them.
@@ -112,6 +118,11 @@ pub fn write_rule(table: &Table, chain: &str, rule: &Rule, out: &mut impl Write)
     option(out, "-i", rule.in_iface.as_ref())?;
     option(out, "-o", rule.out_iface.as_ref())?;
     option(out, "-p", rule.proto.as_ref())?;
+    out.write_str(match rule.fragment {
+        None => "",
+        Some(true) => " -f",
+        Some(false) => " ! -f",
+    })?;
     for m in &rule.matches {
         write_match(m, table.family, out)?;
     }
@@ -128,7 +139,42 @@ fn negation(invert: bool) -> &'static str {
     if invert { " !" } else { "" }
 }
 
-/// One match, ` -m name ...`.
+/// A chance out of 2^31, in eleven places.
+pub(super) struct Probability(pub(super) u32);
+
+impl Display for Probability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.11}", f64::from(self.0) / f64::from(1u32 << 31))
+    }
+}
+
+/// `--sport` and `--dport`, where given.
+pub(super) fn write_ports(
+    sport: Option<Test<(u16, u16)>>,
+    dport: Option<Test<(u16, u16)>>,
+    out: &mut (impl Write + ?Sized),
+) -> fmt::Result {
+    for (name, range) in [("--sport", sport), ("--dport", dport)] {
+        if let Some(Test { invert, value: (low, high) }) = range {
+            write!(out, "{} {name} {low}", negation(invert))?;
+            if low != high {
+                write!(out, ":{high}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `src,dst`.
+pub(super) fn write_sides(from_src: &[bool], out: &mut (impl Write + ?Sized)) -> fmt::Result {
+    for (i, &src) in from_src.iter().enumerate() {
+        out.write_str(if i > 0 { "," } else { "" })?;
+        out.write_str(if src { "src" } else { "dst" })?;
+    }
+    Ok(())
+}
+
+/// One match, `-m name ...`, with a blank before it.
 pub(in crate::kernel) fn write_match(m: &Match, family: Family, out: &mut impl Write) -> fmt::Result {
     match m {
         Match::Comment(text) => {
@@ -137,19 +183,10 @@ pub(in crate::kernel) fn write_match(m: &Match, family: Family, out: &mut impl W
         }
         Match::Ports { proto, sport, dport } => {
             write!(out, " -m {proto}")?;
-            for (name, range) in [("--sport", sport), ("--dport", dport)] {
-                if let Some(Test { invert, value: (low, high) }) = *range {
-                    write!(out, "{} {name} {low}", negation(invert))?;
-                    if low != high {
-                        write!(out, ":{high}")?;
-                    }
-                }
-            }
-            Ok(())
+            write_ports(*sport, *dport, out)
         }
         Match::Statistic { p } => {
-            let probability = f64::from(*p) / f64::from(1u32 << 31);
-            write!(out, " -m statistic --mode random --probability {probability:.11}")
+            write!(out, " -m statistic --mode random --probability {}", Probability(*p))
         }
         Match::Mark { value, mask, invert } => {
             write!(out, " -m mark{} --mark {value:#x}", negation(*invert))?;
@@ -180,11 +217,7 @@ pub(in crate::kernel) fn write_match(m: &Match, family: Family, out: &mut impl W
         }
         Match::Set { name, from_src, invert } => {
             write!(out, " -m set{} --match-set {name} ", negation(*invert))?;
-            for (i, &src) in from_src.iter().enumerate() {
-                out.write_str(if i > 0 { "," } else { "" })?;
-                out.write_str(if src { "src" } else { "dst" })?;
-            }
-            Ok(())
+            write_sides(from_src, out)
         }
         Match::PhysdevIsIn { invert } => write!(out, " -m physdev{} --physdev-is-in", negation(*invert)),
         Match::IpvsVirtual { addr, port, proto } => {
@@ -192,6 +225,10 @@ pub(in crate::kernel) fn write_match(m: &Match, family: Family, out: &mut impl W
         }
         // Two spaces: so prints libxt_nfacct.
         Match::Nfacct(name) => write!(out, " -m nfacct --nfacct-name  {name}"),
+        Match::Extra(extra) => {
+            out.write_str(" -m")?;
+            extra.of().write(family, out)
+        }
         Match::Opaque(text) => write!(out, " {text}"),
     }
 }
@@ -199,10 +236,10 @@ pub(in crate::kernel) fn write_match(m: &Match, family: Family, out: &mut impl W
 /// The target, ` -j NAME ...`.
 pub(in crate::kernel) fn write_target(target: &Target, table: &Table, out: &mut impl Write) -> fmt::Result {
     match target {
-        Target::Jump(id) => {
+        Target::Jump(id) | Target::Goto(id) => {
             let to = table.chains.get(id.0 as usize);
             let to = to.unwrap_or_else(|| panic!("a jump to chain {} of {}", id.0, table.chains.len()));
-            out.write_str(" -j ")?;
+            out.write_str(if matches!(target, Target::Jump(_)) { " -j " } else { " -g " })?;
             out.write_str(&to.name)
         }
         Target::Return => out.write_str(" -j RETURN"),
@@ -219,17 +256,23 @@ pub(in crate::kernel) fn write_target(target: &Target, table: &Table, out: &mut 
             out.write_str(" -j MASQUERADE")?;
             out.write_str(if *random_fully { " --random-fully" } else { "" })
         }
+        Target::Extra(extra) => {
+            out.write_str(" -j")?;
+            extra.of().write(table.family, out)
+        }
         Target::Opaque(text) => write!(out, " {text}"),
     }
 }
 
 /// States in the order of `libxt_conntrack.c:print_state`.
-fn write_states(states: CtStates, out: &mut impl Write) -> fmt::Result {
+pub(super) fn write_states(states: CtStates, out: &mut (impl Write + ?Sized)) -> fmt::Result {
     let all = [
         (states.invalid, "INVALID"),
         (states.new, "NEW"),
         (states.related, "RELATED"),
         (states.established, "ESTABLISHED"),
+        (states.untracked, "UNTRACKED"),
+        (states.snat, "SNAT"),
         (states.dnat, "DNAT"),
     ];
     let mut comma = "";
@@ -241,7 +284,7 @@ fn write_states(states: CtStates, out: &mut impl Write) -> fmt::Result {
 }
 
 /// A string argument, as `libxtables:xtables_save_string` prints it: in quotes unless it is one plain word.
-fn write_quoted(text: &str, out: &mut impl Write) -> fmt::Result {
+pub(super) fn write_quoted(text: &str, out: &mut (impl Write + ?Sized)) -> fmt::Result {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     if !text.is_empty() && text.bytes().all(plain) {
         return out.write_str(text);
@@ -283,6 +326,7 @@ mod tests {
             in_iface: Some(Test { invert: true, value: "veth+".into() }),
             out_iface: Some(Test { invert: false, value: "eth0".into() }),
             proto: Some(Test { invert: false, value: Proto::Tcp }),
+            fragment: None,
             matches: smallvec![
                 Match::Comment("one-word".into()),
                 Match::Comment("it's \"two\"".into()),

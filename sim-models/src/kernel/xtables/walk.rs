@@ -5,15 +5,23 @@
 //! are evaluated, match and count. A jump costs a place on the jump stack, whose depth is bounded by the number
 //! of user chains; beyond it the packet is dropped.
 //!
-//! Left out: the TEE stack, GOTO, and fragments (a packet here always has its transport header).
+//! A match that finds a packet malformed (a header that is not whole, a TCP fragment that would overwrite flags) has it
+//! dropped (`hotdrop`).
+//!
+//! Left out: the TEE stack.
 
-use super::compile::{Compiled, CompiledMatch, CompiledRule, CompiledTable};
-use super::{ChainId, Policy, Target, Test};
-use crate::kernel::hook::{CtState, Hook, HookVerdict, PacketCx};
+use super::columns::{Columns, words4, words6};
+use super::compile::{ChainRules, Compiled, CompiledMatch, CompiledRule, CompiledTable, STEP};
+use super::recent::Ask;
+use super::{ChainId, CtStates, Policy, Target, Test, layout};
+use crate::kernel::hook::{CtState, CtView, Hook, HookVerdict, NatRange, NatTo, PacketCx};
 use crate::kernel::trace::{Observer, Step};
-use sim_core::classify::Unit;
+use sim_core::classify::indexed::{PHASES, Place};
+use sim_core::classify::linear::{AddrPair, LinearTable};
+use sim_core::classify::{Family, Packet, Proto, Unit};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
+use std::ops::Range;
 
 impl Compiled {
     /// Runs the function `id` that [`Compiled::hooks`] registered.
@@ -29,13 +37,36 @@ impl Compiled {
         observer: &mut impl Observer,
     ) -> HookVerdict {
         let table = id / 8;
+        cx.recent.bind(&self.lists);
         observer.step(Step::XtTable(table), &cx.packet, cx.work);
-        self.tables[table].walk(Hook::ALL[id % 8], table, cx, observer)
+        By { table: &self.tables[table], index: true }.walk(Hook::ALL[id % 8], table, cx, observer)
+    }
+
+    /// The same without the index, rule after rule as far as addresses fit: outcome and work must be the same.
+    pub fn run_linear(&self, id: usize, cx: &mut PacketCx<'_>, observer: &mut impl Observer) -> HookVerdict {
+        let table = id / 8;
+        cx.recent.bind(&self.lists);
+        observer.step(Step::XtTable(table), &cx.packet, cx.work);
+        By { table: &self.tables[table], index: false }.walk(Hook::ALL[id % 8], table, cx, observer)
     }
 }
 
-impl CompiledTable {
-    /// `table` is its own place, for what `observer` is told.
+/// Chains of rules as the walk asks for them. A [`Place`] is one of a rule in its chain: zero is the first, and the one
+/// after a rule's is that plus one.
+pub(super) trait Chains {
+    /// Jumps that may be open at once: as many as there are ERROR entries (`translate_table`).
+    fn stack_size(&self) -> usize;
+    /// The built-in chain of `hook` and its policy.
+    fn base(&self, hook: Hook) -> Option<(usize, Policy)>;
+    /// The first rule of `chain` from `from` on that matches whole; counts every rule evaluated on the way. If the
+    /// packet is to be dropped (`hotdrop`), the rule that said so, which has not matched.
+    fn next_hit(&self, chain: usize, from: Place, cx: &mut PacketCx<'_>) -> Option<Place>;
+    /// Target of a rule, and whether it is for one destination.
+    fn target(&self, chain: usize, place: Place) -> (&Option<Target>, bool);
+    /// Rules before `place` in the chain; before its end, without one.
+    fn rank(&self, chain: usize, place: Option<Place>) -> u32;
+
+    /// Runs the built-in chain of `hook`. `table` is the table's own place, for what `observer` is told.
     fn walk(
         &self,
         hook: Hook,
@@ -43,32 +74,32 @@ impl CompiledTable {
         cx: &mut PacketCx<'_>,
         observer: &mut impl Observer,
     ) -> HookVerdict {
-        let base = self.chains.iter().position(|c| c.base.is_some_and(|(h, _)| h == hook));
-        let base = base.unwrap_or_else(|| panic!("{:?} has no {hook:?} chain", self.name));
-        let policy = self.chains[base].base.map(|(_, p)| p).expect("found by its base");
+        let (base, policy) = self.base(hook).unwrap_or_else(|| panic!("no {hook:?} chain in table {table}"));
         cx.work[Unit::TableWalks] += 1;
-        let mut stack: SmallVec<[(usize, usize); 16]> = SmallVec::new();
-        let (mut chain, mut at) = (base, self.chains[base].first as usize);
+        let evaluated = cx.work[Unit::RuleEvals];
+        let mut stack: SmallVec<[(usize, Place); 16]> = SmallVec::new();
+        let (mut chain, mut at) = (base, 0);
         // Since a rule for one address led away at this depth, lines are those of one Service.
         let mut own: Option<(usize, u32)> = None;
         // And since the last jump from there, those of one endpoint.
         let mut endpoint: Option<u32> = None;
         let lines = |cx: &PacketCx<'_>| cx.work[Unit::LinesStream] + cx.work[Unit::LinesChase];
         let verdict = loop {
-            let (first, end) = (self.chains[chain].first as usize, self.chains[chain].end as usize);
             let id = ChainId(chain as u32);
-            let from = (at - first) as u32;
-            let hit = self.next_hit(at, end, cx);
-            let rule = (hit.unwrap_or(end) - first) as u32;
+            let hit = self.next_hit(chain, at, cx);
+            let (from, rule) = (self.rank(chain, Some(at)), self.rank(chain, hit));
+            if hit.is_some() && cx.hotdrop {
+                let to = rule + 1;
+                observer.step(Step::XtMissed { table, chain: id, from, to }, &cx.packet, cx.work);
+                break HookVerdict::Drop;
+            }
             if rule > from {
                 observer.step(Step::XtMissed { table, chain: id, from, to: rule }, &cx.packet, cx.work);
             }
             observer.step(Step::XtMatched { table, chain: id, rule }, &cx.packet, cx.work);
             let Some(hit) = hit else {
                 // The chain's closing entry: RETURN, or the policy.
-                cx.work[Unit::RuleEvals] += 1;
-                cx.work[Unit::RuleIpHits] += 1;
-                cx.work[Unit::RuleHits] += 1;
+                closing_entry(cx);
                 match stack.pop() {
                     Some(back) => {
                         cx.work[Unit::Returns] += 1;
@@ -81,25 +112,36 @@ impl CompiledTable {
                         }
                         continue;
                     }
+                    // A chain that was gone to from a built-in one has nowhere to return to.
+                    None if chain != base => {
+                        self.policy_entry(base, table, cx, observer);
+                        break policy_verdict(policy);
+                    }
                     None => break policy_verdict(policy),
                 }
             };
             at = hit + 1;
-            match &self.rules[hit].target {
+            let (target, one_dst) = self.target(chain, hit);
+            match target {
                 None => {}
                 Some(Target::Jump(to)) => {
                     cx.work[Unit::Jumps] += 1;
-                    if stack.len() >= self.chains.len() {
+                    if stack.len() >= self.stack_size() {
                         break HookVerdict::Drop;
                     }
                     match own {
-                        None if self.rules[hit].one_dst => own = Some((stack.len(), lines(cx))),
+                        None if one_dst => own = Some((stack.len(), lines(cx))),
                         None => {}
                         Some(_) => endpoint = Some(lines(cx)),
                     }
                     stack.push((chain, at));
                     chain = to.0 as usize;
-                    at = self.chains[chain].first as usize;
+                    at = 0;
+                }
+                Some(Target::Goto(to)) => {
+                    cx.work[Unit::Jumps] += 1;
+                    chain = to.0 as usize;
+                    at = 0;
                 }
                 Some(Target::Return) => match stack.pop() {
                     Some(back) => {
@@ -107,12 +149,7 @@ impl CompiledTable {
                         (chain, at) = back;
                     }
                     None => {
-                        // RETURN from a built-in chain goes to its policy entry, which is evaluated.
-                        cx.work[Unit::RuleEvals] += 1;
-                        cx.work[Unit::RuleIpHits] += 1;
-                        cx.work[Unit::RuleHits] += 1;
-                        let rule = (end - first) as u32;
-                        observer.step(Step::XtMatched { table, chain: id, rule }, &cx.packet, cx.work);
+                        self.policy_entry(base, table, cx, observer);
                         break policy_verdict(policy);
                     }
                 },
@@ -131,36 +168,251 @@ impl CompiledTable {
                     cx.nat.dnat = Some(*to);
                     break HookVerdict::Accept;
                 }
-                Some(Target::Redirect { .. }) => unreachable!("refused when the table was compiled"),
+                &Some(Target::Redirect { port }) => {
+                    cx.work[Unit::TargetCalls] += 1;
+                    cx.nat.range = Some(NatRange {
+                        to: NatTo::Here,
+                        ports: Some((port, port)),
+                        port_base: None,
+                        random: false,
+                        random_fully: false,
+                        persistent: false,
+                    });
+                    break HookVerdict::Accept;
+                }
                 Some(Target::Masquerade { random_fully }) => {
                     cx.work[Unit::TargetCalls] += 1;
                     cx.nat.masquerade = Some(*random_fully);
                     break HookVerdict::Accept;
                 }
-                Some(Target::Opaque(text)) => unreachable!("compiled although opaque: {text}"),
+                Some(Target::Extra(extra)) => {
+                    cx.work[Unit::TargetCalls] += 1;
+                    if let Some(verdict) = extra.of().run(cx) {
+                        break verdict;
+                    }
+                }
+                // Allowed when it was compiled: it decides nothing.
+                Some(Target::Opaque(_)) => cx.work[Unit::TargetCalls] += 1,
             }
         };
         if let Some((_, since)) = own {
             cx.work[Unit::LinesOwn] += lines(cx) - since;
             cx.work[Unit::LinesEndpoint] += endpoint.map_or(0, |since| lines(cx) - since);
         }
+        if cx.packet.family() == Family::Ipv6 {
+            cx.work[Unit::RuleEvalsV6] += cx.work[Unit::RuleEvals] - evaluated;
+        }
         verdict
     }
 
-    /// The first rule of `at..end` that matches whole; counts every rule evaluated on the way.
-    fn next_hit(&self, mut at: usize, end: usize, cx: &mut PacketCx<'_>) -> Option<usize> {
-        loop {
-            let fit = self.addrs.next_fit(at, end, &cx.packet);
-            let stop = fit.map_or(end, |i| i + 1);
-            cx.work[Unit::RuleEvals] += (stop - at) as u32;
-            cx.work[Unit::LinesStream] += self.lines_before[stop] - self.lines_before[at];
-            let fit = fit?;
-            if rule_matches(&self.rules[fit], cx) {
-                cx.work[Unit::RuleHits] += 1;
-                return Some(fit);
+    /// The entry of a built-in chain's policy is evaluated, as where RETURN leads from there (`underflow`).
+    fn policy_entry(&self, base: usize, table: usize, cx: &mut PacketCx<'_>, observer: &mut impl Observer) {
+        closing_entry(cx);
+        let rule = self.rank(base, None);
+        let step = Step::XtMatched { table, chain: ChainId(base as u32), rule };
+        observer.step(step, &cx.packet, cx.work);
+    }
+}
+
+/// A table's chains, the long ones by their index or walked.
+struct By<'a> {
+    table: &'a CompiledTable,
+    index: bool,
+}
+
+impl Chains for By<'_> {
+    fn stack_size(&self) -> usize {
+        self.table.user_chains + 1
+    }
+    fn base(&self, hook: Hook) -> Option<(usize, Policy)> {
+        self.table.base(hook)
+    }
+    fn next_hit(&self, chain: usize, from: Place, cx: &mut PacketCx<'_>) -> Option<Place> {
+        self.table.next_hit(chain, from, self.index, cx)
+    }
+    fn target(&self, chain: usize, place: Place) -> (&Option<Target>, bool) {
+        self.table.target(chain, place)
+    }
+    fn rank(&self, chain: usize, place: Option<Place>) -> u32 {
+        self.table.rank(chain, place)
+    }
+}
+
+impl CompiledTable {
+    fn base(&self, hook: Hook) -> Option<(usize, Policy)> {
+        let of = |(n, c): (usize, &super::compile::CompiledChain)| match c.base {
+            Some((h, policy)) if h == hook => Some((n, policy)),
+            _ => None,
+        };
+        self.chains.iter().enumerate().find_map(of)
+    }
+
+    fn target(&self, chain: usize, place: Place) -> (&Option<Target>, bool) {
+        let slot = match self.chains[chain].rules {
+            ChainRules::Short { first, .. } => first as usize + place,
+            ChainRules::Long(long) => self.long[long as usize].places.store(place),
+            ChainRules::Gone => panic!("the walk is in chain {chain}, which is gone"),
+        };
+        let entry = &self.rules.entries[slot];
+        (&entry.target, entry.one_dst)
+    }
+
+    fn rank(&self, chain: usize, place: Option<Place>) -> u32 {
+        match (self.chains[chain].rules, place) {
+            (ChainRules::Short { .. }, Some(place)) => place as u32,
+            (ChainRules::Short { len, .. }, None) => len,
+            (ChainRules::Long(long), place) => {
+                let places = &self.long[long as usize].places;
+                place.map_or(places.len() as u32, |place| places.rank(place))
             }
-            at = fit + 1;
+            (ChainRules::Gone, _) => 0,
         }
+    }
+
+    /// The phase of a chain's first rule.
+    #[inline]
+    fn begin(&self, chain: usize) -> u8 {
+        let head = match self.chains[chain].base {
+            Some(_) => 0,
+            None => layout::head_bytes(self.family) / STEP % PHASES as u64,
+        };
+        (self.blob.phase(chain) + head as u8) % PHASES as u8
+    }
+
+    fn next_hit(&self, chain: usize, from: Place, by_index: bool, cx: &mut PacketCx<'_>) -> Option<Place> {
+        let begin = self.begin(chain);
+        match self.chains[chain].rules {
+            ChainRules::Short { first, len } => {
+                let (first, end) = (first as usize, (first + len) as usize);
+                let hit = match &self.rules.addrs {
+                    Columns::V4(t) => {
+                        let pair = AddrPair { dst: words4(cx.packet.dst), src: words4(cx.packet.src) };
+                        self.next_side_by_side(t, &pair, first + from..end, begin, cx)
+                    }
+                    Columns::V6(t) => {
+                        let pair = AddrPair { dst: words6(cx.packet.dst), src: words6(cx.packet.src) };
+                        self.next_side_by_side(t, &pair, first + from..end, begin, cx)
+                    }
+                };
+                hit.map(|slot| slot - first)
+            }
+            ChainRules::Long(long) => {
+                let long = &self.long[long as usize];
+                // A fragment or a packet cut short may end the walk at any match of ports.
+                let is_whole = cx.packet.detail.fragment == 0 && !cx.packet.detail.truncated;
+                if by_index && is_whole && long.places.is_indexed() {
+                    return self.next_indexed(long, from, begin, cx);
+                }
+                let mut at = from;
+                while let Some((range, place)) = long.places.side_by_side(at) {
+                    let fit = self.rules.addrs.next_fit(range.clone(), &cx.packet);
+                    let next = place + (fit.unwrap_or(range.end) - range.start);
+                    let stretch = long.places.stretch(place..next, begin);
+                    cx.work[Unit::RuleEvals] += stretch.rules;
+                    cx.work[Unit::RuleSrcHits] += stretch.rules;
+                    if long.has_sources {
+                        let slots = range.start..fit.unwrap_or(range.end);
+                        cx.work[Unit::RuleSrcHits] -= self.src_misses(slots, &cx.packet);
+                    }
+                    cx.work[Unit::LinesStream] += stretch.lines;
+                    at = next;
+                    if let Some(slot) = fit {
+                        let phase = (begin + long.places.phase(next)) % PHASES as u8;
+                        if self.matches_at(slot, phase, cx) {
+                            return Some(next);
+                        }
+                        at = next + 1;
+                    }
+                }
+                None
+            }
+            ChainRules::Gone => panic!("the walk is in chain {chain}, which is gone"),
+        }
+    }
+
+    /// One rule after another.
+    #[inline]
+    fn next_side_by_side<const W: usize>(
+        &self,
+        columns: &LinearTable<W>,
+        addrs: &AddrPair<W>,
+        mut range: Range<usize>,
+        begin: u8,
+        cx: &mut PacketCx<'_>,
+    ) -> Option<usize> {
+        range.find(|&slot| {
+            let phase = (begin + self.rules.entries[slot].phase) % PHASES as u8;
+            self.stops_at(columns, addrs, slot, phase, cx)
+        })
+    }
+
+    /// Evaluates the one rule in `slot` and counts it: whether the walk ends there.
+    pub(super) fn matches_at(&self, slot: usize, phase: u8, cx: &mut PacketCx<'_>) -> bool {
+        match &self.rules.addrs {
+            Columns::V4(t) => {
+                let addrs = AddrPair { dst: words4(cx.packet.dst), src: words4(cx.packet.src) };
+                self.stops_at(t, &addrs, slot, phase, cx)
+            }
+            Columns::V6(t) => {
+                let addrs = AddrPair { dst: words6(cx.packet.dst), src: words6(cx.packet.src) };
+                self.stops_at(t, &addrs, slot, phase, cx)
+            }
+        }
+    }
+
+    #[inline]
+    fn stops_at<const W: usize>(
+        &self,
+        columns: &LinearTable<W>,
+        addrs: &AddrPair<W>,
+        slot: usize,
+        phase: u8,
+        cx: &mut PacketCx<'_>,
+    ) -> bool {
+        cx.work[Unit::RuleEvals] += 1;
+        cx.work[Unit::LinesStream] += u32::from(self.cost[usize::from(phase)]);
+        if !columns.fits_src(slot, addrs) {
+            return false;
+        }
+        let body = self.bodies.get(self.rules.entries[slot].body);
+        if !src_fits(body, &cx.packet) {
+            return false;
+        }
+        cx.work[Unit::RuleSrcHits] += 1;
+        if !(columns.fits(slot, addrs) && rule_matches(body, phase, cx)) {
+            return cx.hotdrop;
+        }
+        cx.work[Unit::RuleHits] += 1;
+        true
+    }
+
+    /// How many rules in these slots fail at the source: the kernel compares no more of those.
+    fn src_misses(&self, slots: Range<usize>, packet: &Packet) -> u32 {
+        let fits = |slot: usize| {
+            let columns = match &self.rules.addrs {
+                Columns::V4(t) => {
+                    t.fits_src(slot, &AddrPair { dst: words4(packet.dst), src: words4(packet.src) })
+                }
+                Columns::V6(t) => {
+                    t.fits_src(slot, &AddrPair { dst: words6(packet.dst), src: words6(packet.src) })
+                }
+            };
+            columns && src_fits(self.bodies.get(self.rules.entries[slot].body), packet)
+        };
+        slots.filter(|&slot| !fits(slot)).count() as u32
+    }
+}
+
+/// Whether a source that is negated fits.
+fn src_fits(rule: &CompiledRule, packet: &Packet) -> bool {
+    let negated = rule.negated.as_ref().and_then(|n| n.src);
+    negated.is_none_or(|net| !net.contains(&packet.src))
+}
+
+/// The entry that closes a chain: no test, a counter, a verdict.
+fn closing_entry(cx: &mut PacketCx<'_>) {
+    for unit in [Unit::RuleEvals, Unit::RuleSrcHits, Unit::RuleAddrHits, Unit::RuleIpHits, Unit::RuleHits] {
+        cx.work[unit] += 1;
     }
 }
 
@@ -171,29 +423,40 @@ fn policy_verdict(policy: Policy) -> HookVerdict {
     }
 }
 
-/// Devices, protocol, then matches in order; the addresses fit already, save for negated ones.
-fn rule_matches(rule: &CompiledRule, cx: &mut PacketCx<'_>) -> bool {
+/// Devices, protocol, then matches in order; the addresses fit already, save for negated ones. `phase` is where the rule
+/// begins in a cache line.
+pub(super) fn rule_matches(rule: &CompiledRule, phase: u8, cx: &mut PacketCx<'_>) -> bool {
     if let Some(negated) = &rule.negated
         && (negated.src.is_some_and(|net| net.contains(&cx.packet.src))
             || negated.dst.is_some_and(|net| net.contains(&cx.packet.dst)))
     {
         return false;
     }
+    cx.work[Unit::RuleAddrHits] += 1;
     if let Some(ifaces) = &rule.ifaces
         && !(iface_fits(ifaces.input.as_ref(), cx.in_iface)
             && iface_fits(ifaces.output.as_ref(), cx.out_iface))
     {
         return false;
     }
-    if rule.proto.is_some_and(|p| (p.value == cx.packet.proto) == p.invert) {
+    if let Some(proto) = rule.proto {
+        if cx.packet.family() == Family::Ipv6 {
+            cx.work[Unit::RuleProtosV6] += 1;
+        }
+        if (proto.value == cx.packet.proto) == proto.invert {
+            return false;
+        }
+    }
+    if rule.fragment.is_some_and(|later| later != (cx.packet.detail.fragment != 0)) {
         return false;
     }
     cx.work[Unit::RuleIpHits] += 1;
-    cx.work[Unit::LinesChase] += u32::from(rule.body_lines);
+    cx.work[Unit::LinesChase] += u32::from(rule.body_lines[usize::from(phase)]);
     rule.matches.iter().all(|m| match_one(m, cx))
 }
 
-fn iface_fits(test: Option<&Test<std::sync::Arc<str>>>, iface: &str) -> bool {
+/// Whether a device's name fits; a trailing `+` matches any suffix.
+pub(super) fn iface_fits(test: Option<&Test<std::sync::Arc<str>>>, iface: &str) -> bool {
     test.is_none_or(|t| {
         let fits = match t.value.strip_suffix('+') {
             Some(prefix) => iface.starts_with(prefix),
@@ -210,12 +473,9 @@ pub(in crate::kernel) fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> 
             cx.work[Unit::MatchComment] += 1;
             true
         }
-        CompiledMatch::Ports { sport, dport } => {
+        CompiledMatch::Ports { proto, sport, dport } => {
             cx.work[Unit::MatchPorts] += 1;
-            let fits = |test: &Option<Test<(u16, u16)>>, port: u16| {
-                test.is_none_or(|t| (t.value.0 <= port && port <= t.value.1) != t.invert)
-            };
-            fits(sport, cx.packet.sport) && fits(dport, cx.packet.dport)
+            has_header(*proto, cx) && ports_fit(sport, dport, &cx.packet)
         }
         &CompiledMatch::Statistic { p } => {
             cx.work[Unit::MatchStatistic] += 1;
@@ -227,13 +487,7 @@ pub(in crate::kernel) fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> 
         }
         &CompiledMatch::Conntrack { states, invert } => {
             cx.work[Unit::MatchConntrack] += 1;
-            let by_state = match cx.ct.state {
-                CtState::New => states.new,
-                CtState::Established => states.established,
-                CtState::Invalid => states.invalid,
-                CtState::Untracked => false,
-            };
-            (by_state || (states.dnat && cx.ct.dnat)) != invert
+            state_fits(states, &cx.ct) != invert
         }
         &CompiledMatch::AddrtypeLocal { src, invert } => {
             cx.work[Unit::MatchAddrtype] += 1;
@@ -242,21 +496,16 @@ pub(in crate::kernel) fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> 
         }
         &CompiledMatch::Recent { table, set, seconds } => {
             cx.work[Unit::MatchRecent] += 1;
-            let (addr, now) = (cx.packet.src, cx.now);
-            if set {
-                cx.recent.set(table, addr, now, cx.work)
-            } else {
-                cx.recent.check(table, addr, seconds, now, cx.work)
-            }
+            let ask = Ask::of_kube_proxy(set, seconds);
+            cx.recent.run(table, &ask, cx.packet.src, cx.packet.detail.ttl, cx.now, cx.work)
         }
         CompiledMatch::Set { index, from_src, invert } => {
             cx.work[Unit::MatchSet] += 1;
             cx.sets.test_packet(*index, &cx.packet, from_src, cx.work) != *invert
         }
-        // Without br_netfilter no packet has come in through a bridge port.
         &CompiledMatch::PhysdevIsIn { invert } => {
             cx.work[Unit::MatchOther] += 1;
-            invert
+            cx.bridge.is_some_and(|bridge| bridge.in_port.is_some()) != invert
         }
         &CompiledMatch::IpvsVirtual { addr, port, proto } => {
             cx.work[Unit::MatchOther] += 1;
@@ -266,5 +515,44 @@ pub(in crate::kernel) fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> 
             cx.work[Unit::MatchNfacct] += 1;
             true
         }
+        CompiledMatch::Extra { of, place } => of.of().fits(*place, cx),
+        CompiledMatch::Opaque => {
+            cx.work[Unit::MatchOther] += 1;
+            false
+        }
+    }
+}
+
+/// Whether the packet has its transport header, so that ports can be looked at; drops it where it should have.
+pub(super) fn has_header(proto: Proto, cx: &mut PacketCx<'_>) -> bool {
+    let detail = cx.packet.detail;
+    if detail.fragment != 0 {
+        cx.hotdrop |= proto == Proto::Tcp && detail.fragment == 1;
+        return false;
+    }
+    cx.hotdrop |= detail.truncated;
+    !detail.truncated
+}
+
+/// Whether the packet's ports are in the ranges.
+pub(super) fn ports_fit(
+    sport: &Option<Test<(u16, u16)>>,
+    dport: &Option<Test<(u16, u16)>>,
+    packet: &Packet,
+) -> bool {
+    let fits = |test: &Option<Test<(u16, u16)>>, port: u16| {
+        test.is_none_or(|t| (t.value.0 <= port && port <= t.value.1) != t.invert)
+    };
+    fits(sport, packet.sport) && fits(dport, packet.dport)
+}
+
+/// Whether the connection is in one of the states (`xt_conntrack.c:conntrack_mt`).
+pub(super) fn state_fits(states: CtStates, ct: &CtView) -> bool {
+    match ct.state {
+        CtState::New if states.new => true,
+        CtState::Established if states.established => true,
+        CtState::Invalid => states.invalid,
+        CtState::Untracked => states.untracked,
+        CtState::New | CtState::Established => (states.dnat && ct.dnat) || (states.snat && ct.snat),
     }
 }

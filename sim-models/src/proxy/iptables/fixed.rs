@@ -94,7 +94,7 @@ const RELATED_ESTABLISHED: CtStates = states([false, false, true, true, false]);
 const RELATED_ESTABLISHED_DNAT: CtStates = states([false, false, true, true, true]);
 
 const fn states([invalid, new, related, established, dnat]: [bool; 5]) -> CtStates {
-    CtStates { invalid, new, related, established, dnat }
+    CtStates { invalid, new, related, established, untracked: false, snat: false, dnat }
 }
 
 fn base(hook: Hook) -> Chain {

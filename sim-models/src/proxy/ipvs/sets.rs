@@ -153,7 +153,7 @@ impl Set {
             Proto::Tcp => (Set::NodePortTcp, Set::NodePortLocalTcp),
             Proto::Udp => (Set::NodePortUdp, Set::NodePortLocalUdp),
             Proto::Sctp => (Set::NodePortSctp, Set::NodePortLocalSctp),
-            Proto::Icmp => panic!("no Service has protocol icmp"),
+            Proto::Icmp | Proto::Icmpv6 | Proto::Other(_) => panic!("no Service has protocol {proto}"),
         }
     }
 }

@@ -25,7 +25,7 @@ pub fn allocate(objects: &ProxyObjects, minor: u32) -> Vec<Option<u16>> {
         let (count, taken) = match port.proto {
             Proto::Tcp => &mut taken[0],
             Proto::Udp => &mut taken[1],
-            Proto::Sctp | Proto::Icmp => return None,
+            Proto::Sctp | Proto::Icmp | Proto::Icmpv6 | Proto::Other(_) => return None,
         };
         if *count == COUNT {
             return None;

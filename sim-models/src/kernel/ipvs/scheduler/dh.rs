@@ -23,7 +23,7 @@ impl Scheduler for DestinationHashing {
         }
         let at = *self.buckets.get(hash_32(fold(cx.packet.dst), BITS) as usize)? as usize;
         cx.looked_at(1);
-        (dests[at].weight > 0).then_some(at)
+        dests[at].is_eligible().then_some(at)
     }
 
     fn changed(&mut self, _dests: &[Dest], _change: DestChange) {

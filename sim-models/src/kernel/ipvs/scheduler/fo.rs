@@ -10,7 +10,7 @@ pub struct Failover;
 impl Scheduler for Failover {
     fn schedule(&mut self, cx: &mut ScheduleCx<'_>, dests: &[Dest]) -> Option<usize> {
         cx.looked_at(dests.len());
-        let eligible = dests.iter().enumerate().filter(|(_, d)| d.weight > 0);
+        let eligible = dests.iter().enumerate().filter(|(_, d)| d.is_eligible());
         eligible.min_by_key(|(_, d)| Reverse(d.weight)).map(|(at, _)| at)
     }
 }

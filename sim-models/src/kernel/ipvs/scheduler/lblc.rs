@@ -3,20 +3,39 @@
 //! A cache from the called address to a destination; a miss or an overload chooses as `wlc` does. With one
 //! address a service, as in Kubernetes, the cache has one entry and the service sticks to one destination.
 //!
-//! Departure: an entry idle for a day is forgotten at its next use instead of within the next half hour; the
-//! cache's limit of 16,384 addresses cannot be reached with one address a service.
+//! A timer looks at the cache each minute, and every thirtieth time, half an hour after the service began to be used
+//! and every half hour since, it forgets addresses idle for a day. In between it evicts only above 16,384 addresses,
+//! which one address a service does not reach.
 
 use super::{Dest, ScheduleCx, Scheduler, least_by_weight};
 use sim_core::units::{SimSpan, SimTime};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Idle time after which the cache forgets an address.
+/// Idle time after which the cache forgets an address (`DEFAULT_EXPIRATION`).
 pub(super) const EXPIRATION: SimSpan = SimSpan::from_secs(24 * 60 * 60);
+/// Time between two looks for idle addresses: `COUNT_FOR_FULL_EXPIRATION` times `CHECK_EXPIRE_INTERVAL`.
+const FULL_CHECK: SimSpan = SimSpan::from_secs(30 * 60);
+
+/// The timer that forgets idle addresses; runs from its first use.
+#[derive(Debug, Default)]
+pub(super) struct IdleTimer {
+    since: Option<SimTime>,
+}
+
+impl IdleTimer {
+    /// When it last looked.
+    pub fn last_check(&mut self, now: SimTime) -> SimTime {
+        let since = *self.since.get_or_insert(now);
+        let passed = now.as_ns() - since.as_ns();
+        SimTime::from_ns(since.as_ns() + passed / FULL_CHECK.as_ns() * FULL_CHECK.as_ns())
+    }
+}
 
 /// Locality-based least connections.
 #[derive(Debug, Default)]
 pub struct LocalityLeastConnections {
+    timer: IdleTimer,
     cache: BTreeMap<IpAddr, (u32, SimTime)>,
 }
 
@@ -34,8 +53,9 @@ pub(super) fn overloaded(cx: &mut ScheduleCx<'_>, dests: &[Dest], at: usize) -> 
 impl Scheduler for LocalityLeastConnections {
     fn schedule(&mut self, cx: &mut ScheduleCx<'_>, dests: &[Dest]) -> Option<usize> {
         let addr = cx.packet.dst;
+        let checked = self.timer.last_check(cx.now);
         if let Some(&(slot, used)) = self.cache.get(&addr)
-            && used + EXPIRATION > cx.now
+            && used + EXPIRATION > checked
         {
             cx.looked_at(1);
             self.cache.insert(addr, (slot, cx.now));

@@ -3,9 +3,12 @@
 //! The least loaded of the set serves; when it is overloaded the least loaded of all joins the set. A set
 //! that has not changed for a day loses its most loaded member at the next use.
 //!
-//! Departures as for `lblc`.
+//! The timer is that of `lblc`.
+//!
+//! Departure: a destination that is deleted leaves the sets at once; the kernel keeps it in them, passed over, until
+//! it is their most loaded member or returns.
 
-use super::lblc::{EXPIRATION, overloaded};
+use super::lblc::{EXPIRATION, IdleTimer, overloaded};
 use super::{Dest, ScheduleCx, Scheduler, least_by_weight};
 use sim_core::units::SimTime;
 use std::collections::BTreeMap;
@@ -22,6 +25,7 @@ struct Entry {
 /// Locality-based least connections with replication.
 #[derive(Debug, Default)]
 pub struct LocalityWithReplication {
+    timer: IdleTimer,
     cache: BTreeMap<IpAddr, Entry>,
 }
 
@@ -29,7 +33,8 @@ impl Scheduler for LocalityWithReplication {
     fn schedule(&mut self, cx: &mut ScheduleCx<'_>, dests: &[Dest]) -> Option<usize> {
         let addr = cx.packet.dst;
         let formula = cx.overhead;
-        self.cache.retain(|_, entry| entry.used + EXPIRATION > cx.now);
+        let checked = self.timer.last_check(cx.now);
+        self.cache.retain(|_, entry| entry.used + EXPIRATION > checked);
         if let Some(entry) = self.cache.get_mut(&addr) {
             entry.used = cx.now;
             entry.set.retain(|slot| dests.iter().any(|d| d.slot == *slot));

@@ -9,7 +9,7 @@ pub struct LeastConnections;
 impl Scheduler for LeastConnections {
     fn schedule(&mut self, cx: &mut ScheduleCx<'_>, dests: &[Dest]) -> Option<usize> {
         cx.looked_at(dests.len());
-        let eligible = dests.iter().enumerate().filter(|(_, d)| d.weight > 0);
+        let eligible = dests.iter().enumerate().filter(|(_, d)| d.is_eligible());
         eligible.min_by_key(|(_, d)| d.overhead(cx.overhead)).map(|(at, _)| at)
     }
 }

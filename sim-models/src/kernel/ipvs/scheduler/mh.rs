@@ -1,16 +1,19 @@
 //! `mh`: Maglev hashing of the client's address, with its port under `mh-port` (`ip_vs_mh.c`).
 //!
 //! A table of 4,093 slots (the prime below 2^12, the kernel's default) is filled by each destination in turn
-//! along its own permutation, as many steps in a row as its weight by the common divisor. Hashes are
+//! along its own permutation, as many steps in a row as its weight by the common divisor; weights above 63 times it
+//! are scaled down. What counts is the last weight that was not 0: a destination that is drained keeps its slots, and
+//! their clients get nobody unless `mh-fallback` is set. Hashes are
 //! SipHash-1-3 with the kernel's two fixed keys. Each change of the list rebuilds the whole table; that cost
 //! is the sync's, not the packet's.
 
 use super::super::service_table::fold;
-use super::{Dest, DestChange, ScheduleCx, Scheduler, gcd_of_weights};
+use super::{Dest, DestChange, ScheduleCx, Scheduler, gcd};
 use std::net::IpAddr;
 
 const TABLE: usize = 4093;
-const TABLE_BITS: u32 = 12;
+/// Most bits of a weight by the common divisor (`IP_VS_MH_TAB_BITS`: half of the table's twelve).
+const WEIGHT_BITS: u32 = 6;
 const KEY_1: u64 = 2_654_435_761;
 const KEY_2: u64 = 2_654_446_892;
 
@@ -56,19 +59,18 @@ fn hash(addr: IpAddr, port: u16, key: u64, offset: u32) -> usize {
 }
 
 fn build(dests: &[Dest]) -> Vec<u32> {
-    let gcd = gcd_of_weights(dests);
-    let heaviest = dests.iter().map(|d| d.weight).max().unwrap_or(0) / gcd;
-    if heaviest == 0 {
+    let gcd = gcd(dests.iter().map(|d| d.last_weight));
+    if gcd == 0 {
         return Vec::new();
     }
-    // Very large weights are scaled down until the heaviest fits the table.
-    let shift = (u32::BITS - heaviest.leading_zeros()).saturating_sub(TABLE_BITS);
+    let heaviest = dests.iter().map(|d| d.last_weight).max().unwrap_or(0) / gcd;
+    let shift = (u32::BITS - heaviest.leading_zeros()).saturating_sub(WEIGHT_BITS);
     let mut places: Vec<(usize, usize, u32)> = dests
         .iter()
         .map(|d| {
             let start = hash(d.addr.ip(), d.addr.port(), KEY_1, 0) % TABLE;
             let skip = hash(d.addr.ip(), d.addr.port(), KEY_2, 0) % (TABLE - 1) + 1;
-            let turns = if d.weight == 0 { 0 } else { ((d.weight / gcd) >> shift).max(1) };
+            let turns = if d.last_weight == 0 { 0 } else { ((d.last_weight / gcd) >> shift).max(1) };
             (start, skip, turns)
         })
         .collect();
@@ -102,7 +104,7 @@ impl Scheduler for Maglev {
         let first = hash(cx.packet.src, port, KEY_1, 0) % TABLE;
         cx.looked_at(1);
         let at = self.table[first] as usize;
-        if dests[at].weight > 0 {
+        if dests[at].is_eligible() {
             return Some(at);
         }
         if !cx.flags.fallback {
@@ -112,7 +114,7 @@ impl Scheduler for Maglev {
             let rotated = ((offset + first) % TABLE) as u32;
             cx.looked_at(1);
             let at = self.table[hash(cx.packet.src, port, KEY_1, rotated) % TABLE] as usize;
-            if dests[at].weight > 0 {
+            if dests[at].is_eligible() {
                 return Some(at);
             }
         }
@@ -128,17 +130,40 @@ impl Scheduler for Maglev {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_slot_is_filled_and_shares_are_even() {
-        let dest = |n: u8, weight| Dest {
+    fn dest(n: u8, weight: u32) -> Dest {
+        Dest {
             addr: std::net::SocketAddr::from(([10, 0, 0, n], 8080)),
             weight,
+            last_weight: weight,
+            overloaded: false,
             active: 0,
             inactive: 0,
             slot: 0,
-        };
+        }
+    }
+
+    #[test]
+    fn every_slot_is_filled_and_shares_are_even() {
         let table = build(&[dest(1, 1), dest(2, 1), dest(3, 2), dest(4, 0)]);
         let share = |n| table.iter().filter(|&&p| p == n).count();
         assert_eq!((share(0), share(1), share(2), share(3)), (1024, 1023, 2046, 0));
+    }
+
+    #[test]
+    fn a_weight_of_seven_bits_is_halved_and_the_least_keeps_one_turn() {
+        let table = build(&[dest(1, 100), dest(2, 1)]);
+        let share = table.iter().filter(|&&p| p == 1).count();
+        // 50 turns against 1.
+        assert_eq!(share, 4093 / 51);
+        let six_bits = build(&[dest(1, 63), dest(2, 1)]);
+        assert_eq!(six_bits.iter().filter(|&&p| p == 1).count(), 4093 / 64);
+    }
+
+    #[test]
+    fn a_drained_destination_keeps_its_slots() {
+        let full = [dest(1, 1), dest(2, 1), dest(3, 1)];
+        let mut drained = full;
+        drained[1].weight = 0;
+        assert_eq!(build(&drained), build(&full));
     }
 }

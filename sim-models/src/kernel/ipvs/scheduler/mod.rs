@@ -2,10 +2,12 @@
 //!
 //! To add one: write the file, name its module here and add a line to [`SCHEDULERS`]; a test sees to it that
 //! no file is forgotten. A scheduler lives in one node's [`super::IpvsState`], one per service that the node
-//! has used. It sees the destinations in the kernel's list order, newest first.
+//! has used. It sees the destinations in the kernel's list order, newest first. A destination is eligible when its
+//! weight is not 0 and its connections have not passed its thresholds (`IP_VS_DEST_F_OVERLOAD`), which kube-proxy
+//! never sets.
 //!
-//! Left out: the connection thresholds of a destination (`IP_VS_DEST_F_OVERLOAD`), which kube-proxy never
-//! sets; a destination is eligible when its weight is not 0.
+//! Departure: a scheduler begins with the destinations that its service has at the node's first packet to it, added
+//! one after the other as they stand; what weights they had before is not known to it.
 
 use super::SchedulerFlags;
 use crate::kernel::hook::KernelRandom;
@@ -35,6 +37,10 @@ pub struct Dest {
     pub addr: SocketAddr,
     /// Weight; 0 takes no new connections.
     pub weight: u32,
+    /// The last weight that was not 0, or that it was added with.
+    pub last_weight: u32,
+    /// Whether its connections have reached its upper threshold and not fallen below the lower one since.
+    pub overloaded: bool,
     /// Connections counted as active.
     pub active: u32,
     /// All others, expiring ones and UDP included.
@@ -54,6 +60,11 @@ pub enum Overhead {
 }
 
 impl Dest {
+    /// Whether it takes new connections.
+    pub fn is_eligible(&self) -> bool {
+        self.weight > 0 && !self.overloaded
+    }
+
     /// Load in the kernel's fixed-point form (`ip_vs_dest_conn_overhead`).
     pub fn overhead(&self, formula: Overhead) -> u64 {
         let per_active = match formula {
@@ -139,8 +150,11 @@ pub fn by_name(name: &str) -> Option<MakeScheduler> {
 /// The eligible destination with the least `load / weight`, the first on a tie, as `wlc`, `sed` and the
 /// locality schedulers choose it: the comparison is a cross product, so a weight of 0 never wins.
 fn least_by_weight(dests: &[Dest], load: impl Fn(&Dest) -> u64) -> Option<usize> {
-    let mut best = dests.iter().position(|d| d.weight > 0)?;
+    let mut best = dests.iter().position(Dest::is_eligible)?;
     for at in best + 1..dests.len() {
+        if dests[at].overloaded {
+            continue;
+        }
         let candidate = load(&dests[at]) * u64::from(dests[best].weight);
         if load(&dests[best]) * u64::from(dests[at].weight) > candidate {
             best = at;
@@ -149,16 +163,15 @@ fn least_by_weight(dests: &[Dest], load: impl Fn(&Dest) -> u64) -> Option<usize>
     Some(best)
 }
 
-/// Greatest common divisor of all weights, 1 if all are 0.
-fn gcd_of_weights(dests: &[Dest]) -> u32 {
-    let gcd = dests.iter().fold(0, |a, d| {
-        let (mut a, mut b) = (a, d.weight);
+/// Greatest common divisor of weights, 0 if all are 0.
+fn gcd(weights: impl Iterator<Item = u32>) -> u32 {
+    weights.fold(0, |a, weight| {
+        let (mut a, mut b) = (a, weight);
         while b != 0 {
             (a, b) = (b, a % b);
         }
         a
-    });
-    gcd.max(1)
+    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ pub struct NeverQueue;
 
 impl Scheduler for NeverQueue {
     fn schedule(&mut self, cx: &mut ScheduleCx<'_>, dests: &[Dest]) -> Option<usize> {
-        if let Some(idle) = dests.iter().position(|d| d.weight > 0 && d.active == 0) {
+        if let Some(idle) = dests.iter().position(|d| d.is_eligible() && d.active == 0) {
             cx.looked_at(idle + 1);
             return Some(idle);
         }

@@ -11,7 +11,7 @@ pub struct Overflow;
 impl Scheduler for Overflow {
     fn schedule(&mut self, cx: &mut ScheduleCx<'_>, dests: &[Dest]) -> Option<usize> {
         cx.looked_at(dests.len());
-        let eligible = dests.iter().enumerate().filter(|(_, d)| d.weight > 0 && d.active <= d.weight);
+        let eligible = dests.iter().enumerate().filter(|(_, d)| d.is_eligible() && d.active <= d.weight);
         eligible.min_by_key(|(_, d)| Reverse(d.weight)).map(|(at, _)| at)
     }
 }

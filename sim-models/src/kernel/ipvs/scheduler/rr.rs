@@ -17,7 +17,7 @@ impl Scheduler for RoundRobin {
         // From behind the last one to the end and round to the last one itself; from the head, once through.
         let order = (after..dests.len()).chain(0..after);
         for (looked, at) in order.enumerate() {
-            if dests[at].weight > 0 {
+            if dests[at].is_eligible() {
                 self.last = Some(at);
                 cx.looked_at(looked + 1);
                 return Some(at);

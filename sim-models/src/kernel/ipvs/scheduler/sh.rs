@@ -2,7 +2,7 @@
 //!
 //! 256 buckets are filled with the destinations in list order, each as many times in a row as it weighs; the
 //! hash is multiplicative, so neighbouring clients spread well. Without `sh-fallback` a bucket whose
-//! destination has weight 0 serves nobody.
+//! destination takes no connections serves nobody.
 
 use super::super::service_table::fold;
 use super::{Dest, DestChange, ScheduleCx, Scheduler};
@@ -36,7 +36,7 @@ impl Scheduler for SourceHashing {
         let folded = hash_32(port.wrapping_add(fold(cx.packet.src)), BITS) as usize;
         let at = |offset: usize| self.buckets[(folded + offset) % BUCKETS] as usize;
         cx.looked_at(1);
-        if dests[at(0)].weight > 0 {
+        if dests[at(0)].is_eligible() {
             return Some(at(0));
         }
         if !cx.flags.fallback {
@@ -46,7 +46,7 @@ impl Scheduler for SourceHashing {
             cx.looked_at(1);
             // The kernel starts the offsets at the first hash and adds the hash again.
             let other = at((offset + folded) % BUCKETS);
-            if dests[other].weight > 0 {
+            if dests[other].is_eligible() {
                 return Some(other);
             }
         }

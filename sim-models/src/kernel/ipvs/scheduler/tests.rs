@@ -19,6 +19,8 @@ impl Bench {
         let dest = |(n, &(weight, active, inactive)): (usize, &(u32, u32, u32))| Dest {
             addr: SocketAddr::from(([10, 244, 0, n as u8], 8080)),
             weight,
+            last_weight: weight,
+            overloaded: false,
             active,
             inactive,
             slot: n as u32,
@@ -124,7 +126,7 @@ fn lc_picks_the_fewest_and_looks_at_all() {
 
 #[test]
 fn one_active_connection_outweighs_256_others_or_257_by_version() {
-    let dest = Dest { addr: ([10, 0, 0, 1], 1).into(), weight: 1, active: 1, inactive: 3, slot: 0 };
+    let dest = Bench::new("lc", &[(1, 1, 3)]).dests[0];
     assert_eq!((dest.overhead(Overhead::Inactive), dest.overhead(Overhead::Total)), (259, 260));
 }
 
@@ -231,4 +233,109 @@ fn twos_prefers_the_less_loaded_and_draws_two_numbers() {
     };
     bench.scheduler.schedule(&mut cx, &bench.dests);
     assert_eq!(work[Unit::RngU32], 2);
+}
+
+/// Runs `n` connections from as many clients, each of which stays active at its destination; shares by destination.
+fn shares(name: &str, weights: &[u32], n: u32) -> Vec<u32> {
+    let dests: Vec<(u32, u32, u32)> = weights.iter().map(|&weight| (weight, 0, 0)).collect();
+    let mut bench = Bench::new(name, &dests);
+    let mut shares = vec![0; weights.len()];
+    for client in 0..n {
+        bench.packet.src = std::net::IpAddr::from((0x0af4_0000 + client).to_be_bytes());
+        let at = bench.pick().expect("somebody is eligible");
+        bench.dests[at].active += 1;
+        shares[at] += 1;
+    }
+    shares
+}
+
+#[test]
+fn each_scheduler_spreads_long_connections_as_its_name_says() {
+    let weights = [1, 2, 3];
+    let exact = |name| shares(name, &weights, 600);
+    assert_eq!(exact("rr"), [200, 200, 200], "in turn, whatever they weigh");
+    assert_eq!(exact("lc"), [200, 200, 200], "the fewest, whatever they weigh");
+    for name in ["wrr", "wlc", "sed"] {
+        assert_eq!(exact(name), [100, 200, 300], "{name}: by weight");
+    }
+    assert_eq!(exact("nq"), [100, 200, 300], "as sed once nobody is idle");
+    assert_eq!(exact("fo"), [0, 0, 600], "the heaviest takes all");
+    assert_eq!(exact("dh"), {
+        let mut all = [0; 3];
+        all[exact("dh").iter().position(|&n| n > 0).unwrap()] = 600;
+        all
+    });
+    // Tables of 256 and of 4,093 slots by weight; the clients are as random as their hashes.
+    for (name, within) in [("sh", 12), ("mh", 40)] {
+        for (share, expected) in exact(name).into_iter().zip([100i32, 200, 300]) {
+            assert!((share as i32 - expected).abs() <= within * 2, "{name}: {share} of {expected}");
+        }
+    }
+    // Two choices by weight: close to the weights, and closer than one choice would be.
+    for (share, expected) in exact("twos").into_iter().zip([100i32, 200, 300]) {
+        assert!((share as i32 - expected).abs() <= 10, "twos: {share} of {expected}");
+    }
+    // The heaviest until it has as many connections as weight and one more, then the next, then nobody.
+    assert_eq!(shares("ovf", &[10, 20, 30], 63), [11, 21, 31]);
+}
+
+#[test]
+fn no_scheduler_chooses_a_destination_over_its_threshold() {
+    for &(name, ..) in SCHEDULERS {
+        let mut bench = Bench::new(name, &[(2, 0, 0), (2, 0, 0), (2, 0, 0)]);
+        bench.dests[0].overloaded = true;
+        bench.dests[2].overloaded = true;
+        for client in 0..60u8 {
+            bench.packet.src = [10, 1, 2, client].into();
+            if let Some(at) = bench.pick() {
+                assert_eq!(at, 1, "{name}");
+            }
+        }
+        bench.dests[1].overloaded = true;
+        // What lblc and lblcr remember, lblc alone uses without looking at thresholds.
+        let kept = bench.pick();
+        assert_eq!(kept, (name == "lblc").then_some(1), "{name}");
+    }
+}
+
+#[test]
+fn wrr_gives_up_after_one_round_for_weight_one_and_more() {
+    let mut bench = Bench::new("wrr", &[(3, 0, 0), (1, 0, 0), (2, 0, 0)]);
+    assert_eq!(bench.picks(2), [0, 0]);
+    bench.dests.iter_mut().for_each(|d| d.overloaded = true);
+    // Behind the first at weight 2; all at weight 1; that round ends at its end.
+    assert_eq!((bench.pick(), bench.steps), (None, 5));
+    bench.dests[1].overloaded = false;
+    assert_eq!(bench.pick(), Some(1), "found at weight 1, after the heavier rounds");
+}
+
+/// What the rounds come to when destinations are added one after the other, as ipvsadm and kube-proxy do.
+#[test]
+fn wrr_begins_in_the_round_of_the_destination_that_was_added_first() {
+    let mut bench = Bench::new("wrr", &[]);
+    for (n, weight) in [(2u8, 4), (1, 3), (0, 2)] {
+        let mut dest = Bench::new("wrr", &[(weight, 0, 0)]).dests[0];
+        dest.addr = ([10, 244, 0, n], 8080).into();
+        bench.dests.insert(0, dest);
+        bench.scheduler.changed(&bench.dests, DestChange::Added);
+    }
+    // At weight 1 everybody is in the round; then the rounds fall from the top: 4, 3, 2, 1.
+    assert_eq!(bench.picks(12), [0, 1, 2, 2, 1, 2, 0, 1, 2, 0, 1, 2]);
+}
+
+#[test]
+fn lblc_forgets_an_address_at_a_half_hours_look_after_a_day() {
+    let hours = |n: u64| SimTime::ZERO + sim_core::units::SimSpan::from_secs(n * 3600);
+    for (name, minute, kept) in
+        [("lblc", 10, true), ("lblc", 40, false), ("lblcr", 10, true), ("lblcr", 40, false)]
+    {
+        let mut bench = Bench::new(name, &[(2, 0, 0), (2, 0, 0)]);
+        assert_eq!(bench.pick(), Some(0));
+        // Used last at five minutes past; the looks are at the half hours.
+        bench.now = SimTime::ZERO + sim_core::units::SimSpan::from_secs(300);
+        bench.pick();
+        bench.dests[0].inactive = 50;
+        bench.now = hours(24) + sim_core::units::SimSpan::from_secs(minute * 60);
+        assert_eq!(bench.pick() == Some(0), kept, "{name} at 24 h and {minute} min");
+    }
 }

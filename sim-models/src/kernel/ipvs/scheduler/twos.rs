@@ -22,7 +22,7 @@ fn below(cx: &mut ScheduleCx<'_>, bound: u32) -> u32 {
 impl Scheduler for TwoRandomChoices {
     fn schedule(&mut self, cx: &mut ScheduleCx<'_>, dests: &[Dest]) -> Option<usize> {
         cx.looked_at(dests.len());
-        let total: u32 = dests.iter().map(|d| d.weight).sum();
+        let total: u32 = dests.iter().filter(|d| d.is_eligible()).map(|d| d.weight).sum();
         if total == 0 {
             return None;
         }
@@ -32,7 +32,7 @@ impl Scheduler for TwoRandomChoices {
         let mut looked = 0;
         for (at, dest) in dests.iter().enumerate() {
             looked += 1;
-            if dest.weight == 0 {
+            if !dest.is_eligible() {
                 continue;
             }
             reached += dest.weight;

@@ -1,9 +1,9 @@
 //! `wrr`: in turn, by weight (`ip_vs_wrr.c`).
 //!
 //! Goes round choosing whoever weighs at least the current weight, which falls by the greatest common divisor
-//! with each round from the maximum down. Any change of the list restarts at its head.
+//! with each round from the maximum down. Any change of the list restarts at its head, but keeps the round.
 
-use super::{Dest, DestChange, ScheduleCx, Scheduler, gcd_of_weights};
+use super::{Dest, DestChange, ScheduleCx, Scheduler, gcd};
 
 /// Weighted round robin.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub struct WeightedRoundRobin {
 impl WeightedRoundRobin {
     fn restart(&mut self, dests: &[Dest]) {
         self.last = None;
-        self.step = gcd_of_weights(dests);
+        self.step = gcd(dests.iter().map(|d| d.weight)).max(1);
         let max = dests.iter().map(|d| d.weight).max().unwrap_or(0);
         self.top = if max == 0 { 0 } else { max - (self.step - 1) };
         if self.current > self.top || self.current == 0 {
@@ -42,23 +42,41 @@ impl Scheduler for WeightedRoundRobin {
         if self.top == 0 {
             return None;
         }
+        let begin = self.last;
+        let mut after = begin.map_or(0, |at| at + 1);
+        // The position at which a last round over everybody, of weight 1 and more, ends without anybody.
+        let mut stop = None;
+        let (mut last_round, mut wrapped) = (false, false);
         let mut looked = 0;
-        // Ends: `current` returns to the top, which the heaviest destination reaches.
         loop {
-            let after = self.last.map_or(0, |at| at + 1);
             for (at, dest) in dests.iter().enumerate().skip(after) {
                 looked += 1;
-                if dest.weight >= self.current {
+                if !dest.overloaded && dest.weight >= self.current {
                     self.last = Some(at);
                     cx.looked_at(looked);
                     return Some(at);
                 }
+                if stop == Some(at) {
+                    self.last = Some(at);
+                    cx.looked_at(looked);
+                    return None;
+                }
             }
-            self.last = None;
-            self.current = match self.current.checked_sub(self.step) {
-                None | Some(0) => self.top,
-                Some(lower) => lower,
-            };
+            after = 0;
+            self.current = self.current.saturating_sub(self.step);
+            if self.current == 0 {
+                self.current = self.top;
+                if last_round || begin.is_none() {
+                    self.last = None;
+                    cx.looked_at(looked);
+                    return None;
+                }
+                wrapped = true;
+            }
+            last_round = self.current <= self.step;
+            if last_round && wrapped && begin.is_some() {
+                stop = begin;
+            }
         }
     }
 

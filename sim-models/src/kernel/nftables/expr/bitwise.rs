@@ -2,6 +2,8 @@
 //! `net/netfilter/nft_bitwise.c:nft_bitwise_eval` for more). Left out: shifts.
 
 use super::{Regs, Words};
+use crate::kernel::hook::PacketCx;
+use sim_core::classify::Unit;
 
 /// Mask and xor a register, or mask four.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +33,13 @@ pub enum Bitwise {
 impl Bitwise {
     /// Runs it.
     #[inline]
-    pub fn eval(&self, regs: &mut Regs) {
+    pub fn eval(&self, regs: &mut Regs, cx: &mut PacketCx<'_>) {
         match self {
             Bitwise::Word { sreg, dreg, mask, xor } => {
                 regs.0[usize::from(*dreg)] = (regs.0[usize::from(*sreg)] & mask) ^ xor;
             }
             Bitwise::Wide { sreg, dreg, mask } => {
+                cx.work[Unit::NftLong] += 1;
                 let mut words = regs.wide(*sreg);
                 for (w, m) in words.iter_mut().zip(mask.iter()) {
                     *w &= m;

@@ -3,6 +3,8 @@
 //! for less and greater, which compares bytes in their order as memcmp does).
 
 use super::{Flow, Regs, Words};
+use crate::kernel::hook::PacketCx;
+use sim_core::classify::Unit;
 use std::cmp::Ordering;
 
 /// How to compare.
@@ -87,7 +89,10 @@ pub enum Cmp {
 impl Cmp {
     /// Runs it.
     #[inline]
-    pub fn eval(&self, regs: &Regs) -> Flow {
+    pub fn eval(&self, regs: &Regs, cx: &mut PacketCx<'_>) -> Flow {
+        if !matches!(self, Cmp::Word { .. } | Cmp::Start { len: ..=4, .. } | Cmp::Order { len: ..=4, .. }) {
+            cx.work[Unit::NftLong] += 1;
+        }
         let holds = match self {
             Cmp::Word { sreg, value, neq } => (regs.get(*sreg) == *value) != *neq,
             Cmp::Wide { sreg, words, neq } => (regs.wide(*sreg) == **words) != *neq,

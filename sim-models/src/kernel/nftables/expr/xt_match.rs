@@ -1,11 +1,12 @@
 //! `match`: an xtables match called from a rule of iptables-nft (`net/netfilter/nft_compat.c:nft_match_eval`). One that
-//! is not true breaks.
+//! is not true breaks; one that finds the packet malformed has it dropped.
 //!
 //! A match whose data are too many for the rule (`NFT_MATCH_LARGE_THRESH`, 192 bytes with the operations' pointer) keeps
 //! them elsewhere (`nft_match_large_eval`), so that a comment takes little of the rule.
 
 use super::Flow;
 use crate::kernel::hook::PacketCx;
+use crate::kernel::nftables::Verdict;
 use crate::kernel::xtables::compile::CompiledMatch;
 use crate::kernel::xtables::walk::match_one;
 use sim_core::classify::Unit;
@@ -42,7 +43,11 @@ impl XtMatch {
         if self.is_large() && self.reads_data {
             cx.work[Unit::LinesChase] += self.data.div_ceil(64);
         }
-        if match_one(&self.call, cx) { Flow::Continue } else { Flow::Break }
+        let fits = match_one(&self.call, cx);
+        if cx.hotdrop {
+            return Flow::Verdict(Verdict::Drop);
+        }
+        if fits { Flow::Continue } else { Flow::Break }
     }
 
     fn is_large(&self) -> bool {

@@ -2,7 +2,7 @@
 //! What it returns is the verdict; XT_CONTINUE goes on.
 
 use super::Flow;
-use crate::kernel::hook::PacketCx;
+use crate::kernel::hook::{HookVerdict, NatRange, NatTo, PacketCx};
 use crate::kernel::nftables::Verdict;
 use crate::kernel::xtables::Target;
 use sim_core::classify::Unit;
@@ -37,6 +37,29 @@ impl XtTarget {
                 cx.nat.masquerade = Some(*random_fully);
                 Flow::Verdict(Verdict::Accept)
             }
+            &Target::Redirect { port } => {
+                cx.nat.range = Some(NatRange {
+                    to: NatTo::Here,
+                    ports: Some((port, port)),
+                    port_base: None,
+                    random: false,
+                    random_fully: false,
+                    persistent: false,
+                });
+                Flow::Verdict(Verdict::Accept)
+            }
+            Target::Extra(extra) => {
+                let verdict = extra.of().run(cx);
+                match verdict {
+                    _ if cx.hotdrop => Flow::Verdict(Verdict::Drop),
+                    None => Flow::Continue,
+                    Some(HookVerdict::Accept) => Flow::Verdict(Verdict::Accept),
+                    Some(HookVerdict::Drop) => Flow::Verdict(Verdict::Drop),
+                    Some(HookVerdict::Reject) => Flow::Reject,
+                }
+            }
+            // Allowed when it was compiled: it decides nothing.
+            Target::Opaque(_) => Flow::Continue,
             other => unreachable!("compiled although not an extension: {other:?}"),
         }
     }

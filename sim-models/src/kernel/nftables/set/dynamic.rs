@@ -67,6 +67,7 @@ impl DynamicSets {
                 d.table.walk(key, work).is_some_and(|e| d.expires[e as usize] > now)
             }
             None => {
+                work[Unit::JhashBytes] += 4 * key.len() as u32;
                 count_empty(work);
                 false
             }
@@ -92,6 +93,7 @@ impl DynamicSets {
         if d.table.len() >= DEFAULT_SIZE as usize {
             return false;
         }
+        work[Unit::NftDynsetNew] += 1;
         let e = d.table.insert(key, None);
         if d.expires.len() <= e as usize {
             d.expires.resize(e as usize + 1, SimTime::ZERO);

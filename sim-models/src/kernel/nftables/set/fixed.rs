@@ -79,6 +79,7 @@ impl Fixed {
         let words = self.key_words();
         let key = &regs.0[usize::from(sreg)..][..words];
         work[Unit::Jhash] += 1;
+        work[Unit::JhashBytes] += u32::try_from(self.key_bytes).expect("a key");
         let bucket = self.bucket(key);
         let mut lines = if 8 + 8 * bucket < 64 { 2 } else { 3 };
         let mut steps = 0;

@@ -209,6 +209,7 @@ impl Rhash {
     #[inline]
     pub fn walk(&self, key: &[u32], work: &mut Work) -> Option<u32> {
         work[Unit::Jhash] += 1;
+        work[Unit::JhashBytes] += 4 * key.len() as u32;
         match key.len() {
             1 => self.walk_words::<1>(key, work),
             2 => self.walk_words::<2>(key, work),

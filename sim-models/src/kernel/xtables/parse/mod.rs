@@ -9,11 +9,11 @@
 //! Source: `iptables/iptables-save.c`, `iptables/iptables-restore.c`, the `save` functions of `extensions/`.
 //! Left out: commands of `iptables-restore` beside `-A` (`-I`, `-D`, `-X`).
 
-mod args;
-mod matches;
+pub(super) mod args;
+pub(super) mod matches;
 mod rule;
 mod targets;
-mod words;
+pub(super) mod words;
 
 use super::{Chain, ChainId, Policy, Table, TableName, Target, print};
 use crate::config::XtablesBackend;
@@ -53,6 +53,8 @@ pub struct ChainNotes {
     pub counters: Counters,
     /// Those of its rules; empty if the save has none.
     pub rules: Vec<Counters>,
+    /// Lines on which its rules stand, from 1.
+    pub lines: Vec<u32>,
 }
 
 impl Notes {
@@ -72,6 +74,15 @@ impl Notes {
                         notes.rules.is_empty() || notes.rules.len() == chain.rules.len()
                     })
             })
+    }
+
+    /// The line of a rule, given its place in the chain from 1, as errors and warnings of compiling have it; `None` if
+    /// these are notes on other tables.
+    pub fn line_of(&self, tables: &[Table], table: TableName, chain: &str, rule: usize) -> Option<u32> {
+        let at = tables.iter().position(|t| t.name == table)?;
+        let chain = tables[at].chain_id(chain)?;
+        let lines = &self.tables.get(at)?.chains.get(chain.0 as usize)?.lines;
+        lines.get(rule.checked_sub(1)?).copied()
     }
 }
 
@@ -111,12 +122,14 @@ pub struct Reader {
     /// Chains of the table that is being read, and the one that rules were last added to.
     open: Option<BTreeMap<Arc<str>, u32>>,
     last_chain: u32,
+    /// Of the line that is being read.
+    number: u32,
 }
 
 impl Reader {
     /// Nothing read yet.
     pub fn new(family: Family) -> Self {
-        Reader { family, saved: Saved::default(), before: Vec::new(), open: None, last_chain: 0 }
+        Reader { family, saved: Saved::default(), before: Vec::new(), open: None, last_chain: 0, number: 0 }
     }
 
     /// Whether lines belong to a table until its `COMMIT`.
@@ -127,6 +140,7 @@ impl Reader {
     /// Reads one line; `number` counts from 1.
     pub fn line(&mut self, number: usize, line: &str) -> Result<(), ReadError> {
         let line = line.strip_suffix('\r').unwrap_or(line);
+        self.number = u32::try_from(number).unwrap_or(u32::MAX);
         self.one(line).map_err(|Fault { at, message }| ReadError {
             line: number,
             column: line[..at].chars().count() + 1,
@@ -201,6 +215,10 @@ impl Reader {
         if name.is_empty() {
             return fault(1, "a chain without a name");
         }
+        // `XT_EXTENSION_MAXNAMELEN` with the zero at the end.
+        if name.len() > 28 {
+            return fault(1, format!("chain name {name} is longer than 28 characters"));
+        }
         let counters = match words.get(2) {
             Some(word) => counters(&word.text).ok_or(word.start),
             None => Ok((0, 0)),
@@ -239,7 +257,7 @@ impl Reader {
         index.insert(name.clone(), id);
         self.saved.tables.last_mut().expect("a table").chains.push(Chain { name, base, rules: Vec::new() });
         let notes = self.saved.notes.tables.last_mut().expect("its notes");
-        notes.chains.push(ChainNotes { counters, rules: Vec::new() });
+        notes.chains.push(ChainNotes { counters, ..ChainNotes::default() });
         Some(id)
     }
 
@@ -275,7 +293,9 @@ impl Reader {
         let rule = reader.read(at + 2)?;
         let rules = &mut table.chains[id as usize].rules;
         rules.push(rule);
-        let notes = &mut self.saved.notes.tables.last_mut().expect("its notes").chains[id as usize].rules;
+        let chain = &mut self.saved.notes.tables.last_mut().expect("its notes").chains[id as usize];
+        chain.lines.push(self.number);
+        let notes = &mut chain.rules;
         if let Some(counters) = counters {
             notes.resize(rules.len() - 1, (0, 0));
             notes.push(counters);

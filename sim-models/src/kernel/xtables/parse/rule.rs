@@ -9,7 +9,7 @@ use super::matches::MATCHES;
 use super::targets::TARGETS;
 use super::words::{Fault, Word, fault};
 use crate::kernel::xtables::{Match, Rule, Target, Test};
-use sim_core::classify::Family;
+use sim_core::classify::{Family, Proto};
 use smallvec::SmallVec;
 
 /// Options whose value is any word, even one that looks like an option: text is printed without quotes if it is
@@ -25,6 +25,8 @@ struct Open {
     name: usize,
     /// Position of `-m` or `-j`; of the name itself where the match is only implied.
     start: usize,
+    /// The match that the protocol implies.
+    implied: Option<&'static str>,
     words: SmallVec<[usize; 8]>,
 }
 
@@ -64,7 +66,7 @@ impl<'a> RuleReader<'_, 'a> {
                     if self.words.get(at + 1).is_none() {
                         return fault(word.end, "-m has no name of a match after it");
                     }
-                    open = Some(Open { name: at + 1, start: at, words: SmallVec::new() });
+                    open = Some(Open { name: at + 1, start: at, implied: None, words: SmallVec::new() });
                     at += 2;
                 }
                 "-j" | "-g" if !word.quoted && invert == 0 => {
@@ -74,7 +76,7 @@ impl<'a> RuleReader<'_, 'a> {
                 }
                 _ => {
                     if open.is_none() {
-                        open = self.implied(&rule, at);
+                        open = self.implied(&rule, at + invert);
                     }
                     let Some(open) = &mut open else {
                         return fault(
@@ -106,7 +108,11 @@ impl<'a> RuleReader<'_, 'a> {
     fn head(&self, rule: &mut Rule, at: usize, invert: bool) -> Result<bool, Fault> {
         let option = &self.words[at];
         if option.text == "-f" {
-            return Ok(false);
+            return match self.family {
+                Family::Ipv4 if rule.fragment.replace(!invert).is_none() => Ok(true),
+                Family::Ipv4 => fault(option.start, "-f is there twice"),
+                Family::Ipv6 => fault(option.start, "-f is of IPv4 only"),
+            };
         }
         let word = &self.words[at + 1];
         let twice = || fault(option.start, format!("{} is there twice", option.text));
@@ -120,12 +126,19 @@ impl<'a> RuleReader<'_, 'a> {
             }
             side @ ("-i" | "-o") => {
                 let slot = if side == "-i" { &mut rule.in_iface } else { &mut rule.out_iface };
+                // `libxtables:xtables_parse_interface`.
+                if word.text.len() > 15 {
+                    return fault(word.start, format!("{:?}: a device has at most 15 characters", word.text));
+                }
                 if slot.replace(Test { invert, value: args::shared(word) }).is_some() {
                     return twice();
                 }
             }
             _ => {
-                let Some(value) = args::proto(&word.text, self.family) else { return Ok(false) };
+                if matches!(&*word.text, "all" | "0") {
+                    return if invert { fault(word.start, "! -p all fits nothing") } else { Ok(true) };
+                }
+                let Some(value) = args::proto(&word.text) else { return Ok(false) };
                 if rule.proto.replace(Test { invert, value }).is_some() {
                     return twice();
                 }
@@ -137,25 +150,39 @@ impl<'a> RuleReader<'_, 'a> {
     /// The match that an option without `-m` belongs to: that of the protocol.
     fn implied(&self, rule: &Rule, at: usize) -> Option<Open> {
         let proto = rule.proto.filter(|test| !test.invert)?.value;
-        let name = self.words[..at].iter().position(|word| proto.name() == word.text)?;
-        self.words[at].text.starts_with("--").then(|| Open { name, start: name, words: SmallVec::new() })
+        let name = self.words[..at].iter().position(|word| word.is("-p"))? + 1;
+        let of = if proto == Proto::Icmpv6 { "icmp6" } else { proto.name() };
+        self.words[at].text.starts_with("--").then(|| Open {
+            name,
+            start: name,
+            implied: Some(of),
+            words: SmallVec::new(),
+        })
     }
 
     /// Adds a match that is read whole.
     fn close(&self, open: Option<Open>, rule: &mut Rule) -> Result<(), Fault> {
         let Some(open) = open else { return Ok(()) };
         let name = &self.words[open.name];
-        if let Some((_, read)) = MATCHES.iter().find(|(known, _)| *known == name.text) {
+        let of = open.implied.unwrap_or(&name.text);
+        if let Some((_, read)) = MATCHES.iter().find(|(known, _)| *known == of) {
             let mut args = self.args(open.words.iter().copied(), name.end);
             if let Some(typed) = read(&mut args, self.family)? {
                 rule.matches.push(typed);
                 return Ok(());
             }
         }
-        let mut words: SmallVec<[usize; 8]> = (open.start..=open.name).collect();
+        let mut words: SmallVec<[usize; 8]> = SmallVec::new();
+        let mut text = match open.implied {
+            Some(of) => format!("-m {of} "),
+            None => {
+                words.extend(open.start..=open.name);
+                String::new()
+            }
+        };
         words.extend(open.words);
-        let implied = if open.start == open.name { "-m " } else { "" };
-        rule.matches.push(Match::Opaque(format!("{implied}{}", self.text(&words)).into()));
+        text.push_str(&self.text(&words));
+        rule.matches.push(Match::Opaque(text.into()));
         Ok(())
     }
 
@@ -173,18 +200,19 @@ impl<'a> RuleReader<'_, 'a> {
         let chain = (self.chains)(&name.text);
         let is_extension =
             name.text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-        if option.text == "-g" || (chain.is_none() && !is_extension) {
-            return match chain {
-                Some(_) => Ok(Target::Opaque(self.text(&all).into())),
-                None => fault(
-                    name.start,
-                    format!("{} is no target and no chain that is declared above", name.text),
-                ),
-            };
+        if chain.is_none() && (option.text == "-g" || !is_extension) {
+            return fault(
+                name.start,
+                format!("{} is no target and no chain that is declared above", name.text),
+            );
         }
         if let Some(jump) = chain {
             return match self.words.get(at + 2) {
                 Some(more) => fault(more.start, "nothing follows a jump to a chain"),
+                None if option.text == "-g" => Ok(match jump {
+                    Target::Jump(to) => Target::Goto(to),
+                    other => other,
+                }),
                 None => Ok(jump),
             };
         }

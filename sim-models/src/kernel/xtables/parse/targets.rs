@@ -3,10 +3,14 @@
 
 use super::args::{self, Args};
 use super::words::{Fault, fault};
-use crate::kernel::dump::decimal;
-use crate::kernel::xtables::Target;
+use crate::kernel::xtables::extra::connmark::SetConnmark;
+use crate::kernel::xtables::extra::log::{Log, Nflog, Trace};
+use crate::kernel::xtables::extra::mangle::{Checksum, SetTtl, Tcpmss};
+use crate::kernel::xtables::extra::nat::{self, Kind};
+use crate::kernel::xtables::extra::reject::RejectWith;
+use crate::kernel::xtables::extra::track::Notrack;
+use crate::kernel::xtables::{ExtraTarget, Target};
 use sim_core::classify::Family;
-use std::net::{IpAddr, SocketAddr};
 
 /// Reads a target's options. `None`: some of them are not typed.
 pub(super) type ReadTarget = fn(&mut Args<'_, '_>, Family) -> Result<Option<Target>, Fault>;
@@ -16,21 +20,35 @@ pub(super) const TARGETS: &[(&str, ReadTarget)] = &[
     ("ACCEPT", |args, _| Ok(args.all(Target::Accept))),
     ("DROP", |args, _| Ok(args.all(Target::Drop))),
     ("RETURN", |args, _| Ok(args.all(Target::Return))),
-    ("DNAT", dnat),
+    ("CHECKSUM", checksum),
+    ("CONNMARK", |args, family| Ok(SetConnmark::read(args, family)?.map(ExtraTarget::Connmark).map(boxed))),
+    ("CT", |args, family| Ok(Notrack::read_ct(args, family)?.map(ExtraTarget::Track).map(boxed))),
+    ("DNAT", |args, family| nat::reader(Kind::Dnat)(args, family)),
+    ("HL", |args, family| Ok(SetTtl::read(args, family)?.map(ExtraTarget::Ttl).map(boxed))),
+    ("LOG", |args, family| Ok(Log::read(args, family)?.map(ExtraTarget::Log).map(boxed))),
     ("MARK", mark),
-    ("MASQUERADE", masquerade),
-    ("REDIRECT", redirect),
+    ("MASQUERADE", |args, family| nat::reader(Kind::Masquerade)(args, family)),
+    ("NFLOG", |args, family| Ok(Nflog::read(args, family)?.map(ExtraTarget::Nflog).map(boxed))),
+    ("NOTRACK", |args, _| Ok(args.all(boxed(ExtraTarget::Track(Notrack { as_ct: false }))))),
+    ("REDIRECT", |args, family| nat::reader(Kind::Redirect)(args, family)),
     ("REJECT", reject),
+    ("SNAT", |args, family| nat::reader(Kind::Snat)(args, family)),
+    ("TCPMSS", |args, family| Ok(Tcpmss::read(args, family)?.map(ExtraTarget::Tcpmss).map(boxed))),
+    ("TRACE", |args, _| Ok(args.all(boxed(ExtraTarget::Trace(Trace))))),
+    ("TTL", |args, family| Ok(SetTtl::read(args, family)?.map(ExtraTarget::Ttl).map(boxed))),
 ];
 
-/// One port; a range or random ports stay text.
-fn redirect(args: &mut Args<'_, '_>, _: Family) -> Result<Option<Target>, Fault> {
+fn checksum(args: &mut Args<'_, '_>, _: Family) -> Result<Option<Target>, Fault> {
     match args.option() {
-        Some((false, word)) if word.is("--to-ports") => {}
-        _ => return Ok(None),
+        Some((false, word)) if word.is("--checksum-fill") => {
+            Ok(args.all(boxed(ExtraTarget::Checksum(Checksum))))
+        }
+        _ => Ok(None),
     }
-    let port = decimal(&args.value()?.text);
-    Ok(args.all(()).and(port).map(|port| Target::Redirect { port }))
+}
+
+fn boxed(extra: ExtraTarget) -> Target {
+    Target::Extra(Box::new(extra))
 }
 
 fn reject(args: &mut Args<'_, '_>, family: Family) -> Result<Option<Target>, Fault> {
@@ -40,60 +58,19 @@ fn reject(args: &mut Args<'_, '_>, family: Family) -> Result<Option<Target>, Fau
         Some(_) => return Ok(None),
     }
     let kind = args.value()?;
-    let usual = match family {
-        Family::Ipv4 => ["icmp-port-unreachable", "port-unreach"],
-        Family::Ipv6 => ["icmp6-port-unreachable", "port-unreach"],
-    };
-    Ok(args.all(Target::Reject).filter(|_| usual.contains(&&*kind.text)))
+    match RejectWith::named(&kind.text, family) {
+        Some(None) => Ok(args.all(Target::Reject)),
+        Some(Some(with)) => Ok(args.all(boxed(ExtraTarget::Reject(with)))),
+        None => fault(kind.start, format!("{:?} is no answer of REJECT", kind.text)),
+    }
 }
 
 fn mark(args: &mut Args<'_, '_>, _: Family) -> Result<Option<Target>, Fault> {
     let Some((false, option)) = args.option() else { return Ok(None) };
-    // `extensions/libxt_MARK.c`: all are kept as value and mask of --set-xmark.
     let known = ["--set-xmark", "--set-mark", "--or-mark", "--and-mark", "--xor-mark"];
     if !known.contains(&&*option.text) {
         return Ok(None);
     }
-    let word = args.value()?;
-    let (value, mask) = args::masked(word)?;
-    let (value, mask) = match (&*option.text, mask) {
-        ("--set-xmark", mask) => (value, mask.unwrap_or(u32::MAX)),
-        ("--set-mark", mask) => (value, mask.map_or(u32::MAX, |mask| value | mask)),
-        ("--or-mark", None) => (value, value),
-        ("--and-mark", None) => (0, !value),
-        ("--xor-mark", None) => (value, 0),
-        (option, Some(_)) => return fault(word.start, format!("{option} takes no mask")),
-        (option, None) => unreachable!("{option} is in the list"),
-    };
+    let (value, mask) = args::xmark(&option.text, args.value()?)?;
     Ok(args.all(Target::Mark { value, mask }))
-}
-
-fn masquerade(args: &mut Args<'_, '_>, _: Family) -> Result<Option<Target>, Fault> {
-    match args.option() {
-        None => Ok(Some(Target::Masquerade { random_fully: false })),
-        Some((false, word)) if word.is("--random-fully") => {
-            Ok(args.all(Target::Masquerade { random_fully: true }))
-        }
-        Some(_) => Ok(None),
-    }
-}
-
-fn dnat(args: &mut Args<'_, '_>, family: Family) -> Result<Option<Target>, Fault> {
-    match args.option() {
-        Some((false, word)) if word.is("--to-destination") => {}
-        _ => return Ok(None),
-    }
-    let word = args.value()?;
-    if let Ok(to) = word.text.parse::<SocketAddr>() {
-        if Family::of(to.ip()) != family {
-            return fault(word.start, format!("{to} is of the other family"));
-        }
-        return Ok(args.all(Target::Dnat(to)));
-    }
-    // Ranges, and addresses or ports alone, are not typed.
-    let bare = word.text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
-    if bare || word.text.contains('-') || word.text.starts_with(':') {
-        return Ok(None);
-    }
-    fault(word.start, format!("{:?} is no destination like 10.244.0.5:8080 or [fd00::5]:8080", word.text))
 }

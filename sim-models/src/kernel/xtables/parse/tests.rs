@@ -139,6 +139,32 @@ fn errors_say_where_and_what_is_allowed() {
         ("*nat\n-A OUTPUT -m mark --mark 0x\n", 2, 26, "32 bits"),
         ("*nat\n-A OUTPUT -j DNAT --to-destination x\n", 2, 36, "no destination"),
         ("*nat\n-A OUTPUT -j\n", 2, 13, "no target"),
+        ("*nat\n-A OUTPUT -g\n", 2, 13, "no target"),
+        ("*nat\n-A OUTPUT -g ACCEPT\n", 2, 14, "no target and no chain"),
+        ("*nat\n-A OUTPUT -j SNAT\n", 2, 18, "needs --to-source"),
+        ("*nat\n-A OUTPUT -j SNAT --to-source 1.2.3.4-1.2.3.3\n", 2, 31, "ends before it begins"),
+        ("*nat\n-A OUTPUT -j DNAT --to-destination fd00::1\n", 2, 36, "no destination"),
+        ("*nat\n-A OUTPUT -j DNAT --to-destination [fd00::1]:80\n", 2, 36, "other family"),
+        ("*nat\n-A OUTPUT -p tcp -j REDIRECT --to-ports 90-80\n", 2, 41, "no port"),
+        ("*nat\n-A OUTPUT -j REJECT --reject-with sorry\n", 2, 35, "no answer"),
+        ("*nat\n-A OUTPUT -j LOG --log-level loud\n", 2, 30, "no level"),
+        ("*nat\n-A OUTPUT -m limit --limit 0/sec\n", 2, 28, "no rate"),
+        ("*nat\n-A OUTPUT -m limit --limit 100000/sec\n", 2, 28, "no rate"),
+        ("*nat\n-A OUTPUT -m limit --limit-burst 10001\n", 2, 34, "no burst"),
+        ("*nat\n-A OUTPUT -m statistic --mode random --probability 7\n", 2, 52, "from 0 to 1"),
+        ("*nat\n-A OUTPUT -m statistic --mode random --probability NaN\n", 2, 52, "from 0 to 1"),
+        ("*nat\n-A OUTPUT -m statistic --mode nth --every 3 --packet 3\n", 2, 23, "less than --every"),
+        ("*nat\n-A OUTPUT -p tcp -m tcp --dport 90:80\n", 2, 33, "ends before it begins"),
+        ("*nat\n-A OUTPUT -p tcp -m tcp --tcp-flags SYN FOO\n", 2, 41, "no flag"),
+        ("*nat\n-A OUTPUT -p tcp -m tcp --tcp-flags SYN\n", 2, 40, "no value"),
+        ("*nat\n-A OUTPUT -m recent --name x\n", 2, 20, "one of --set"),
+        ("*nat\n-A OUTPUT -m recent --set --update\n", 2, 27, "once"),
+        ("*nat\n-A OUTPUT -m recent --rcheck --reap\n", 2, 20, "needs --seconds"),
+        ("*nat\n-A OUTPUT -m iprange --src-range 10.0.0.9-10.0.0.1\n", 2, 34, "ends before it begins"),
+        ("*nat\n-A OUTPUT -m addrtype --src-type HERE\n", 2, 34, "no type of address"),
+        ("*nat\n-A OUTPUT -m conntrack --ctstatus GOOD\n", 2, 35, "no status"),
+        ("*nat\n-A OUTPUT ! -p all\n", 2, 16, "fits nothing"),
+        ("*nat\n-A OUTPUT -f -f\n", 2, 14, "twice"),
         ("*nat\n-A OUTPUT !\n", 2, 12, "no option"),
         ("*nat\n-A\n", 2, 3, "no chain"),
     ] {
@@ -149,18 +175,50 @@ fn errors_say_where_and_what_is_allowed() {
 }
 
 #[test]
-fn a_plus_before_a_number_is_told_or_kept_as_text_but_not_lost() {
+fn a_plus_before_a_number_is_told_and_not_lost() {
     for (rule, part) in [
         ("-p tcp -m tcp --dport +80", "no port"),
         ("-s 10.0.0.0/+8", "no prefix"),
         ("-m mark --mark +1", "32 bits"),
         ("-m statistic --mode random --probability +0.5", "probability"),
+        ("-p tcp -j REDIRECT --to-ports +80", "no port"),
     ] {
         let error = one(rule, Family::Ipv4).unwrap_err();
         assert!(error.message.contains(part), "{rule}: {error}");
     }
-    let saved = one("-p tcp -j REDIRECT --to-ports +80", Family::Ipv4).unwrap();
-    let target = &saved.tables[0].chains[0].rules[0].target;
-    assert!(matches!(target, Some(Target::Opaque(_))), "{target:?}");
     assert!(parse("*nat\n:A - [+1:2]\nCOMMIT\n", Family::Ipv4).is_err());
+}
+
+#[test]
+fn what_is_too_long_is_told() {
+    let long = |n| "x".repeat(n);
+    for (text, part) in [
+        (format!("*filter\n:{} - [0:0]\nCOMMIT\n", long(29)), "28 characters"),
+        (format!("*filter\n-A INPUT -i {}\nCOMMIT\n", long(16)), "15 characters"),
+        (format!("*filter\n-A INPUT -j LOG --log-prefix {}\nCOMMIT\n", long(30)), "29 characters"),
+        (
+            format!("*filter\n-A INPUT -p tcp -m multiport --dports {}1\nCOMMIT\n", "1,".repeat(15)),
+            "15 ports",
+        ),
+    ] {
+        let error = parse(&text, Family::Ipv4).unwrap_err();
+        assert!(error.message.contains(part), "{error}");
+    }
+    let text = format!(
+        "*filter\n:{} - [0:0]\n-A INPUT -i {} -m comment --comment {} -j LOG --log-prefix {}\nCOMMIT\n",
+        long(28),
+        long(15),
+        long(255),
+        long(29)
+    );
+    assert!(parse(&text, Family::Ipv4).is_ok());
+}
+
+#[test]
+fn a_rule_is_found_again_by_its_line() {
+    let text = "# a\n*filter\n:INPUT ACCEPT [0:0]\n:A - [0:0]\n-A INPUT -j A\n\n-A A -j DROP\n-A INPUT -j A\nCOMMIT\n";
+    let saved = parse(text, Family::Ipv4).unwrap();
+    let line = |chain, rule| saved.notes.line_of(&saved.tables, TableName::Filter, chain, rule);
+    let found = [("INPUT", 1), ("INPUT", 2), ("A", 1), ("A", 2), ("B", 1), ("A", 0)].map(|(c, r)| line(c, r));
+    assert_eq!(found, [Some(5), Some(8), Some(7), None, None, None]);
 }

@@ -6,38 +6,42 @@ use std::borrow::Cow;
 
 /// What is wrong with a line, and at which byte of it.
 #[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) at: usize,
-    pub(super) message: String,
+pub(in crate::kernel::xtables) struct Fault {
+    pub(in crate::kernel::xtables) at: usize,
+    pub(in crate::kernel::xtables) message: String,
 }
 
 /// A fault.
-pub(super) fn fault<T>(at: usize, message: impl Into<String>) -> Result<T, Fault> {
+pub(in crate::kernel::xtables) fn fault<T>(at: usize, message: impl Into<String>) -> Result<T, Fault> {
     Err(Fault { at, message: message.into() })
 }
 
 /// One word and the bytes of the line that it came from.
 #[derive(Clone, Debug)]
-pub(super) struct Word<'a> {
-    pub(super) start: usize,
-    pub(super) end: usize,
-    pub(super) text: Cow<'a, str>,
+pub(in crate::kernel::xtables) struct Word<'a> {
+    pub(in crate::kernel::xtables) start: usize,
+    pub(in crate::kernel::xtables) end: usize,
+    pub(in crate::kernel::xtables) text: Cow<'a, str>,
     /// Quoted words are never options.
-    pub(super) quoted: bool,
+    pub(in crate::kernel::xtables) quoted: bool,
 }
 
 impl Word<'_> {
     /// Whether it is this option.
-    pub(super) fn is(&self, option: &str) -> bool {
+    pub(in crate::kernel::xtables) fn is(&self, option: &str) -> bool {
         !self.quoted && self.text == option
     }
 }
 
 /// The words of one rule.
-pub(super) type Words<'a> = SmallVec<[Word<'a>; 32]>;
+pub(in crate::kernel::xtables) type Words<'a> = SmallVec<[Word<'a>; 32]>;
 
 /// Splits `line` from byte `from` on.
-pub(super) fn split<'a>(line: &'a str, from: usize, words: &mut Words<'a>) -> Result<(), Fault> {
+pub(in crate::kernel::xtables) fn split<'a>(
+    line: &'a str,
+    from: usize,
+    words: &mut Words<'a>,
+) -> Result<(), Fault> {
     let bytes = line.as_bytes();
     let mut at = from;
     loop {
