@@ -14,6 +14,7 @@ pub mod ipvs;
 pub mod narrative;
 pub mod nat;
 pub mod nftables;
+pub mod options;
 pub mod path;
 pub mod portal;
 pub mod rules;

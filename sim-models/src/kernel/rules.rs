@@ -6,6 +6,7 @@ use super::hook::ChainKind;
 use super::ipvs::{Tables, VirtualServer};
 use super::xtables::{Match, TableName, Target};
 use super::{ebpf::ServiceMap, ipset::IpSet, nftables, portal::Portal, xtables};
+use crate::config::XtablesBackend;
 use std::net::IpAddr;
 
 /// Rules, sets, virtual servers and addresses of one node, one family.
@@ -15,6 +16,8 @@ pub struct NodeRules {
     pub xtables: Vec<xtables::Table>,
     /// What a dump that these tables were read from has beside the rules; of no tables if none was read.
     pub xtables_notes: xtables::parse::Notes,
+    /// What stands behind the `iptables` command that wrote them.
+    pub xtables_backend: XtablesBackend,
     /// The nftables table.
     pub nftables: Option<nftables::Table>,
     /// Kind of the kernel's IPVS tables. Not a rule, but of the node like the rest.
@@ -49,7 +52,13 @@ impl NodeRules {
             chain.base.is_some_and(|base| base.kind == ChainKind::Nat)
                 || chain.rules.iter().flat_map(|rule| &rule.statements).any(statement_needs)
         };
-        !self.ipvs.is_empty() || of_xtables || self.nftables.iter().flat_map(|t| &t.chains).any(of_nftables)
+        // iptables-nft writes table nat with chains of that kind.
+        let nat_in_nft = self.xtables_backend == XtablesBackend::Nft
+            && self.xtables.iter().any(|table| table.name == TableName::Nat);
+        nat_in_nft
+            || !self.ipvs.is_empty()
+            || of_xtables
+            || self.nftables.iter().flat_map(|t| &t.chains).any(of_nftables)
     }
 
     /// Takes out what kube-proxy adds for itself: the canary and with it table mangle, loopback protection, and

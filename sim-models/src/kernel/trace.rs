@@ -71,12 +71,15 @@ pub enum Step {
 
 /// Hears the steps of a packet.
 pub trait Observer {
+    /// Whether it hears anything: what takes time only for its sake is spared otherwise.
+    const LISTENS: bool = true;
     /// `step` was taken; `packet` and `work` are as they are after it.
     fn step(&mut self, step: Step, packet: &Packet, work: &Work);
 }
 
 /// Hears nothing.
 impl Observer for () {
+    const LISTENS: bool = false;
     #[inline(always)]
     fn step(&mut self, _: Step, _: &Packet, _: &Work) {}
 }

@@ -28,6 +28,8 @@ pub struct NodeState {
     pub(super) memory: Memory,
     /// Contents of nftables' dynamic sets (affinity).
     pub(super) dynamic: nftables::DynamicSets,
+    /// What rules of iptables-nft remember.
+    pub(super) xtables_dynamic: nftables::DynamicSets,
     /// Maps of an eBPF load balancer that packets fill.
     pub(super) maps: ebpf::state::NodeMaps,
     /// What a proxy in user space remembers.
@@ -57,6 +59,7 @@ impl NodeState {
             recent: RecentTables::default(),
             memory: Memory::default(),
             dynamic: nftables::DynamicSets::new(),
+            xtables_dynamic: nftables::DynamicSets::new(),
             maps: ebpf::state::NodeMaps::new(Stream::new(seed, path, "bpf_get_prandom_u32")),
             pairs: portal::Pairs::default(),
             icmp: IcmpLimit::default(),

@@ -19,9 +19,11 @@
 //! without such a rule costs nothing: its chains are called by NAT, which has no connection to translate. IPVS is
 //! there with its first service. Tables and chains of type nat are called by NAT, for first packets only.
 
+use crate::config::XtablesBackend;
 use crate::kernel::hook::{ChainKind, Hook, HookFn};
 use crate::kernel::ipset::IpSets;
 use crate::kernel::ipvs::Services;
+use crate::kernel::options::{CompileOptions, Warning};
 use crate::kernel::portal::Portal;
 use crate::kernel::rules::NodeRules;
 use crate::kernel::{ebpf, ipvs, nftables, xtables};
@@ -34,6 +36,9 @@ pub enum StackError {
     /// xtables.
     #[error(transparent)]
     Xtables(#[from] xtables::CompileError),
+    /// nf_tables.
+    #[error(transparent)]
+    Nftables(#[from] nftables::EngineError),
     /// IPVS.
     #[error(transparent)]
     Ipvs(#[from] ipvs::ServiceError),
@@ -43,6 +48,8 @@ pub enum StackError {
 /// one of these.
 pub struct Stack {
     pub(super) xtables: xtables::Compiled,
+    /// The same tables where iptables-nft wrote them; those of iptables-legacy are then empty.
+    pub(super) xtables_nft: Option<nftables::Engine>,
     pub(super) nftables: Option<nftables::Engine>,
     pub(super) ipvs: Services,
     pub(super) sets: IpSets,
@@ -63,6 +70,8 @@ pub struct Stack {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mechanism {
     Xtables,
+    /// xtables rules in nf_tables.
+    XtablesNft,
     Nftables,
 }
 
@@ -102,20 +111,29 @@ impl Stack {
     /// # Errors
     /// If a rule refers to a set that is not there, or a virtual server is one that IPVS refuses.
     pub fn new(rules: &NodeRules, seed: u64) -> Result<Self, StackError> {
-        Stack::with(rules, seed, xtables::CompileOptions::default())
+        Stack::with(rules, seed, CompileOptions::default())
     }
 
     /// The same with options; [`Stack::warnings`] tells what they let through.
     ///
     /// # Errors
     /// As of [`Stack::new`].
-    pub fn with(rules: &NodeRules, seed: u64, options: xtables::CompileOptions) -> Result<Self, StackError> {
+    pub fn with(rules: &NodeRules, seed: u64, options: CompileOptions) -> Result<Self, StackError> {
         let sets = IpSets::new(&rules.ipsets, seed as u32);
-        let xtables = xtables::Compiled::with(&rules.xtables, &sets, options)?;
-        let nftables = rules.nftables.as_ref().map(|table| nftables::Engine::new(table, seed));
+        let (legacy, in_nft): (&[xtables::Table], _) = match rules.xtables_backend {
+            XtablesBackend::Legacy => (&rules.xtables, None),
+            XtablesBackend::Nft => (&[], Some(&rules.xtables)),
+        };
+        let xtables = xtables::Compiled::with(legacy, &sets, options)?;
+        let of_xtables = |tables| nftables::Engine::from_xtables(tables, &sets, seed, options);
+        let xtables_nft = in_nft.map(|tables| of_xtables(tables)).transpose()?;
+        let of_table = |table| nftables::Engine::with(table, seed, options);
+        let nftables = rules.nftables.as_ref().map(of_table).transpose()?;
         let of_nft = nftables.iter().flat_map(nftables::Engine::hooks).map(|h| (Mechanism::Nftables, h));
         let mut of_rules: Vec<(Mechanism, HookFn)> =
-            xtables.hooks().into_iter().map(|h| (Mechanism::Xtables, h)).chain(of_nft).collect();
+            xtables.hooks().into_iter().map(|h| (Mechanism::Xtables, h)).collect();
+        let of_xtables_nft = xtables_nft.iter().flat_map(nftables::Engine::hooks);
+        of_rules.extend(of_xtables_nft.map(|h| (Mechanism::XtablesNft, h)).chain(of_nft));
         of_rules.sort_by_key(|(_, h)| h.priority);
         let tracks = rules.need_conntrack();
         let translates = tracks && of_rules.iter().any(|(_, h)| h.kind == ChainKind::Nat);
@@ -141,6 +159,7 @@ impl Stack {
         let portals = rules.portals.iter().map(|p| ((p.proto.number(), p.port), p.clone())).collect();
         Ok(Stack {
             xtables,
+            xtables_nft,
             nftables,
             ipvs,
             sets,
@@ -157,6 +176,7 @@ impl Stack {
     /// Kernel memory of rules, sets and services on a machine with `cpus` CPUs.
     pub fn memory_bytes(&self, cpus: u64) -> u64 {
         self.xtables.memory_bytes(cpus)
+            + self.xtables_nft.as_ref().map_or(0, nftables::Engine::memory_bytes)
             + self.nftables.as_ref().map_or(0, nftables::Engine::memory_bytes)
             + self.ipvs.memory_bytes(cpus)
             + self.sets.memory_bytes()
@@ -169,8 +189,10 @@ impl Stack {
     }
 
     /// Rules that decide nothing because they are not known; none unless options allow it.
-    pub fn warnings(&self) -> &[xtables::Warning] {
-        self.xtables.warnings()
+    pub fn warnings(&self) -> Vec<Warning> {
+        let xtables = self.xtables.warnings().iter().cloned().map(Warning::Xtables);
+        let engines = self.xtables_nft.iter().chain(&self.nftables);
+        xtables.chain(engines.flat_map(|engine| engine.warnings().iter().cloned())).collect()
     }
 
     /// The IPVS services, for what follows their changes.
@@ -188,7 +210,7 @@ impl Stack {
         let name = |function| match function {
             Function::Defragment => "defrag",
             Function::Track => "conntrack",
-            Function::Rules(Mechanism::Xtables, _) => "iptables",
+            Function::Rules(Mechanism::Xtables | Mechanism::XtablesNft, _) => "iptables",
             Function::Rules(Mechanism::Nftables, _) => "nftables",
             Function::Translate => "nat",
             Function::IpvsRequest | Function::IpvsAnswer => "ipvs",

@@ -265,6 +265,11 @@ impl<'a, O: Observer> Walk<'a, O> {
         let before = lookups(cx.work);
         let verdict = match mechanism {
             Mechanism::Xtables => self.stack.xtables.run_observed(id, &mut cx, self.observer),
+            Mechanism::XtablesNft => {
+                let engine = self.stack.xtables_nft.as_ref().expect("its hooks are registered");
+                let dynamic = Some(&mut state.xtables_dynamic);
+                engine.run_as_xtables(id, &mut cx, dynamic, self.now, self.observer)
+            }
             Mechanism::Nftables => {
                 let engine = self.stack.nftables.as_ref().expect("its hooks are registered");
                 engine.run_observed(id, &mut cx, Some(&mut state.dynamic), self.now, self.observer)

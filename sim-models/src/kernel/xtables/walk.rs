@@ -466,7 +466,8 @@ pub(super) fn iface_fits(test: Option<&Test<std::sync::Arc<str>>>, iface: &str) 
     })
 }
 
-fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
+/// Calls one match.
+pub(in crate::kernel) fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
     match m {
         CompiledMatch::Comment => {
             cx.work[Unit::MatchComment] += 1;

@@ -81,7 +81,8 @@ pub fn build(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> No
         }
     }
     let sysctls = conntrack::sysctls(config);
-    NodeRules { xtables: vec![filter, nat], sysctls, portals, ..NodeRules::default() }
+    let xtables_backend = config.backend;
+    NodeRules { xtables: vec![filter, nat], xtables_backend, sysctls, portals, ..NodeRules::default() }
 }
 
 /// Tables filter and nat with the jumps to kube-proxy's chains. Portals come first in their chains and node ports
