@@ -21,6 +21,10 @@ use std::path::{Path, PathBuf};
 /// Seed of hash tables and of what nothing else decides.
 pub const SEED: u64 = 42;
 
+/// What to do about an unknown part.
+const ALLOW_OPAQUE: &str =
+    "  = --allow-opaque goes on without it: such a match never matches, such a target does nothing\n";
+
 /// Rules with unknown parts that are told one by one.
 const WARNINGS: usize = 4;
 
@@ -133,12 +137,18 @@ impl Subject {
         }
         let stack = Stack::with(&self.rules, SEED, CompileOptions { allow_opaque }).map_err(|error| {
             let help = match &error {
-                StackError::Xtables(CompileError { problem: Problem::NotModelled { .. }, .. }) => {
-                    "  = --allow-opaque goes on without it: such a match never matches, such a target does nothing\n"
+                StackError::Xtables(CompileError {
+                    problem: Problem::NotModelled { extension, text },
+                    ..
+                }) => {
+                    let bare = *text == format!("-j {extension}");
+                    let chain =
+                        if bare { "  = or it is a chain that the dump does not declare\n" } else { "" };
+                    format!("{chain}{ALLOW_OPAQUE}")
                 }
-                _ => "",
+                _ => String::new(),
             };
-            refused(&error, help)
+            refused(&error, &help)
         })?;
         let warnings = stack.warnings();
         let mut notes: Vec<String> = warnings.iter().take(WARNINGS).map(ToString::to_string).collect();
