@@ -5,6 +5,7 @@
 
 use crate::classify::{Node, Scan, Syncs, Walk, build, cluster, config, mode, objects};
 use crate::engine::{self, Move};
+use crate::indexed::Changes;
 use sim_core::classify::Unit;
 use sim_core::units::SimSpan;
 use sim_models::config::{CacheState, ChurnConfig, KernelConfig, TrafficConfig, TrafficTarget, WorldConfig};
@@ -44,6 +45,16 @@ pub const WORKLOADS: &[Workload] = &[
         name: "linear_walk",
         about: "100 walks of the nat table of 10,000 Services",
         prepare: linear_walk,
+    },
+    Workload {
+        name: "indexed_walk",
+        about: "10,000 first packets through the nat table of 10,000 Services, by its index",
+        prepare: indexed_walk,
+    },
+    Workload {
+        name: "indexed_update",
+        about: "100 endpoints replaced and 100 Services' rules out and in again, nat table of 10,000 Services",
+        prepare: indexed_update,
     },
     Workload {
         name: "ipvs_lookup",
@@ -106,6 +117,19 @@ fn linear_scan() -> Job {
 fn linear_walk() -> Job {
     let mut walk = Walk::new(10_000);
     Box::new(move || (0..100).map(|i| u64::from(walk.run(black_box(9_900 + i)))).sum())
+}
+
+fn indexed_walk() -> Job {
+    let mut walk = Walk::new(10_000);
+    Box::new(move || {
+        let any = (0..10_000).map(|n| n * 7919 % 10_000);
+        any.map(|i| u64::from(walk.indexed(black_box(i))[Unit::RuleEvals])).sum()
+    })
+}
+
+fn indexed_update() -> Job {
+    let mut changes = Changes::new(10_000);
+    Box::new(move || (0..100).map(|_| changes.endpoint() + changes.service()).sum())
 }
 
 fn first_packets(mode: &str) -> Job {

@@ -3,10 +3,12 @@
 //! Side by side, in one run, for clusters of growing size: the plain reference (one rule after another), the scan over
 //! columns, the index, and a lookup in a plain hash table, which has no rules and counts nothing: the limit. "last" is the
 //! Service whose rule comes last; "any" goes over all Services in an order that no cache foresees. Then microseconds of
-//! changes in place and bytes of memory a rule. A figure is the best of some repetitions. `--check` fails with 1 where the
-//! promises for 30,000 Services are not kept.
+//! changes in place and bytes of memory a rule. A figure is the best of some repetitions. `--check` looks at
+//! 30,000 Services only and fails with 1 where the ratio to the reference or the bytes a rule are not what is promised: both
+//! hold on a busy machine. What a walk and a change take is held by `instructions` (`indexed_walk`, `indexed_update`).
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
+use sim_core::classify::{Unit, Work};
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -14,6 +16,10 @@ use windtunnel_benches::indexed::{Changes, Ways};
 
 const SERVICES: [u32; 4] = [1_000, 4_000, 10_000, 30_000];
 const REPETITIONS: u32 = 20;
+/// Most bytes a rule, index included.
+const BYTES_MAX: f64 = 200.0;
+/// How many times the index must be quicker than the plain reference.
+const GAIN_MIN: f64 = 1_000.0;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,13 +41,14 @@ fn main() -> ExitCode {
         "Services", "last", "last", "last", "any", "last", "any", "index", "index", "hash"
     );
     let mut kept = true;
-    for services in SERVICES {
+    let sizes = if check { &SERVICES[SERVICES.len() - 1..] } else { &SERVICES };
+    for &services in sizes {
         let (last, mut ways) = (services as usize - 1, Ways::new(services));
         let any = |n: usize| n * 7919 % services as usize;
         let reference = best(10, |_| u64::from(ways.reference(black_box(last))));
         let scan = best(100, |_| u64::from(ways.walk.run(black_box(last))));
-        let index = best(10_000, |_| ways.walk.indexed(black_box(last)).iter().count() as u64);
-        let index_any = best(30_000, |n| ways.walk.indexed(black_box(any(n))).iter().count() as u64);
+        let index = best(10_000, |_| evals(ways.walk.indexed(black_box(last))));
+        let index_any = best(30_000, |n| evals(ways.walk.indexed(black_box(any(n)))));
         let hash = best(10_000, |_| u64::from(ways.plain(black_box(last))) + 1);
         let hash_any = best(30_000, |n| u64::from(ways.plain(black_box(any(n)))) + 1);
         println!(
@@ -52,30 +59,34 @@ fn main() -> ExitCode {
             index_any / hash_any
         );
         if services == 30_000 {
-            kept &= index <= 150.0 && reference / index >= 1_000.0;
+            kept &= reference / index >= GAIN_MIN;
         }
     }
     println!(
         "\n{:>8} {:>22} {:>27} {:>14}",
         "Services", "endpoint replaced, us", "Service's rule out+in, us", "bytes a rule"
     );
-    for services in SERVICES {
+    for &services in sizes {
         let mut changes = Changes::new(services);
         let endpoint = best(200, |_| changes.endpoint()) / 1e3;
         let service = best(200, |_| changes.service()) / 1e3;
         let bytes = changes.bytes_per_rule();
         println!("{services:>8} {endpoint:>22.2} {service:>27.2} {bytes:>14.1}");
         if services == 30_000 {
-            kept &= endpoint <= 50.0 && service / 2.0 <= 50.0 && bytes <= 200.0;
+            kept &= bytes <= BYTES_MAX;
         }
     }
     if check && !kept {
         println!(
-            "\nnot kept: 150 ns and a thousandth of the reference walk, 50 us a change, 200 bytes a rule"
+            "\nnot kept at 30,000 Services: {GAIN_MIN} times the reference walk, {BYTES_MAX} bytes a rule"
         );
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+fn evals(work: Work) -> u64 {
+    u64::from(work[Unit::RuleEvals])
 }
 
 /// Least nanoseconds of `run`, called `rounds` times in a row with the number of the round.

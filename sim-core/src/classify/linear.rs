@@ -111,6 +111,11 @@ impl<const W: usize> LinearTable<W> {
     pub fn fits_src(&self, i: usize, addrs: &AddrPair<W>) -> bool {
         differ(&self.src[i], &self.src_mask[i], &addrs.src) == 0
     }
+    /// Whether the destination alone fits rule `i`.
+    #[inline]
+    pub fn fits_dst(&self, i: usize, addrs: &AddrPair<W>) -> bool {
+        differ(&self.dst[i], &self.dst_mask[i], &addrs.dst) == 0
+    }
     /// The first rule of `range` whose addresses fit, or `None` if the walk ran to the range's end.
     ///
     /// Every rule before it was evaluated and failed: the caller counts `found - range.start` of them.

@@ -75,11 +75,20 @@ pub trait Observer {
     const LISTENS: bool = true;
     /// `step` was taken; `packet` and `work` are as they are after it.
     fn step(&mut self, step: Step, packet: &Packet, work: &Work);
+    /// Whether it hears anything: if not, nobody finds out what only a step would tell.
+    #[inline(always)]
+    fn listens(&self) -> bool {
+        true
+    }
 }
 
 /// Hears nothing.
 impl Observer for () {
     const LISTENS: bool = false;
+    #[inline(always)]
+    fn listens(&self) -> bool {
+        false
+    }
     #[inline(always)]
     fn step(&mut self, _: Step, _: &Packet, _: &Work) {}
 }

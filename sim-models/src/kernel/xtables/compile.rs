@@ -74,6 +74,9 @@ pub(super) struct Entry {
     pub(super) body: u32,
     /// The destination is one address: what the rule leads to belongs to one Service.
     pub(super) one_dst: bool,
+    /// Whether columns have a test of it: otherwise they need not be read.
+    pub(super) tests_src: bool,
+    pub(super) tests_dst: bool,
     /// Where it begins in a cache line, in eighths, relative to the chain's first rule. Not kept in [`LongChain`]s.
     pub(super) phase: u8,
 }
@@ -465,6 +468,8 @@ impl CompiledTable {
             target: rule.target.clone(),
             body,
             one_dst: rule.dst.is_some_and(|t| !t.invert && t.value.prefix_len() == t.value.max_prefix_len()),
+            tests_src: rule.src.is_some_and(|t| !t.invert),
+            tests_dst: rule.dst.is_some_and(|t| !t.invert),
             phase: (bytes / STEP % PHASES as u64) as u8,
         })
     }

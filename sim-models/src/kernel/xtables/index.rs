@@ -280,17 +280,20 @@ impl CompiledTable {
         // Matches change neither addresses nor ports nor what groups look at.
         let mut hashes: SmallVec<[u32; 8]> = SmallVec::new();
         hashes.push(hash_addr(words(cx.packet.dst), Side::Dst));
-        hashes.push(hash_addr(words(cx.packet.src), Side::Src));
+        if long.has_sources {
+            hashes.push(hash_addr(words(cx.packet.src), Side::Src));
+        }
         let mut met: SmallVec<[u8; 8]> = SmallVec::new();
         for (number, group) in (0u8..).zip(&long.keys.groups) {
             if !group.addrs.fit(&cx.packet) {
                 continue;
             }
+            // What it counts is counted with the members; here it only matters how far the packet comes.
             let before = *cx.work;
             if rule_matches(&group.alike, 0, cx) {
                 hashes.push(hash_port(number, cx.packet.dport));
             }
-            if *cx.work != before {
+            if cx.work[Unit::RuleAddrHits] != before[Unit::RuleAddrHits] {
                 met.push(number);
             }
             *cx.work = before;

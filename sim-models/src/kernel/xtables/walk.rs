@@ -16,6 +16,8 @@ use super::recent::Ask;
 use super::{ChainId, CtStates, Policy, Target, Test, layout};
 use crate::kernel::hook::{CtState, CtView, Hook, HookVerdict, NatRange, NatTo, PacketCx};
 use crate::kernel::trace::{Observer, Step};
+#[cfg(debug_assertions)]
+use sim_core::classify::Work;
 use sim_core::classify::indexed::{PHASES, Place};
 use sim_core::classify::linear::{AddrPair, LinearTable};
 use sim_core::classify::{Family, Packet, Proto, Unit};
@@ -26,7 +28,35 @@ use std::ops::Range;
 impl Compiled {
     /// Runs the function `id` that [`Compiled::hooks`] registered.
     pub fn run(&self, id: usize, cx: &mut PacketCx<'_>) -> HookVerdict {
+        #[cfg(debug_assertions)]
+        if is_sampled(&cx.packet) {
+            return self.run_compared(id, cx);
+        }
         self.run_observed(id, cx, &mut ())
+    }
+
+    /// The same with and without the index, which must agree in all that a walk leaves behind.
+    #[cfg(debug_assertions)]
+    fn run_compared(&self, id: usize, cx: &mut PacketCx<'_>) -> HookVerdict {
+        cx.recent.bind(&self.lists);
+        let (mut recent, mut memory) = (cx.recent.clone(), cx.memory.clone());
+        let (mut random, mut work) = (cx.random.clone(), *cx.work);
+        let mut scan = PacketCx {
+            recent: &mut recent,
+            memory: &mut memory,
+            random: &mut random,
+            work: &mut work,
+            ..*cx
+        };
+        let scanned = self.run_linear(id, &mut scan, &mut ());
+        let scanned = (scanned, scan.packet, scan.nat, scan.notrack, scan.hotdrop, *scan.work);
+        let verdict = self.run_observed(id, cx, &mut ());
+        let indexed = (verdict, cx.packet, cx.nat, cx.notrack, cx.hotdrop, *cx.work);
+        assert_eq!(indexed, scanned, "by index and scanned, hook function {id}");
+        let (mut ours, mut theirs) = (Work::new(), Work::new());
+        let drawn = (cx.random.clone().u32(&mut ours), random.u32(&mut theirs));
+        assert!(drawn.0 == drawn.1 && ours == theirs, "random numbers after hook function {id}: {drawn:?}");
+        verdict
     }
 
     /// The same, telling `observer` each step.
@@ -87,16 +117,20 @@ pub(super) trait Chains {
         let verdict = loop {
             let id = ChainId(chain as u32);
             let hit = self.next_hit(chain, at, cx);
-            let (from, rule) = (self.rank(chain, Some(at)), self.rank(chain, hit));
-            if hit.is_some() && cx.hotdrop {
-                let to = rule + 1;
-                observer.step(Step::XtMissed { table, chain: id, from, to }, &cx.packet, cx.work);
+            let drops = hit.is_some() && cx.hotdrop;
+            if observer.listens() {
+                let (from, rule) = (self.rank(chain, Some(at)), self.rank(chain, hit));
+                let to = if drops { rule + 1 } else { rule };
+                if to > from {
+                    observer.step(Step::XtMissed { table, chain: id, from, to }, &cx.packet, cx.work);
+                }
+                if !drops {
+                    observer.step(Step::XtMatched { table, chain: id, rule }, &cx.packet, cx.work);
+                }
+            }
+            if drops {
                 break HookVerdict::Drop;
             }
-            if rule > from {
-                observer.step(Step::XtMissed { table, chain: id, from, to: rule }, &cx.packet, cx.work);
-            }
-            observer.step(Step::XtMatched { table, chain: id, rule }, &cx.packet, cx.work);
             let Some(hit) = hit else {
                 // The chain's closing entry: RETURN, or the policy.
                 closing_entry(cx);
@@ -238,6 +272,14 @@ impl Chains for By<'_> {
     }
 }
 
+/// One walk in about a thousand, in builds with debug assertions, is made twice. Which ones follows from the packet alone,
+/// so that runs stay alike.
+#[cfg(debug_assertions)]
+fn is_sampled(packet: &Packet) -> bool {
+    let ports = u32::from(packet.sport) << 16 | u32::from(packet.dport);
+    ports.wrapping_mul(0x9e37_79b9) >> 22 == 0
+}
+
 impl CompiledTable {
     fn base(&self, hook: Hook) -> Option<(usize, Policy)> {
         let of = |(n, c): (usize, &super::compile::CompiledChain)| match c.base {
@@ -371,15 +413,17 @@ impl CompiledTable {
     ) -> bool {
         cx.work[Unit::RuleEvals] += 1;
         cx.work[Unit::LinesStream] += u32::from(self.cost[usize::from(phase)]);
-        if !columns.fits_src(slot, addrs) {
+        // The columns are memory of their own, which most rules of short chains have no need of.
+        let entry = &self.rules.entries[slot];
+        if entry.tests_src && !columns.fits_src(slot, addrs) {
             return false;
         }
-        let body = self.bodies.get(self.rules.entries[slot].body);
+        let body = self.bodies.get(entry.body);
         if !src_fits(body, &cx.packet) {
             return false;
         }
         cx.work[Unit::RuleSrcHits] += 1;
-        if !(columns.fits(slot, addrs) && rule_matches(body, phase, cx)) {
+        if !((!entry.tests_dst || columns.fits_dst(slot, addrs)) && matches_past_source(body, phase, cx)) {
             return cx.hotdrop;
         }
         cx.work[Unit::RuleHits] += 1;
@@ -404,6 +448,7 @@ impl CompiledTable {
 }
 
 /// Whether a source that is negated fits.
+#[inline]
 fn src_fits(rule: &CompiledRule, packet: &Packet) -> bool {
     let negated = rule.negated.as_ref().and_then(|n| n.src);
     negated.is_none_or(|net| !net.contains(&packet.src))
@@ -426,9 +471,14 @@ fn policy_verdict(policy: Policy) -> HookVerdict {
 /// Devices, protocol, then matches in order; the addresses fit already, save for negated ones. `phase` is where the rule
 /// begins in a cache line.
 pub(super) fn rule_matches(rule: &CompiledRule, phase: u8, cx: &mut PacketCx<'_>) -> bool {
+    src_fits(rule, &cx.packet) && matches_past_source(rule, phase, cx)
+}
+
+/// The same, of a rule whose source fits, a negated one too.
+#[inline]
+fn matches_past_source(rule: &CompiledRule, phase: u8, cx: &mut PacketCx<'_>) -> bool {
     if let Some(negated) = &rule.negated
-        && (negated.src.is_some_and(|net| net.contains(&cx.packet.src))
-            || negated.dst.is_some_and(|net| net.contains(&cx.packet.dst)))
+        && negated.dst.is_some_and(|net| net.contains(&cx.packet.dst))
     {
         return false;
     }
