@@ -79,6 +79,7 @@ pub fn jhash(bytes: &[u8], initval: u32) -> u32 {
 }
 
 /// `jhash_3words`.
+#[inline]
 pub fn jhash_3words(a: u32, b: u32, c: u32, initval: u32) -> u32 {
     let start = INITVAL.wrapping_add(3 << 2).wrapping_add(initval);
     finish(a.wrapping_add(start), b.wrapping_add(start), c.wrapping_add(start))

@@ -80,6 +80,7 @@ impl Proto {
         }
     }
     /// The IANA protocol number.
+    #[inline]
     pub fn number(self) -> u8 {
         match self {
             Proto::Icmp => 1,
