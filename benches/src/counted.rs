@@ -6,6 +6,7 @@
 use crate::classify::{Node, Scan, Syncs, Walk, build, cluster, config, mode, objects};
 use crate::engine::{self, Move};
 use crate::indexed::Changes;
+use crate::ipvs::Balancer;
 use sim_core::classify::Unit;
 use sim_core::units::SimSpan;
 use sim_models::config::{CacheState, ChurnConfig, KernelConfig, TrafficConfig, TrafficTarget, WorldConfig};
@@ -60,6 +61,21 @@ pub const WORKLOADS: &[Workload] = &[
         name: "ipvs_lookup",
         about: "1,000 first packets, IPVS with 4,000 Services",
         prepare: ipvs_lookup,
+    },
+    Workload {
+        name: "ipvs_first_packet",
+        about: "1,000 first packets through IPVS alone with 4,000 Services, each paying for the end of one",
+        prepare: ipvs_first_packet,
+    },
+    Workload {
+        name: "indexed_first_packet",
+        about: "1,000 first packets by the index of the nat table of 10,000 Services",
+        prepare: indexed_first_packet,
+    },
+    Workload {
+        name: "index_update",
+        about: "100 endpoints replaced and 100 Services' rules taken out and put back in the index of 4,000 Services",
+        prepare: index_update,
     },
     Workload {
         name: "nftables_lookup",
@@ -139,6 +155,27 @@ fn first_packets(mode: &str) -> Job {
 
 fn ipvs_lookup() -> Job {
     first_packets("ipvs")
+}
+
+fn ipvs_first_packet() -> Job {
+    let mut balancer = Balancer::new(false, "rr", 4_000);
+    Box::new(move || {
+        let places = (0..1_000).map(|i| i * 7_919 % 4_000);
+        places.map(|place| u64::from(balancer.first_packet(black_box(place))[Unit::IpvsConnNew])).sum()
+    })
+}
+
+fn indexed_first_packet() -> Job {
+    let mut walk = Walk::new(10_000);
+    Box::new(move || {
+        let places = (0..1_000).map(|i| i * 7_919 % 10_000);
+        places.map(|place| u64::from(walk.indexed(black_box(place))[Unit::RuleEvals])).sum()
+    })
+}
+
+fn index_update() -> Job {
+    let mut changes = Changes::new(4_000);
+    Box::new(move || (0..100).map(|_| changes.endpoint() + changes.service()).sum())
 }
 
 fn nft_lookup() -> Job {

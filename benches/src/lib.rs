@@ -6,5 +6,6 @@ pub mod engine;
 pub mod indexed;
 pub mod ipvs;
 pub mod kubectl;
+pub mod nftables;
 #[cfg(feature = "peers")]
 pub mod peers;

@@ -23,9 +23,10 @@ What a node has, not what it should have:
       --packet \"tcp 10.244.1.5 > 10.96.0.1:443\"
   (iptables-save, ipset save, ipvsadm -Sn, ip addr show dev kube-ipvs0)
 
-A packet is PROTOCOL SOURCE[:PORT] > DESTINATION:PORT, with tcp, udp, sctp or icmp. IPv6 addresses
-stand in [ ] where a port follows. A tcp packet is a SYN, unless --established, --flow or --flags
-says otherwise. Its addresses decide on the family.
+A packet is PROTOCOL SOURCE[:PORT] > DESTINATION:PORT, with tcp, udp, sctp, icmp (which has no
+ports) or another protocol's name or number. IPv6 addresses stand in [ ] where a port follows. A
+tcp packet is a SYN, unless --established, --flow or --flags says otherwise. Its addresses decide on
+the family.
 
 Without --node the rules are those of the node that the packet meets first: its source's, or for one
 from outside that of its destination.
@@ -45,6 +46,10 @@ pub struct ExplainArgs {
         "node", "proxy_config", "backend", "kubernetes", "cluster_cidr", "scheduler", "set", "keep_going",
     ])]
     pub rules: Vec<PathBuf>,
+    /// Go on where a dump has matches or targets that are not modelled: such a match never matches, such a target does
+    /// nothing, and each is told.
+    #[arg(long, requires = "rules")]
+    pub allow_opaque: bool,
     /// The packet, for example "tcp 10.244.1.5:40000 > 10.96.0.1:443".
     #[arg(long, value_name = "PACKET")]
     pub packet: String,
@@ -55,7 +60,7 @@ pub struct ExplainArgs {
     /// Its mark when it comes in: 0x4000 or a decimal number.
     #[arg(long, value_name = "MARK", value_parser = parse_mark, default_value = "0")]
     pub mark: u32,
-    /// TCP flags: syn, ack, fin, rst, after commas. Default: syn; with --established or --flow ack.
+    /// TCP flags: syn, ack, fin, rst, psh, urg, after commas. Default: syn; with --established or --flow ack.
     #[arg(long, value_name = "FLAGS", value_delimiter = ',', value_enum)]
     pub flags: Vec<FlagArg>,
     /// The packet's own connection exists already: this is a later packet of it.
@@ -115,6 +120,10 @@ pub enum FlagArg {
     Fin,
     /// Reset.
     Rst,
+    /// Push.
+    Psh,
+    /// Urgent.
+    Urg,
     /// None of them.
     None,
 }

@@ -7,15 +7,29 @@
 //! components twice. Each price is held to its estimate by one part in a thousand of what a cell holds it to, so that
 //! what the cells leave open stays plausible. Cells that their random sample moves by more than 0.4 % are left out.
 //! The error of a price is its standard error at the residuals' spread.
+//!
+//! What a profile in nanoseconds adds for cache lines and for the rig is taken off the measured cost first; those constants
+//! are not fitted here. How near cells and estimates hold a price is the estimates file's to say: clocks are less exact than
+//! counted instructions. Cells with a known blemish are left out.
 
 use serde::Deserialize;
 use sim_core::classify::Unit;
 use sim_models::kernel::cost::CostProfile;
-use sim_models::rig::{Cell, Measurement, Rig, is_predicted, parse_csv};
+use sim_models::rig::{Cell, Measurement, Rig, blemish, is_predicted, parse_csv};
 use std::collections::BTreeMap;
 
 #[derive(Deserialize)]
 struct Estimates {
+    /// Relative error of a cell that counts once.
+    #[serde(default = "cell")]
+    cell: f64,
+    /// Cells whose random sample moves their median by more say nothing of prices.
+    #[serde(default = "sample")]
+    sample: f64,
+    /// Estimates smaller than this are held as loosely as this.
+    #[serde(default = "floor")]
+    floor: f64,
+    #[serde(default)]
     fixed: BTreeMap<String, f64>,
     estimate: BTreeMap<String, f64>,
 }
@@ -23,16 +37,32 @@ struct Estimates {
 /// A cell as an equation: its work, its cost, and how much it counts.
 struct Equation {
     work: Vec<f64>,
+    /// Of the work alone, and with all that is beside it.
     cost: f64,
+    measured: f64,
     weight: f64,
 }
 
-/// Relative error of a cell that counts once.
-const CELL: f64 = 0.001;
+impl Equation {
+    fn predicted(&self, prices: &[f64]) -> f64 {
+        self.work.iter().zip(prices).map(|(n, price)| n * price).sum()
+    }
+}
+
+fn cell() -> f64 {
+    0.001
+}
+fn sample() -> f64 {
+    0.004
+}
+fn floor() -> f64 {
+    5.0
+}
+
+/// Errors of a cell from which it is an outlier.
+const OUTLIER: f64 = 1.5;
 /// Relative error that an estimate is given.
 const ESTIMATE: f64 = 0.5;
-/// Samples that move a median by more say nothing of prices.
-const SAMPLE: f64 = 0.004;
 /// Steps of the solver; it stops earlier where nothing moves.
 const STEPS: usize = 200_000;
 
@@ -57,24 +87,33 @@ fn main() {
     for file in &files {
         let text = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{file}: {e}"));
         let cells = parse_csv(&text).unwrap_or_else(|e| panic!("{file}: {}", e.join("; ")));
-        equations.extend(of_file(&cells, &profile));
+        equations.extend(of_file(&cells, &profile, &estimates));
+    }
+    if profile.unit == "ns" {
+        hold_outliers(&mut equations, &estimates);
     }
     print(&equations, &estimates);
 }
 
-fn of_file(cells: &[Measurement], profile: &CostProfile) -> Vec<Equation> {
+fn of_file(cells: &[Measurement], profile: &CostProfile, estimates: &Estimates) -> Vec<Equation> {
     let mut rigs: BTreeMap<Cell, Option<Rig>> = BTreeMap::new();
     let mut groups: BTreeMap<(String, String, String), Vec<Equation>> = BTreeMap::new();
-    for m in cells.iter().filter(|m| is_predicted(&m.cell.metric) && !m.cell.metric.starts_with("blob_")) {
+    let sound = |m: &&Measurement| {
+        is_predicted(&m.cell.metric) && !m.cell.metric.starts_with("blob_") && blemish(&m.cell).is_none()
+    };
+    for m in cells.iter().filter(sound) {
         let rig = rigs.entry(m.cell.ruleset()).or_insert_with(|| Rig::new(&m.cell).ok());
         let Some(Ok(found)) = rig.as_ref().map(|rig| rig.predict(m, profile)) else { continue };
-        if found.sampling_error > SAMPLE {
+        if found.sampling_error > estimates.sample {
             continue;
         }
-        let work = Unit::ALL.iter().map(|&unit| f64::from(found.work[unit])).collect();
+        let work: Vec<f64> = Unit::ALL.iter().map(|&unit| f64::from(found.work[unit])).collect();
+        let priced: f64 = Unit::ALL.iter().zip(&work).map(|(&unit, n)| profile.price(unit) * n).sum();
+        let beside = if profile.unit == "ns" { found.value - priced } else { 0.0 };
         let component = if m.cell.kernel.ends_with("micro") { 2.0 } else { 1.0 };
         let group = (m.cell.case.clone(), m.cell.mode.clone(), m.cell.metric.clone());
-        let equation = Equation { work, cost: m.value, weight: component / (CELL * m.value) };
+        let weight = component / (estimates.cell * m.value);
+        let equation = Equation { work, cost: m.value - beside, measured: m.value, weight };
         groups.entry(group).or_default().push(equation);
     }
     let mut out = Vec::new();
@@ -86,11 +125,28 @@ fn of_file(cells: &[Measurement], profile: &CostProfile) -> Vec<Equation> {
     out
 }
 
-fn print(equations: &[Equation], estimates: &Estimates) {
+/// Clocks have outliers: cells that are far off count less, by how far (Huber), and the rest is fitted again.
+fn hold_outliers(equations: &mut [Equation], estimates: &Estimates) {
+    let full: Vec<f64> = equations.iter().map(|e| e.weight).collect();
+    for _ in 0..6 {
+        let prices = fit(equations, estimates).prices;
+        for (e, full) in equations.iter_mut().zip(&full) {
+            let off = (e.predicted(&prices) - e.cost).abs() / (OUTLIER * estimates.cell * e.measured);
+            e.weight = full / off.max(1.0).sqrt();
+        }
+    }
+}
+
+/// Prices of all units, and what the errors of the free ones follow from.
+struct Fit {
+    free: Vec<Unit>,
+    prices: Vec<f64>,
+    matrix: Vec<Vec<f64>>,
+}
+
+fn fit(equations: &[Equation], estimates: &Estimates) -> Fit {
     let fixed = |unit: &Unit| estimates.fixed.get(unit.name()).copied();
-    let cost_of_fixed = |e: &Equation| -> f64 {
-        Unit::ALL.iter().map(|unit| fixed(unit).unwrap_or(0.0) * e.work[*unit as usize]).sum()
-    };
+    let mut prices: Vec<f64> = Unit::ALL.iter().map(|unit| fixed(unit).unwrap_or(0.0)).collect();
     let free: Vec<Unit> = Unit::ALL
         .iter()
         .copied()
@@ -101,7 +157,7 @@ fn print(equations: &[Equation], estimates: &Estimates) {
     // The normal equations, with a line for each estimate.
     let (mut matrix, mut right) = (vec![vec![0.0; n]; n], vec![0.0; n]);
     for e in equations {
-        let rest = e.cost - cost_of_fixed(e);
+        let rest = e.cost - e.predicted(&prices);
         for (i, a) in free.iter().enumerate() {
             let weighted = e.work[*a as usize] * e.weight * e.weight;
             right[i] += weighted * rest;
@@ -112,25 +168,28 @@ fn print(equations: &[Equation], estimates: &Estimates) {
     }
     for (i, unit) in free.iter().enumerate() {
         let estimate = estimates.estimate[unit.name()];
-        let weight = (ESTIMATE * estimate.max(5.0)).powi(-2);
+        let weight = (ESTIMATE * estimate.max(estimates.floor)).powi(-2);
         matrix[i][i] += weight;
         right[i] += weight * estimate;
     }
     let start: Vec<f64> = free.iter().map(|unit| estimates.estimate[unit.name()]).collect();
-    let prices = solve(&matrix, &right, start);
-    let all = |unit: Unit| match free.iter().position(|u| *u == unit) {
-        Some(at) => prices[at],
-        None => fixed(&unit).unwrap_or(0.0),
-    };
+    for (unit, price) in free.iter().zip(solve(&matrix, &right, start)) {
+        prices[*unit as usize] = price;
+    }
+    Fit { free, prices, matrix }
+}
+
+fn print(equations: &[Equation], estimates: &Estimates) {
+    let Fit { free, prices, matrix } = fit(equations, estimates);
     let mut errors: Vec<f64> = Vec::new();
     let mut squares = 0.0;
     for e in equations {
-        let cost: f64 = Unit::ALL.iter().map(|&unit| all(unit) * e.work[unit as usize]).sum();
-        errors.push((cost / e.cost - 1.0).abs());
-        squares += ((cost - e.cost) * e.weight).powi(2);
+        let off = e.predicted(&prices) - e.cost;
+        errors.push((off / e.measured).abs());
+        squares += (off * e.weight).powi(2);
     }
     errors.sort_by(f64::total_cmp);
-    let spread = squares / (equations.len().saturating_sub(n).max(1)) as f64;
+    let spread = squares / (equations.len().saturating_sub(free.len()).max(1)) as f64;
     println!(
         "# {} cells, error median {:.3}%, 95th percentile {:.2}%, max {:.2}%",
         errors.len(),
@@ -140,11 +199,12 @@ fn print(equations: &[Equation], estimates: &Estimates) {
     );
     let variance = inverse_diagonal(&matrix);
     for unit in Unit::ALL {
-        let (value, error) = match (free.iter().position(|u| u == unit), fixed(unit)) {
-            (Some(at), _) => (prices[at], (variance[at] * spread.max(1.0)).sqrt()),
-            (None, Some(value)) => (value, 0.0),
-            (None, None) => continue,
+        let error = match free.iter().position(|u| u == unit) {
+            Some(at) => (variance[at] * spread.max(1.0)).sqrt(),
+            None if estimates.fixed.contains_key(unit.name()) => 0.0,
+            None => continue,
         };
+        let value = prices[*unit as usize];
         println!("[price.{}]\nvalue = {value:.2}\nerror = {error:.2}\n", unit.name());
     }
 }

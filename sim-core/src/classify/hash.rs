@@ -33,6 +33,7 @@ fn finish(mut a: u32, mut b: u32, mut c: u32) -> u32 {
 }
 
 /// `jhash2`: a hash of whole 32-bit words.
+#[inline]
 pub fn jhash2(words: &[u32], initval: u32) -> u32 {
     let start = INITVAL.wrapping_add((words.len() as u32) << 2).wrapping_add(initval);
     let (mut a, mut b, mut c) = (start, start, start);
@@ -78,12 +79,14 @@ pub fn jhash(bytes: &[u8], initval: u32) -> u32 {
 }
 
 /// `jhash_3words`.
+#[inline]
 pub fn jhash_3words(a: u32, b: u32, c: u32, initval: u32) -> u32 {
     let start = INITVAL.wrapping_add(3 << 2).wrapping_add(initval);
     finish(a.wrapping_add(start), b.wrapping_add(start), c.wrapping_add(start))
 }
 
 /// `jhash_1word`.
+#[inline]
 pub fn jhash_1word(a: u32, initval: u32) -> u32 {
     let start = INITVAL.wrapping_add(1 << 2).wrapping_add(initval);
     finish(a.wrapping_add(start), start, start)
@@ -95,6 +98,7 @@ pub fn hash_32(value: u32, bits: u32) -> u32 {
 }
 
 /// `reciprocal_scale`: a uniform 32-bit number scaled to below `n`.
+#[inline]
 pub fn reciprocal_scale(value: u32, n: u32) -> u32 {
     ((u64::from(value) * u64::from(n)) >> 32) as u32
 }

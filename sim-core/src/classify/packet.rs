@@ -80,6 +80,7 @@ impl Proto {
         }
     }
     /// The IANA protocol number.
+    #[inline]
     pub fn number(self) -> u8 {
         match self {
             Proto::Icmp => 1,
@@ -231,10 +232,10 @@ impl Packet {
     }
 }
 
-/// `tcp 10.244.1.5:40000 > 10.96.0.1:443`, the notation of `windtunnel explain`; without ports for ICMP.
+/// `tcp 10.244.1.5:40000 > 10.96.0.1:443`, the notation of `windtunnel explain`; without ports for protocols that have none.
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.proto == Proto::Icmp {
+        if !self.proto.has_ports() {
             return write!(f, "{} {} > {}", self.proto, self.src, self.dst);
         }
         let at = |ip: IpAddr, port| std::net::SocketAddr::new(ip, port);

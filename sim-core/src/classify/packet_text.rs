@@ -3,6 +3,8 @@
 //! Taken too: `->` for `>`, addresses without ports where the protocol has none, and a source without a port, which
 //! then is [`ANY_SPORT`]. A TCP packet is a SYN; flags and mark have options of their own.
 //!
+//! A protocol is a name or a number; `icmp` between IPv6 addresses is ICMPv6.
+//!
 //! Left out: options, lengths, fragments, ICMP types.
 
 use super::packet::{Family, Packet, Proto, TcpFlags};
@@ -13,8 +15,8 @@ use std::str::FromStr;
 /// The source port of a packet that was written without one.
 pub const ANY_SPORT: u16 = 40_000;
 
-/// Protocols that a packet can be written with.
-pub const PROTOS: [Proto; 4] = [Proto::Tcp, Proto::Udp, Proto::Sctp, Proto::Icmp];
+/// Words for protocols that a packet is mostly written with.
+const WORDS: &[&str] = &["tcp", "udp", "sctp", "icmp", "icmpv6"];
 
 /// How a packet is written.
 const FORM: &str = "PROTOCOL SOURCE[:PORT] > DESTINATION:PORT, as in `tcp 10.244.1.5:40000 > 10.96.0.1:443`";
@@ -42,7 +44,9 @@ impl PacketError {
 impl FromStr for Proto {
     type Err = ();
     fn from_str(text: &str) -> Result<Self, ()> {
-        PROTOS.into_iter().find(|proto| proto.name().eq_ignore_ascii_case(text)).ok_or(())
+        let is_number = text.bytes().all(|b| b.is_ascii_digit());
+        let number = if is_number { text.parse().ok().map(Proto::from_number) } else { None };
+        number.or_else(|| Proto::from_name(&text.to_ascii_lowercase())).ok_or(())
     }
 }
 
@@ -72,10 +76,9 @@ impl FromStr for Packet {
                 "" => "the protocol is missing".to_owned(),
                 other => format!("`{other}` is no protocol that packets have here"),
             };
-            let allowed = PROTOS.map(Proto::name).join(", ");
-            let words: &[&str] = &["tcp", "udp", "sctp", "icmp"];
+            let allowed = format!("{}, or a protocol's name or number", WORDS.join(", "));
             PacketError {
-                words: if is_side { &[] } else { words },
+                words: if is_side { &[] } else { WORDS },
                 ..PacketError::new(word.clone(), message, allowed)
             }
         })?;
@@ -85,7 +88,15 @@ impl FromStr for Packet {
             let message = "source and destination are of different families";
             return Err(PacketError::new(right, message, "both IPv4, or both IPv6"));
         }
-        let has_ports = proto != Proto::Icmp;
+        let proto = match (proto, Family::of(dst)) {
+            (Proto::Icmp, Family::Ipv6) => Proto::Icmpv6,
+            (Proto::Icmpv6, Family::Ipv4) => {
+                let message = "ICMPv6 goes between IPv6 addresses";
+                return Err(PacketError::new(word, message, "icmp"));
+            }
+            (proto, _) => proto,
+        };
+        let has_ports = proto.has_ports();
         let (sport, dport) = match (has_ports, sport, dport) {
             (true, sport, Some(dport)) => (sport.unwrap_or(ANY_SPORT), dport),
             (true, _, None) => {
@@ -205,6 +216,9 @@ mod tests {
             "[fd00::1]:2",
             "source and destination are of different families",
         );
+        wrong("icmpv6 10.0.0.1 > 10.0.0.2", "icmpv6", "ICMPv6 goes between IPv6 addresses");
+        wrong("256 10.0.0.1 > 10.0.0.2", "256", "`256` is no protocol that packets have here");
+        wrong("gre 10.0.0.1:7 > 10.0.0.2", "10.0.0.1:7", "gre has no ports");
         wrong("icmp 10.0.0.1:7 > 10.0.0.2", "10.0.0.1:7", "icmp has no ports");
         wrong("tcp 10.0.0.1:1 > 10.0.0.2:2 now", "now", "there is more than the destination here");
         wrong(
@@ -220,20 +234,26 @@ mod tests {
         same("tcp 10.0.0.1 > 10.0.0.2:2", "tcp 10.0.0.1:40000 > 10.0.0.2:2");
         same("  TCP 10.0.0.1:1->10.0.0.2:2 ", "tcp 10.0.0.1:1 > 10.0.0.2:2");
         same("icmp 10.0.0.1 > 10.0.0.2", "icmp 10.0.0.1:0 > 10.0.0.2:0");
+        same("icmp fd00::1 > fd00::2", "ipv6-icmp fd00::1 > fd00::2");
+        same("47 10.0.0.1 > 10.0.0.2", "GRE 10.0.0.1 > 10.0.0.2");
         same("udp fd00::1 > [fd00::2]:53", "udp [fd00::1]:40000 > [fd00::2]:53");
     }
 
     proptest! {
         #[test]
         fn a_printed_packet_reads_back(
-            v6: bool, a: u128, b: u128, proto in 0usize..4, sport: u16, dport: u16,
+            v6: bool, a: u128, b: u128, proto: u8, sport: u16, dport: u16,
         ) {
             let addr = |bits: u128| -> IpAddr {
                 if v6 { std::net::Ipv6Addr::from_bits(bits).into() }
                 else { std::net::Ipv4Addr::from_bits(bits as u32).into() }
             };
-            let proto = PROTOS[proto];
-            let (sport, dport) = if proto == Proto::Icmp { (0, 0) } else { (sport, dport) };
+            let proto = match (Proto::from_number(proto), v6) {
+                (Proto::Icmp, true) => Proto::Icmpv6,
+                (Proto::Icmpv6, false) => Proto::Icmp,
+                (proto, _) => proto,
+            };
+            let (sport, dport) = if proto.has_ports() { (sport, dport) } else { (0, 0) };
             let flags = if proto == Proto::Tcp { TcpFlags::SYN } else { TcpFlags::default() };
             let packet = Packet { proto, flags, ..Packet::tcp_syn(addr(a), sport, addr(b), dport) };
             prop_assert_eq!(packet.to_string().parse::<Packet>(), Ok(packet));

@@ -228,6 +228,18 @@ units! {
     IcmpErrors = "icmp_errors",
     /// A TCP segment for a closed port of this node, answered by a reset.
     TcpResets = "tcp_resets",
+    /// A conntrack entry thrown out for want of room.
+    CtEvictions = "ct_evictions",
+    /// An entry written to an eBPF map.
+    EbpfUpdates = "ebpf_updates",
+    /// A counter of an nftables rule incremented.
+    NftCounter = "nft_counter",
+    /// An xtables match or target called from an nftables rule, as iptables-nft writes them.
+    NftCompat = "nft_compat",
+    /// Any other nftables expression: limit, log, quota, hash, byteorder, object reference.
+    NftOther = "nft_other",
+    /// Groups of bits looked up in an nftables set of concatenated ranges.
+    PipapoGroups = "pipapo_groups",
 }
 
 /// Counters of work, one per [`Unit`].

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 /// The embedded profiles: name and text.
 pub const PROFILES: &[(&str, &str)] = &[
     ("linux-6.18", include_str!("../../profiles/linux-6.18.toml")),
+    ("linux-6.12-uml", include_str!("../../profiles/linux-6.12-uml.toml")),
     ("linux-6.1-instructions", include_str!("../../profiles/linux-6.1-instructions.toml")),
 ];
 
@@ -71,6 +72,8 @@ struct ProfileFile {
     kernel: String,
     description: String,
     ns_per_unit: f64,
+    #[serde(default)]
+    differences_only: bool,
     calibrated: BTreeMap<String, (f64, f64)>,
     #[serde(default)]
     rigs: BTreeMap<String, Constant>,
@@ -92,6 +95,8 @@ pub struct CostProfile {
     pub description: String,
     /// Nanoseconds that one unit takes: 1 for a profile in ns, an estimate for one in instructions.
     pub ns_per_unit: f64,
+    /// Whether only differences between two of its figures mean anything.
+    pub differences_only: bool,
     /// Ranges inside which it was calibrated, by quantity (`services`, `endpoints`).
     pub calibrated: BTreeMap<String, (f64, f64)>,
     /// Constant part of measurements on other rigs, by the `kernel` column of their files.
@@ -194,6 +199,7 @@ impl CostProfile {
             kernel: file.kernel,
             description: file.description,
             ns_per_unit: file.ns_per_unit,
+            differences_only: file.differences_only,
             calibrated: file.calibrated,
             rigs: file.rigs,
             prices,

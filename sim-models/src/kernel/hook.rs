@@ -75,13 +75,15 @@ pub struct HookFn {
 /// Connection-tracking state of a packet, as `ctstate` and `ct state` see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CtState {
-    /// First packet of a connection.
+    /// First packet of a connection, or another of one that has no answer yet.
     New,
-    /// Belongs to a connection seen before, either direction.
+    /// Belongs to a connection that was answered, either direction.
     Established,
+    /// An error about a connection: an ICMP message that quotes one of its packets.
+    Related,
     /// Belongs to no connection and cannot start one.
     Invalid,
-    /// Not tracked: no hook of conntrack is registered.
+    /// Not tracked, because a rule said so.
     Untracked,
 }
 

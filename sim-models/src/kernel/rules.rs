@@ -5,7 +5,8 @@
 use super::hook::ChainKind;
 use super::ipvs::{Tables, VirtualServer};
 use super::xtables::{Match, TableName, Target};
-use super::{ebpf::ServiceMap, ipset::IpSet, nftables, xtables};
+use super::{ebpf::ServiceMap, ipset::IpSet, nftables, portal::Portal, xtables};
+use crate::config::XtablesBackend;
 use std::net::IpAddr;
 
 /// Rules, sets, virtual servers and addresses of one node, one family.
@@ -15,6 +16,8 @@ pub struct NodeRules {
     pub xtables: Vec<xtables::Table>,
     /// What a dump that these tables were read from has beside the rules; of no tables if none was read.
     pub xtables_notes: xtables::parse::Notes,
+    /// What stands behind the `iptables` command that wrote them.
+    pub xtables_backend: XtablesBackend,
     /// The nftables table.
     pub nftables: Option<nftables::Table>,
     /// Kind of the kernel's IPVS tables. Not a rule, but of the node like the rest.
@@ -33,29 +36,29 @@ pub struct NodeRules {
     pub notes: Vec<String>,
     /// Maps of an eBPF load balancer.
     pub service_map: Option<ServiceMap>,
+    /// Ports that a proxy in user space listens on.
+    pub portals: Vec<Portal>,
 }
 
 impl NodeRules {
-    /// Whether connection tracking runs: its hooks are registered (`nf_ct_netns_get`) by the first rule that looks at
-    /// a connection or asks for NAT, by an nftables NAT chain, and by IPVS, never by an empty table.
+    /// Whether connection tracking runs: its hooks are registered (`nf_ct_netns_get`) by the first rule whose match or
+    /// target looks at a connection or asks for NAT, by an nftables NAT chain, and by IPVS, never by an empty table.
     pub fn need_conntrack(&self) -> bool {
-        let xt = |rule: &xtables::Rule| {
-            let asks = matches!(
-                rule.target,
-                Some(Target::Dnat(_) | Target::Redirect { .. } | Target::Masquerade { .. })
-            );
-            asks || rule.matches.iter().any(|m| matches!(m, Match::Conntrack { .. } | Match::State(_)))
+        let of_xtables = self.xtables.iter().any(|table| {
+            let mut rules = table.chains.iter().flat_map(|c| &c.rules);
+            rules.any(|rule| rule_needs(table, rule))
+        });
+        let of_nftables = |chain: &nftables::Chain| {
+            chain.base.is_some_and(|base| base.kind == ChainKind::Nat)
+                || chain.rules.iter().flat_map(|rule| &rule.statements).any(statement_needs)
         };
-        let nft =
-            |chain: &nftables::Chain| {
-                chain.base.is_some_and(|base| base.kind == ChainKind::Nat)
-                    || chain.rules.iter().flat_map(|rule| &rule.statements).any(|s| {
-                        matches!(s, nftables::Statement::CtStateNew | nftables::Statement::CtStatusDnat)
-                    })
-            };
-        !self.ipvs.is_empty()
-            || self.xtables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules).any(xt)
-            || self.nftables.iter().flat_map(|t| &t.chains).any(nft)
+        // iptables-nft writes table nat with chains of that kind.
+        let nat_in_nft = self.xtables_backend == XtablesBackend::Nft
+            && self.xtables.iter().any(|table| table.name == TableName::Nat);
+        nat_in_nft
+            || !self.ipvs.is_empty()
+            || of_xtables
+            || self.nftables.iter().flat_map(|t| &t.chains).any(of_nftables)
     }
 
     /// Takes out what kube-proxy adds for itself: the canary and with it table mangle, loopback protection, and
@@ -70,4 +73,83 @@ impl NodeRules {
             }
         }
     }
+}
+
+/// Whether a match or target of the rule calls `nf_ct_netns_get` when it is loaded.
+fn rule_needs(table: &xtables::Table, rule: &xtables::Rule) -> bool {
+    let mut others = false;
+    for m in &rule.matches {
+        match m {
+            Match::Conntrack { .. } | Match::State(_) => return true,
+            Match::Comment(_)
+            | Match::Ports { .. }
+            | Match::Statistic { .. }
+            | Match::Mark { .. }
+            | Match::AddrtypeLocal { .. }
+            | Match::Recent { .. }
+            | Match::Set { .. }
+            | Match::Nfacct(_)
+            | Match::PhysdevIsIn { .. }
+            | Match::IpvsVirtual { .. } => {}
+            _ => others = true,
+        }
+    }
+    match &rule.target {
+        Some(Target::Dnat(_) | Target::Redirect { .. } | Target::Masquerade { .. }) => return true,
+        None
+        | Some(
+            Target::Jump(_)
+            | Target::Goto(_)
+            | Target::Return
+            | Target::Accept
+            | Target::Drop
+            | Target::Reject
+            | Target::Mark { .. },
+        ) => {}
+        Some(_) => others = true,
+    }
+    // Of the extensions that other programs use it is the name that tells.
+    others && {
+        let mut text = String::new();
+        xtables::print::write_rule(table, "", rule, &mut text).expect("a string takes all");
+        let mut words = text.split_ascii_whitespace();
+        while let Some(word) = words.next() {
+            if matches!(word, "-m" | "-j") && words.next().is_some_and(|name| NEEDING.contains(&name)) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Extensions beyond kube-proxy's that need conntrack. (`CT` does unless it is `--notrack`, which is all that rules of
+/// nodes use it for.)
+const NEEDING: [&str; 15] = [
+    "conntrack",
+    "state",
+    "connmark",
+    "connbytes",
+    "connlabel",
+    "connlimit",
+    "helper",
+    "cluster",
+    "SNAT",
+    "DNAT",
+    "MASQUERADE",
+    "REDIRECT",
+    "NETMAP",
+    "CONNMARK",
+    "CONNSECMARK",
+];
+
+fn statement_needs(s: &nftables::Statement) -> bool {
+    use nftables::Statement;
+    matches!(
+        s,
+        Statement::CtStateNew
+            | Statement::CtStatusDnat
+            | Statement::Dnat(_)
+            | Statement::DnatNumgen(_)
+            | Statement::Masquerade { .. }
+    )
 }

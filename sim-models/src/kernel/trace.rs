@@ -71,6 +71,8 @@ pub enum Step {
 
 /// Hears the steps of a packet.
 pub trait Observer {
+    /// Whether it hears anything: what takes time only for its sake is spared otherwise.
+    const LISTENS: bool = true;
     /// `step` was taken; `packet` and `work` are as they are after it.
     fn step(&mut self, step: Step, packet: &Packet, work: &Work);
     /// Whether it hears anything: if not, nobody finds out what only a step would tell.
@@ -82,6 +84,7 @@ pub trait Observer {
 
 /// Hears nothing.
 impl Observer for () {
+    const LISTENS: bool = false;
     #[inline(always)]
     fn listens(&self) -> bool {
         false

@@ -73,6 +73,12 @@ pub fn blemish(cell: &Cell) -> Option<&'static str> {
         "host618" if cell.case == "grid" && cell.endpoints == 10 && matches!(cell.services, 2000 | 4000) => {
             Some("host618 E=10 at S=2000/4000 was recorded in a slow episode")
         }
+        "host618" if cell.case.starts_with("pre121") || (cell.case == "iptnft" && cell.services == 1000) => {
+            Some("host618 pre121 and iptnft at S=1000 are doubtful")
+        }
+        "host618" if cell.case.starts_with("affinity") && sized(100, 2) => {
+            Some("host618 affinity at 100x2 is doubtful")
+        }
         "uml612ct12" => {
             Some("everything about ipvs with the 4096-bucket connection table is noisy on uml612")
         }

@@ -193,7 +193,8 @@ fn jumps(n: u32, nested: bool) -> NodeRules {
 fn state_chain() -> nftables::Table {
     let mut table = nftables::Table::new(Family::Ipv4, "state", None);
     let chain = table.add_chain("forward");
-    table.chains[0].base = Some(Base { kind: ChainKind::Filter, hook: Hook::Forward, priority: 0 });
+    table.chains[0].base =
+        Some(Base { kind: ChainKind::Filter, hook: Hook::Forward, priority: 0, drops: false });
     table.add_rule(chain, nftables::Rule::new([Statement::CtStateNew]));
     table
 }
@@ -203,7 +204,8 @@ fn nft_nat_chains(table: &mut nftables::Table) {
         [("prerouting", Hook::Prerouting, -100), ("postrouting", Hook::Postrouting, 100)]
     {
         let chain = table.add_chain(name);
-        table.chains[chain.0 as usize].base = Some(Base { kind: ChainKind::Nat, hook, priority });
+        table.chains[chain.0 as usize].base =
+            Some(Base { kind: ChainKind::Nat, hook, priority, drops: false });
     }
 }
 

@@ -167,6 +167,10 @@ impl Rig {
         let mut runs = Vec::new();
         for seed in seeds {
             runs.push(median(&match flows {
+                // Where costs have steps the model's own sample must not be a small one too.
+                None if self.case.new_clients => {
+                    (0..POOLED).flat_map(|seed| self.first_packets(&places, seed)).collect()
+                }
                 None => self.first_packets(&places, seed),
                 Some(n) => self.later_packets(&places, n, seed)?,
             }));
@@ -194,6 +198,11 @@ impl Rig {
 
 /// Repetitions with another choice of the endpoints that hold clients.
 const HISTORIES: u64 = 40;
+
+/// Samples taken together where every packet meets an endpoint at random.
+const POOLED: u64 = 12;
+/// Packets of one measured median.
+const SAMPLE: f64 = 200.0;
 
 /// Number of flows that a metric of later packets goes round.
 fn flows(metric: &str) -> Option<u32> {
@@ -236,7 +245,7 @@ impl Median {
         let (low, high) = (costs[(costs.len() - 1) / 2], costs[costs.len() / 2]);
         // Between the order statistics that are two standard errors of a sample median away from it lie four: with few
         // endpoints to choose from costs have steps, which one error alone may not reach.
-        let step = (costs.len() as f64).sqrt().ceil() as usize;
+        let step = (costs.len() as f64 / SAMPLE.sqrt()).ceil() as usize;
         let (below, above) = (costs[costs.len() / 2 - step].0, costs[costs.len() / 2 + step].0);
         Median { value: (low.0 + high.0) / 2.0, work: low.1, spread: (above - below) / 4.0 }
     }

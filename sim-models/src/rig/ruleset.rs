@@ -4,7 +4,7 @@
 
 use super::case::Case;
 use super::cell::Unpredicted;
-use crate::config::{IpvsConfig, ProxyConfig};
+use crate::config::{IpvsConfig, ProxyConfig, XtablesBackend};
 use crate::kernel::rules::NodeRules;
 use crate::kernel::xtables::{Match, TableName};
 use crate::kube::{Endpoint, EndpointLists, ProxyObjects, ServicePort};
@@ -145,11 +145,7 @@ fn network(text: &str) -> IpNet {
 pub(super) fn rules(case: &Case, mode: &str, objects: &ProxyObjects) -> Result<NodeRules, Unpredicted> {
     let (mode_name, minor, scheduler) = match mode {
         "ipt" => ("iptables", 36, "rr"),
-        "iptnft" => {
-            let why =
-                "the expressions of iptables-nft are not evaluated so far, only the rules of iptables-legacy";
-            return Err(Unpredicted(why.to_owned()));
-        }
+        "iptnft" => ("iptables", 36, "rr"),
         "ipt_pre121" => ("iptables", 20, "rr"),
         "nft136" => ("nftables", 36, "rr"),
         "nft" => ("nftables", 29, "rr"),
@@ -161,6 +157,7 @@ pub(super) fn rules(case: &Case, mode: &str, objects: &ProxyObjects) -> Result<N
     let config = ProxyConfig {
         mode: mode_name.to_owned(),
         kubernetes_minor: minor,
+        backend: if mode == "iptnft" { XtablesBackend::Nft } else { XtablesBackend::Legacy },
         ipvs: IpvsConfig { scheduler: scheduler.to_owned(), ..IpvsConfig::default() },
         cluster_cidrs: vec![network(Addresses::of(case.family).pods)],
         ..ProxyConfig::default()

@@ -1,6 +1,7 @@
 //! kube-proxy's nftables mode from outside: what it writes, and what packets do in it.
 
 mod differences;
+mod general;
 mod goldens;
 mod json;
 mod kernel;

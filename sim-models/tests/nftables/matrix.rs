@@ -91,7 +91,7 @@ pub fn fate(port: &ServicePort, config: &ProxyConfig, from: From, dst: &str, dpo
         ..ProxyObjects::default()
     };
     let table = build(&objects, config, V4).nftables.unwrap();
-    let mut node = Node::new(Engine::new(&table, 42), &[NODE, "127.0.0.1"]);
+    let mut node = Node::new(Engine::new(&table, 42).unwrap(), &[NODE, "127.0.0.1"]);
     let (src, hook, iface) = match from {
         From::Pod => ("10.0.0.2", Hook::Prerouting, "veth7"),
         From::Node => (NODE, Hook::Output, ""),
@@ -212,6 +212,6 @@ fn protocols_that_share_a_port_number_are_told_apart() {
     let objects =
         ProxyObjects { ports: vec![port], node_ips: vec![NODE.parse().unwrap()], ..ProxyObjects::default() };
     let table = build(&objects, &config, V4).nftables.unwrap();
-    let mut node = Node::new(Engine::new(&table, 42), &[NODE]);
+    let mut node = Node::new(Engine::new(&table, 42).unwrap(), &[NODE]);
     assert_eq!(node.first_packet(syn("10.0.0.2", CLUSTER_IP, 80)).verdict, HookVerdict::Reject);
 }

@@ -17,7 +17,7 @@ fn table(objects: &ProxyObjects, minor: u32) -> Table {
 }
 
 fn node(objects: &ProxyObjects, minor: u32) -> Node {
-    Node::new(Engine::new(&table(objects, minor), 42), &[NODE, "127.0.0.1"])
+    Node::new(Engine::new(&table(objects, minor), 42).unwrap(), &[NODE, "127.0.0.1"])
 }
 
 fn counted(work: &Work, units: &[Unit]) -> Vec<u32> {
@@ -169,7 +169,8 @@ fn both_layouts_send_packets_to_the_same_place() {
 #[test]
 fn memory_per_service_is_what_the_slabs_grew_by() {
     for (endpoints, measured) in [(1, 2500.0), (3, 4200.0), (10, 9600.0)] {
-        let bytes = |n| Engine::new(&table(&objects(n, endpoints, NODE), 35), 1).memory_bytes() as f64;
+        let bytes =
+            |n| Engine::new(&table(&objects(n, endpoints, NODE), 35), 1).unwrap().memory_bytes() as f64;
         let each = (bytes(4000) - bytes(1000)) / 3000.0;
         assert!((each / measured - 1.0).abs() < 0.08, "{endpoints} endpoints: {each} bytes");
     }
@@ -186,7 +187,7 @@ fn a_changed_endpoint_replaces_one_chain_and_equals_a_rebuild() {
             list[1].addr = "10.99.0.1:8080".parse().unwrap();
         }
         let mut t = build(&before, &config, V4).nftables.unwrap();
-        let mut engine = Engine::new(&t, 42);
+        let mut engine = Engine::new(&t, 42).unwrap();
         let change = Change { old: Some(&before.ports[7]), new: Some(&after.ports[7]) };
         update(&mut t, &mut engine, change, &after, &config, V4);
         let rebuilt = build(&after, &config, V4).nftables.unwrap();
@@ -215,7 +216,7 @@ fn a_service_that_loses_its_endpoints_and_gets_them_back_is_where_it_was() {
     let mut empty = full.clone();
     empty.ports[0].endpoints = EndpointLists::default();
     let mut t = build(&full, &config, V4).nftables.unwrap();
-    let mut engine = Engine::new(&t, 42);
+    let mut engine = Engine::new(&t, 42).unwrap();
     let counts = engine.counts();
     let change = Change { old: Some(&full.ports[0]), new: Some(&empty.ports[0]) };
     update(&mut t, &mut engine, change, &empty, &config, V4);
@@ -234,7 +235,7 @@ fn ipv6_packets_reach_endpoints_and_are_masqueraded_from_outside() {
     let text = include_str!("../kube-proxy/14-dualstack/input.json");
     let resolved = resolve(&import(text).expect("recorded objects are sound"), Family::Ipv6, "node-a");
     let table = build(&resolved, &config(36, "fd00:244::/48"), Family::Ipv6).nftables.unwrap();
-    let mut node = Node::new(Engine::new(&table, 42), &["fd00:10::2", "::1"]);
+    let mut node = Node::new(Engine::new(&table, 42).unwrap(), &["fd00:10::2", "::1"]);
     let mut endpoints = std::collections::BTreeSet::new();
     for (client, masquerade) in [("fd00:244::9", false), ("2001:db8:99::1", true)] {
         for _ in 0..40 {

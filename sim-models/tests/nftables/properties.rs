@@ -155,7 +155,7 @@ proptest! {
             let config = config(minor, "10.244.0.0/16");
             let mut cluster = first.clone();
             let mut running = table(&objects(&cluster), &config);
-            let mut engine = Engine::new(&running, 1);
+            let mut engine = Engine::new(&running, 1).unwrap();
             for change in &changes {
                 let next = changed(&cluster, change);
                 let at = |c: &crate::random::Cluster| {

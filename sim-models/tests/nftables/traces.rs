@@ -51,7 +51,7 @@ fn packet(text: &str) -> (Packet, Hook, &str) {
 #[test]
 fn packets_match_the_rules_that_the_kernel_traced() {
     let table = table();
-    let mut node = Node::new(Engine::new(&table, 1), &["192.168.0.2", "127.0.0.1"]);
+    let mut node = Node::new(Engine::new(&table, 1).unwrap(), &["192.168.0.2", "127.0.0.1"]);
     let text = include_str!("traces.txt");
     let mut compared = 0;
     let mut lines = text.lines().filter(|l| !l.starts_with('#')).peekable();

@@ -10,6 +10,9 @@ use sim_models::kube::objects::{Node, Pod, SliceEndpoint};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+/// Addresses between which one may have been taken for the other, where the network of Services is not known.
+const NEAR: u128 = 1 << 12;
+
 /// What an address and port is of a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Front {
@@ -32,6 +35,12 @@ impl Front {
             Front::LoadBalancer => "load balancer IP",
             Front::NodePort => "node port",
         }
+    }
+
+    /// The same with its article.
+    pub fn a_name(self) -> String {
+        let article = if self == Front::ExternalIp { "an" } else { "a" };
+        format!("{article} {}", self.name())
     }
 }
 
@@ -59,6 +68,16 @@ impl Cluster {
             let by_node_port = ports.find(|p| number != 0 && (p.node_port, p.proto) == (number, proto));
             by_node_port.filter(|_| is_here).map(|p| (p, Front::NodePort))
         })
+    }
+
+    /// The Service that has this address and is left to another proxy.
+    pub fn others_service_at(&self, addr: IpAddr) -> Option<String> {
+        let mut others = self.objects.services.iter().filter(|service| service.other_proxy);
+        let found = others.find(|service| {
+            let lists = [&service.cluster_ips, &service.external_ips, &service.load_balancer_vips];
+            lists.into_iter().flatten().any(|of| *of == addr)
+        })?;
+        Some(format!("{}/{}", found.namespace, found.name))
     }
 
     /// The node that has this address.
@@ -107,7 +126,7 @@ impl Cluster {
         })
     }
 
-    /// ClusterIPs nearest to an address, with their Services.
+    /// ClusterIPs nearest to an address, with their Services; none if the address is far from where such are.
     pub fn near(&self, addr: IpAddr, count: usize) -> Vec<(IpAddr, String)> {
         let number = |addr: IpAddr| match addr {
             IpAddr::V4(v4) => u128::from(v4.to_bits()),
@@ -118,7 +137,13 @@ impl Cluster {
             let distance = number(port.cluster_ip).abs_diff(number(addr));
             all.insert((distance, port.cluster_ip), format!("{}/{}", port.namespace, port.name));
         }
-        all.into_iter().take(count).map(|((_, ip), name)| (ip, name)).collect()
+        let in_cidr = self.resolved.service_cidrs.iter().any(|cidr| cidr.contains(&addr));
+        let is_near = |distance: u128| in_cidr || distance < NEAR;
+        all.into_iter()
+            .take(count)
+            .filter(|((distance, _), _)| is_near(*distance))
+            .map(|((_, ip), name)| (ip, name))
+            .collect()
     }
 }
 

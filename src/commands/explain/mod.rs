@@ -20,6 +20,7 @@ use crate::commands::rules::setup::Setup;
 use crate::exit::{Exit, Failure};
 use crate::terminal;
 use node::Subject;
+use sim_models::proxy::ProxyMode;
 use text::Paint;
 
 /// Explains one packet.
@@ -33,17 +34,18 @@ pub fn explain(args: &ExplainArgs) -> Result<Exit, Failure> {
         let setup = set_up(args, &written)?;
         return modes::side_by_side(args, &setup, &written, paint);
     }
+    let walkable = |mode: &dyn ProxyMode, help: &str| {
+        node::walkable(mode)
+            .map_err(|why| Failure::Input(format!("error: {} mode: {why}\n{help}", mode.name())))
+    };
     let subject = if args.rules.is_empty() {
         let setup = set_up(args, &written)?;
-        node::walkable(setup.mode).map_err(|why| {
-            Failure::Input(format!(
-                "error: {} mode: {why}\n  = --all-modes shows the others\n",
-                setup.mode.name()
-            ))
-        })?;
+        walkable(setup.mode, "  = --all-modes shows the others\n")?;
         Subject::of_setup(&setup, family)
     } else {
-        Subject::of_dumps(args, family)?
+        let subject = Subject::of_dumps(args, family)?;
+        walkable(subject.mode, "")?;
+        subject
     };
     let explained = report::explain(args, &subject, written.packet, written.flow)?;
     match args.output {
@@ -52,8 +54,9 @@ pub fn explain(args: &ExplainArgs) -> Result<Exit, Failure> {
             terminal::print(&(text.expect("numbers are finite and keys are text") + "\n"))?;
         }
         ExplainFormat::Text => {
-            for (i, note) in subject.notes.iter().enumerate() {
-                if !subject.notes[..i].contains(note) {
+            let notes = &explained.data.notes;
+            for (i, note) in notes.iter().enumerate() {
+                if !notes[..i].contains(note) {
                     eprintln!("note: {note}");
                 }
             }

@@ -4,7 +4,7 @@
 use super::lookup::{Front, has_node_port, is_known, ports_of, who};
 use super::node::Cluster;
 use super::why::Reasons;
-use sim_core::classify::{Packet, Proto};
+use sim_core::classify::Packet;
 use sim_models::kube::ServicePort;
 
 /// Endpoints that are told one by one.
@@ -12,14 +12,22 @@ const SHOWN: usize = 4;
 
 impl Reasons<'_> {
     /// A Service port that refuses: what of its endpoints, policies and ranges is in the way.
-    pub(super) fn why_no_endpoint(&mut self, cluster: &Cluster, port: &ServicePort, front: Front) {
+    pub(super) fn why_no_endpoint(
+        &mut self,
+        cluster: &Cluster,
+        port: &ServicePort,
+        front: Front,
+        verdict: &str,
+    ) {
         let name = format!("{}/{}", port.namespace, port.name);
         let is_external = front != Front::ClusterIp;
         let all = cluster.endpoints(port);
         let ready = all.iter().filter(|(_, e)| e.ready).count();
         let kubectl = format!("kubectl -n {} get endpointslices,pods -o wide", port.namespace);
         let ranges = &port.source_ranges;
+        // What is out of range is dropped; a REJECT has another reason, and what passed was not asked.
         if front == Front::LoadBalancer
+            && verdict == "DROP"
             && !ranges.is_empty()
             && !ranges.iter().any(|r| r.contains(&self.packet.src))
         {
@@ -108,7 +116,7 @@ impl Reasons<'_> {
                     "rules have a node port {dport}/{proto}: if {dst} is the node's, say --node-address {dst}"
                 ));
             }
-            if proto == Proto::Icmp {
+            if !proto.has_ports() {
                 return;
             }
             if !known.is_empty() {
@@ -130,19 +138,20 @@ impl Reasons<'_> {
         let of_addr: Vec<&ServicePort> =
             cluster.resolved.ports.iter().filter(|port| cluster.front(port, dst).is_some()).collect();
         if let Some(first) = of_addr.first() {
-            let front = cluster.front(first, dst).expect("it was found by it").name();
+            let front = cluster.front(first, dst).expect("it was found by it").a_name();
             let ports: Vec<String> =
                 of_addr.iter().map(|p| with_name(p.port, p.proto.name(), &p.port_name)).collect();
             let name = format!("{}/{}", first.namespace, first.name);
-            self.say(match proto {
-                Proto::Icmp => format!("{dst} is a {front} of {name}, with {}", some(&ports)),
-                _ => format!(
-                    "{dst} is a {front} of {name}, which has no port {dport}/{proto}; it has {}",
+            self.say(match proto.has_ports() {
+                false => format!("{dst} is {front} of {name}, with {}", some(&ports)),
+                true => format!(
+                    "{dst} is {front} of {name}, which has no port {dport}/{proto}; it has {}",
                     some(&ports)
                 ),
             });
+            let mut by_target = of_addr.iter().filter(|p| p.port != dport && p.proto == proto);
             let target =
-                of_addr.iter().find(|p| cluster.endpoints(p).iter().any(|(addr, _)| addr.port() == dport));
+                by_target.find(|p| cluster.endpoints(p).iter().any(|(addr, _)| addr.port() == dport));
             if let Some(port) = target {
                 self.hint(format!("{dport} is the pods' own port; clients use {}", port.port));
             }
@@ -195,7 +204,14 @@ impl Reasons<'_> {
             self.say(format!("{dst} is in the network of pods, and no pod or endpoint has it"));
             return;
         }
-        self.say(format!("no Service has the address {dst}"));
+        if let Some(name) = cluster.others_service_at(dst) {
+            self.say(format!(
+                "{dst} is an address of {name}, whose label service.kubernetes.io/service-proxy-name leaves it to \
+                 another proxy: kube-proxy has no rules for it"
+            ));
+            return;
+        }
+        self.say(format!("no Service that kube-proxy serves has the address {dst}"));
         let near: Vec<String> =
             cluster.near(dst, 3).into_iter().map(|(addr, name)| format!("{addr} {name}")).collect();
         if !near.is_empty() {

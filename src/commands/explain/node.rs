@@ -8,16 +8,25 @@ use crate::exit::Failure;
 use ipnet::IpNet;
 use sim_core::classify::Family;
 use sim_models::kernel::nftables::{Element, Field, KeyValue, Rule, Statement, Verdict};
-use sim_models::kernel::path::Stack;
+use sim_models::kernel::path::{Stack, StackError};
 use sim_models::kernel::rules::NodeRules;
+use sim_models::kernel::xtables::{CompileError, CompileOptions, Problem};
 use sim_models::kube::ProxyObjects;
 use sim_models::kube::objects::Objects;
 use sim_models::proxy::ProxyMode;
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 /// Seed of hash tables and of what nothing else decides.
 pub const SEED: u64 = 42;
+
+/// What to do about an unknown part.
+const ALLOW_OPAQUE: &str =
+    "  = --allow-opaque goes on without it: such a match never matches, such a target does nothing\n";
+
+/// Rules with unknown parts that are told one by one.
+const WARNINGS: usize = 4;
 
 /// The node.
 pub struct Subject {
@@ -104,20 +113,49 @@ impl Subject {
             node_ips = told_by(&rules);
         }
         let (node_ips, knows_its_ips) = or_example(node_ips, family);
-        let notes = rules.notes.clone();
-        if mode.rule_count(&rules) == 0 {
+        let mut notes = rules.notes.clone();
+        if is_empty(&rules) {
             let text = format!("error: {} has no rules of {family_name}\n", names.join(" and "));
             return Err(Failure::Input(text + "  = the packet's family decides which are read\n"));
+        }
+        if !is_kube_proxys(&rules) {
+            notes.push(
+                "none of these rules is kube-proxy's: does it run on that node, and in this mode?".into(),
+            );
         }
         let what = format!("{} rules of {}", mode.name(), names.join(", "));
         Ok(Subject { mode, what, rules, node_ips, knows_its_ips, cluster: None, notes })
     }
 
-    /// The rules as the kernel has them.
-    pub fn compiled(&self) -> Result<Stack, Failure> {
-        Stack::new(&self.rules, SEED).map_err(|error| {
-            Failure::Input(format!("error: packets cannot be walked through these rules: {error}\n"))
-        })
+    /// The rules as the kernel has them, and what of them is not known; that is refused, unless `allow_opaque`.
+    pub fn compiled(&self, allow_opaque: bool) -> Result<(Stack, Vec<String>), Failure> {
+        let refused = |why: &dyn Display, help: &str| {
+            Failure::Input(format!("error: packets cannot be walked through these rules\n  = {why}\n{help}"))
+        };
+        if let Some(table) = &self.rules.nftables {
+            table.validate().map_err(|why| refused(&format!("table {}, {why}", table.name), ""))?;
+        }
+        let stack = Stack::with(&self.rules, SEED, CompileOptions { allow_opaque }).map_err(|error| {
+            let help = match &error {
+                StackError::Xtables(CompileError {
+                    problem: Problem::NotModelled { extension, text },
+                    ..
+                }) => {
+                    let bare = *text == format!("-j {extension}");
+                    let chain =
+                        if bare { "  = or it is a chain that the dump does not declare\n" } else { "" };
+                    format!("{chain}{ALLOW_OPAQUE}")
+                }
+                _ => String::new(),
+            };
+            refused(&error, &help)
+        })?;
+        let warnings = stack.warnings();
+        let mut notes: Vec<String> = warnings.iter().take(WARNINGS).map(ToString::to_string).collect();
+        if warnings.len() > WARNINGS {
+            notes.push(format!("and {} more rules with what is not modelled", warnings.len() - WARNINGS));
+        }
+        Ok((stack, notes))
     }
 
     /// A test for addresses of pods on this node, where anything is known of them.
@@ -139,6 +177,23 @@ impl Subject {
         })
     }
 }
+
+/// Whether there is nothing that a packet could meet.
+fn is_empty(rules: &NodeRules) -> bool {
+    let xtables = rules.xtables.iter().flat_map(|table| &table.chains).all(|chain| chain.rules.is_empty());
+    xtables && rules.nftables.is_none() && rules.ipvs.is_empty()
+}
+
+/// Whether anything in the rules is kube-proxy's.
+fn is_kube_proxys(rules: &NodeRules) -> bool {
+    let mut chains = rules.xtables.iter().flat_map(|table| &table.chains);
+    !rules.ipvs.is_empty()
+        || rules.nftables.as_ref().is_some_and(|table| !table.chains.is_empty())
+        || chains.any(|chain| KUBE_PROXYS.contains(&&*chain.name))
+}
+
+/// Chains that kube-proxy writes in one mode or another, and kubelet does not.
+const KUBE_PROXYS: [&str; 2] = ["KUBE-SERVICES", "KUBE-PORTALS-CONTAINER"];
 
 /// Networks that rules take for those of pods: traffic from elsewhere is masqueraded.
 fn local_networks(rules: &NodeRules) -> Vec<IpNet> {
@@ -233,6 +288,7 @@ fn shown(file: &Path) -> String {
 pub fn walkable(mode: &dyn ProxyMode) -> Result<(), String> {
     match mode.name() {
         "ebpf" => Err("maps only: packets are not walked through them".to_owned()),
+        "userspace" => Err("REDIRECT to kube-proxy's own ports is not followed".to_owned()),
         _ => Ok(()),
     }
 }

@@ -44,6 +44,8 @@ pub fn written(args: &ExplainArgs) -> Result<Written, Failure> {
                     FlagArg::Ack => set.ack = true,
                     FlagArg::Fin => set.fin = true,
                     FlagArg::Rst => set.rst = true,
+                    FlagArg::Psh => set.psh = true,
+                    FlagArg::Urg => set.urg = true,
                     FlagArg::None => {}
                 }
             }
@@ -114,7 +116,14 @@ pub fn flags_name(packet: &Packet) -> Option<String> {
         return None;
     }
     let flags = packet.flags;
-    let all = [(flags.syn, "SYN"), (flags.ack, "ACK"), (flags.fin, "FIN"), (flags.rst, "RST")];
+    let all = [
+        (flags.syn, "SYN"),
+        (flags.ack, "ACK"),
+        (flags.fin, "FIN"),
+        (flags.rst, "RST"),
+        (flags.psh, "PSH"),
+        (flags.urg, "URG"),
+    ];
     let set: Vec<&str> = all.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
     Some(if set.is_empty() { "no flags".to_owned() } else { set.join(" ") })
 }

@@ -6,6 +6,9 @@ use super::walk;
 use sim_models::kernel::narrative::Event;
 use std::fmt::Write as _;
 
+/// A blank at which no line is broken.
+const TIED: char = '\u{a0}';
+
 /// Outcomes that are shown one by one.
 const OUTCOMES: usize = 12;
 
@@ -141,11 +144,11 @@ fn work(explained: &Explained, paint: Paint) -> String {
     let cells: Vec<String> = explained
         .work
         .iter()
-        .map(|(unit, n)| format!("{} {}", unit.name(), thousands(u64::from(n))))
+        .map(|(unit, n)| format!("{}{TIED}{}", unit.name(), thousands(u64::from(n))))
         .collect();
     let mut out = String::new();
     listed(&mut out, "work", &[cells.join(", ")], paint);
-    out
+    out.replace(TIED, " ")
 }
 
 /// A line a profile.

@@ -121,7 +121,7 @@ pub fn explain(
     packet: Packet,
     flow: Option<Packet>,
 ) -> Result<Explained, Failure> {
-    let stack = subject.compiled()?;
+    let (stack, unknown) = subject.compiled(args.allow_opaque)?;
     let from = origin(args.origin, &packet, subject);
     let shot = |packet, origin, flow| Shot {
         stack: &stack,
@@ -131,12 +131,13 @@ pub fn explain(
         origin,
         flow,
     };
-    let before = match flow {
-        None => None,
+    let (before, elsewhere) = match flow {
+        None => (None, None),
         Some(first) => {
             let entered =
                 if first == packet || args.flow.is_none() { from } else { origin(None, &first, subject) };
-            Some(choose_flow(&shot(first, entered, None), &packet)?)
+            let (flow, elsewhere) = choose_flow(&shot(first, entered, None), &packet)?;
+            (Some(flow), elsewhere)
         }
     };
     let shot = shot(packet, from, before);
@@ -174,15 +175,17 @@ pub fn explain(
         walk,
         work: work.iter().map(|(unit, n)| (unit.name(), n)).collect(),
         cost: cost::costs(&args.profile, subject, &walked.crossing, &exploration)?,
-        notes: subject.notes.clone(),
+        notes: [subject.notes.clone(), unknown].concat(),
     };
     data.affinity = affinity(subject, &data, &walked, flow.is_some());
     why::explain(subject, &packet, &walked, &mut data);
+    data.hints.extend(elsewhere);
     Ok(Explained { data, work })
 }
 
-/// The connection before, going to where `packet` comes from if it is an answer.
-fn choose_flow(shot: &Shot<'_>, packet: &Packet) -> Result<Flow, Failure> {
+/// The connection before, going to where `packet` comes from if it is an answer; and where it goes otherwise, which
+/// is told if the packet looks like an answer.
+fn choose_flow(shot: &Shot<'_>, packet: &Packet) -> Result<(Flow, Option<String>), Failure> {
     let exploration = shot.explore();
     let from = SocketAddr::new(packet.src, packet.sport);
     let answers = |branch: &&Branch| destination(&branch.crossing.verdict) == Some(from);
@@ -195,7 +198,11 @@ fn choose_flow(shot: &Shot<'_>, packet: &Packet) -> Result<Flow, Failure> {
             shot.packet
         ))
     })?;
-    Ok(Flow { packet: shot.packet, origin: shot.origin, choices: branch.choices.clone() })
+    let to = destination(&branch.crossing.verdict).filter(|to| *to != from);
+    let elsewhere = to.filter(|_| packet.dst == shot.packet.src && packet.src != shot.packet.src).map(|to| {
+        format!("the connection of --flow went to {to}: an answer in it comes from there, not from {from}")
+    });
+    Ok((Flow { packet: shot.packet, origin: shot.origin, choices: branch.choices.clone() }, elsewhere))
 }
 
 /// Which way is shown.

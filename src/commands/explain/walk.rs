@@ -48,6 +48,8 @@ impl<'a> Writer<'a> {
                     "ESTABLISHED" => {
                         "belongs to a known connection (ESTABLISHED): NAT rules are not asked again"
                     }
+                    "INVALID" => "no connection can be made of it (INVALID): NAT rules are not asked",
+                    "UNTRACKED" => "not asked (UNTRACKED): NAT rules are not asked either",
                     other => other,
                 };
                 self.line(&format!("conntrack: {words}"));
@@ -77,8 +79,12 @@ impl<'a> Writer<'a> {
                 let text = match &chains[..] {
                     [_] => {
                         let (name, rules, _) = led[0];
-                        let rules = counted(u64::from(rules), "rule");
-                        format!("rule {} led to {name}, where none of {rules} matched", rule.number)
+                        let what = match rules {
+                            0 => "which is empty".to_owned(),
+                            1 => "whose only rule did not match".to_owned(),
+                            n => format!("where none of {} matched", counted(u64::from(n), "rule")),
+                        };
+                        format!("rule {} led to {name}, {what}", rule.number)
                     }
                     _ => format!(
                         "rules {}-{} led to chains without a match: {}",
@@ -229,6 +235,12 @@ impl<'a> Writer<'a> {
         }
         if let Some(chance) = rule.chance {
             self.chance(chance);
+        }
+        if let Some(does) = &rule.does {
+            for line in wrapped("         ", does) {
+                let line = self.paint.change(&line);
+                self.line(&line);
+            }
         }
         if let Effect::Mark(mark) = rule.effect {
             let text = self.paint.change(&format!("the mark becomes {mark:#x}"));

@@ -6,7 +6,7 @@
 use super::lookup::{Front, is_known, ports_of};
 use super::node::{Cluster, Subject};
 use super::report::Explanation;
-use sim_core::classify::{Packet, Proto, Verdict};
+use sim_core::classify::{Family, Packet, Proto, Verdict};
 use sim_models::kernel::explore::Walked;
 use sim_models::kernel::narrative::{ChainName, Effect, Event, RuleLine};
 use sim_models::kernel::nftables::Statement;
@@ -15,6 +15,9 @@ use sim_models::kube::ServicePort;
 use std::net::SocketAddr;
 
 pub use super::lookup::who;
+
+/// The bit that asks for MASQUERADE, kube-proxy's `iptables.masqueradeBit` unless it is set otherwise.
+const MASQUERADE_MARK: u32 = 0x4000;
 
 /// Fills in reasons and hints.
 pub fn explain(subject: &Subject, packet: &Packet, walked: &Walked, data: &mut Explanation) {
@@ -130,7 +133,7 @@ impl<'a> Reasons<'a> {
             },
         }
         match self.service() {
-            Some((cluster, port, front)) => self.why_no_endpoint(cluster, port, front),
+            Some((cluster, port, front)) => self.why_no_endpoint(cluster, port, front, verdict),
             // Of rules alone: that they know the address and not the port, no more.
             None if self.subject.cluster.is_none() => {
                 let known = ports_of(&self.subject.rules, self.packet.dst);
@@ -145,8 +148,15 @@ impl<'a> Reasons<'a> {
     fn delivered(&mut self, data: &mut Explanation) {
         if let Some((_, port, front)) = self.service() {
             let name = port.full_name();
-            let at = format!("{} is a {} of {name}", self.target(front), front.name());
+            let at = format!("{} is {} of {name}", self.target(front), front.a_name());
             self.say(at);
+        } else if self.subject.cluster.is_none()
+            && let Some(name) = ports_of(&self.subject.rules, self.packet.dst)
+                .get(&(self.packet.proto, self.packet.dport))
+                .filter(|name| !name.is_empty())
+        {
+            let at = SocketAddr::new(self.packet.dst, self.packet.dport);
+            self.say(format!("{at} is of {name}, as a comment says"));
         }
         let masqueraded = data.outcomes.iter().any(|outcome| outcome.masquerade);
         if let Some((cluster, port, front)) = self.service()
@@ -162,10 +172,10 @@ impl<'a> Reasons<'a> {
                 "externalTrafficPolicy is Local and no endpoint is on {}: ipvs mode sends to other nodes all the same",
                 cluster.node
             ));
-            self.say(
-                "and does not masquerade: answers go to the client past this node, with the pod's address",
-            );
             if data.blackhole {
+                self.say(
+                    "and does not masquerade: answers go to the client past this node, with the pod's address",
+                );
                 return;
             }
         }
@@ -176,6 +186,12 @@ impl<'a> Reasons<'a> {
             self.say("one of the backends is the client itself (hairpin): that way it is masqueraded too");
         }
         if data.flow.is_none() {
+            if self.subject.mode.name() == "userspace" {
+                self.hint(
+                    "kube-proxy itself listens there, chooses an endpoint and connects to it: is it alive?",
+                );
+                return;
+            }
             let listens = data.outcomes.iter().find_map(|o| o.to).map_or(0, |to| to.port());
             self.hint(format!(
                 "rules deliver; if nothing answers: pod listening on {listens}? NetworkPolicy? routes?"
@@ -205,7 +221,9 @@ impl<'a> Reasons<'a> {
             before = Some((chain, rule));
         }
         let Some((chain, rule)) = asked else { return };
+        let came_marked = data.mark & MASQUERADE_MARK != 0 && mark.is_none();
         let why = match () {
+            () if came_marked => "it came with the mark that asks for it",
             () if hairpin => "hairpin, the client is the backend itself and would answer itself directly",
             () if rule.text.contains("! -s ") || rule.text.contains("saddr !=") => {
                 "the source is no pod of the cluster"
@@ -214,6 +232,7 @@ impl<'a> Reasons<'a> {
                 rule.comment.as_ref().is_some_and(|c| c.to_lowercase().contains(word))
                     || chain.name.starts_with("external-")
                     || chain.name.starts_with("KUBE-EXT-")
+                    || &*chain.name == "KUBE-LOAD-BALANCER"
             }) =>
             {
                 "external traffic under externalTrafficPolicy Cluster may end on another node"
@@ -232,16 +251,33 @@ impl<'a> Reasons<'a> {
         let packet = self.packet;
         if let Some((cluster, port, front)) = self.service() {
             self.say(format!(
-                "no rule took it, though {} is a {} of {}",
+                "no rule took it, though {} is {} of {}",
                 self.target(front),
-                front.name(),
+                front.a_name(),
                 port.full_name()
             ));
             data.blackhole = front != Front::NodePort;
-            if front == Front::NodePort {
-                self.hint("nodePortAddresses of kube-proxy's configuration may leave this address out");
+            if data.mode == "ipvs" && packet.proto == Proto::Tcp && !packet.flags.syn {
+                self.say("IPVS takes a connection up at its SYN only (sysctl net.ipv4.vs.sloppy_tcp is 0)");
+                self.hint("--established says that the connection is known");
+                return;
             }
-            self.why_no_endpoint(cluster, port, front);
+            match (front, packet.dst.is_loopback(), data.mode) {
+                (Front::NodePort, true, "iptables") if packet.dst.is_ipv4() => self.hint(
+                    "iptables.localhostNodePorts false or nodePortAddresses of kube-proxy's configuration leave loopback out",
+                ),
+                (Front::NodePort, true, mode) => {
+                    let family = Family::of(packet.dst);
+                    let family = if family == Family::Ipv4 { "IPv4" } else { "IPv6" };
+                    self.say(format!("{mode} mode has no node ports on loopback addresses of {family}"));
+                    return;
+                }
+                (Front::NodePort, false, _) => {
+                    self.hint("nodePortAddresses of kube-proxy's configuration may leave this address out");
+                }
+                _ => {}
+            }
+            self.why_no_endpoint(cluster, port, front, data.verdict);
         } else {
             let here = data.walk.iter().any(|event| matches!(event, Event::Routed { local: true }));
             if here {
@@ -255,6 +291,12 @@ impl<'a> Reasons<'a> {
                 self.say(match packet.proto {
                     Proto::Icmp => {
                         format!("no rule is for icmp: a Service's address answers no ping; {lost}")
+                    }
+                    Proto::Icmpv6 => {
+                        format!("no rule is for ICMPv6: a Service's address answers no ping; {lost}")
+                    }
+                    proto if !proto.has_ports() => {
+                        format!("no rule is for {proto}: Services have ports of tcp, udp and sctp; {lost}")
                     }
                     proto => format!(
                         "no rule is for {}/{proto}: {lost}",

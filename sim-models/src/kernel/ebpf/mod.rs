@@ -3,12 +3,15 @@
 //! Source: the maps of Cilium, as its `bpf/lib/lb.h` and `pkg/maps/lbmap` define them and `cilium-dbg bpf lb list`
 //! shows them: `cilium_lb4_services_v2` (address, port, protocol, scope and slot; slot 0 is the frontend itself with
 //! the number of its backends, slots 1..n name one backend each), `cilium_lb4_backends_v3`, `cilium_lb4_reverse_nat`,
-//! `cilium_lb_affinity_match` and `cilium_lb4_source_range`. They are data only: no packet goes through them here.
+//! `cilium_lb_affinity_match` and `cilium_lb4_source_range`. Here they are data; [`engine`] looks into them and [`state`]
+//! is what packets leave behind.
 //!
-//! Left out: terminating backends in slots beyond the count, Maglev tables, weights, zones, L7 proxies, host ports, maps that packets fill (connection tracking,
-//! affinity of clients), and the sizes of the maps.
+//! Left out: terminating backends in slots beyond the count, weights, zones, L7 proxies, host ports, and the sizes of the maps.
 
+pub mod engine;
+mod htab;
 mod print;
+pub mod state;
 
 pub use print::table;
 

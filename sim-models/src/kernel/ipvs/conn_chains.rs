@@ -185,11 +185,21 @@ impl Chains {
         }
     }
 
+    /// What [`Chains::insert`] and [`Chains::remove`] want to be told of a connection with these ends.
+    #[inline]
+    pub fn chain(&self, request: &Ends) -> u32 {
+        match self {
+            Chains::Fixed(table) => request.client_hash(table.rnd),
+            Chains::Resizable(_) => 0,
+        }
+    }
+
     /// Adds a connection at the head of its bucket.
-    pub fn insert(&mut self, id: u32, keys: &Keys) {
+    #[inline]
+    pub fn insert(&mut self, id: u32, keys: &Keys, chain: u32) {
         match self {
             Chains::Fixed(table) => {
-                let bucket = table.bucket(keys.request.client_hash(table.rnd));
+                let bucket = table.bucket(chain);
                 let reply = keys.reply.map_or(0, |ends| ends.tag());
                 table.buckets[bucket].push(Member { request: keys.request.tag(), reply, id });
             }
@@ -202,18 +212,19 @@ impl Chains {
         }
     }
 
-    /// Takes a connection out.
-    pub fn remove(&mut self, id: u32, keys: &Keys) {
+    /// Takes a connection out, which replies find too (`both`) or do not.
+    #[inline]
+    pub fn remove(&mut self, id: u32, chain: u32, both: bool) {
         match self {
             Chains::Fixed(table) => {
-                let bucket = table.bucket(keys.request.client_hash(table.rnd));
+                let bucket = table.bucket(chain);
                 let members = &mut table.buckets[bucket];
                 let at = members.iter().position(|m| m.id == id).expect("in its bucket");
                 members.remove(at);
             }
             Chains::Resizable(table) => {
                 table.remove(node(id, false));
-                if keys.reply.is_some() {
+                if both {
                     table.remove(node(id, true));
                 }
             }
@@ -236,10 +247,10 @@ impl Chains {
 
     /// Invalidates a template: in the fixed table it is hashed again to the head of its bucket, in the resizable one
     /// it stays where it is (`ip_vs_check_template`).
-    pub fn invalidate(&mut self, id: u32, keys: &Keys) {
+    pub fn invalidate(&mut self, id: u32, keys: &Keys, chain: u32) {
         if let Chains::Fixed(_) = self {
-            self.remove(id, keys);
-            self.insert(id, keys);
+            self.remove(id, chain, keys.reply.is_some());
+            self.insert(id, keys, chain);
         }
     }
 }
@@ -288,13 +299,13 @@ mod tests {
             }).collect();
             let mut alive: Vec<u32> = Vec::new();
             for (&id, keys) in &keys {
-                chains.insert(id, keys);
+                chains.insert(id, keys, 0);
                 alive.push(id);
             }
             for pick in gone {
                 if alive.len() > 1 {
                     let id = alive.remove(pick.index(alive.len()));
-                    chains.remove(id, &keys[&id]);
+                    chains.remove(id, 0, keys[&id].reply.is_some());
                 }
             }
             let Chains::Resizable(table) = &chains else { unreachable!("made above") };
@@ -329,7 +340,7 @@ mod tests {
         };
         let mut sizes = vec![chains.buckets()];
         for id in 0..1_000 {
-            chains.insert(id, &keys(id));
+            chains.insert(id, &keys(id), 0);
             chains.grow(id as usize + 1, keys);
             if sizes.last() != Some(&chains.buckets()) {
                 sizes.push(chains.buckets());
@@ -346,7 +357,7 @@ mod tests {
             }
         }
         for id in 10..1_000 {
-            chains.remove(id, &keys(id));
+            chains.remove(id, 0, true);
         }
         chains.check_size(10, keys);
         assert_eq!(chains.buckets(), 512);

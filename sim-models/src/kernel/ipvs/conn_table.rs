@@ -4,7 +4,7 @@
 //! `ip_vs_conn_expire`, Linux 6.12. In the fixed table both directions find a connection by the client's address and
 //! port, so every connection of one client socket shares a chain and 100,000 connections in the default 4,096 buckets
 //! cost 24 comparisons a lookup ([`super::conn_chains`]). An entry that expired is never met by a walk: each has a
-//! timer, kept here in one heap and fired exactly, before any later lookup.
+//! timer ([`super::timers`]) that is fired exactly, before any later lookup.
 //!
 //! Left out: the 32 lock stripes, connections without a client port (FTP), one-packet scheduling, the other
 //! network namespaces in the same fixed table.
@@ -12,10 +12,9 @@
 use super::config::Tables;
 use super::conn_chains::{Chains, Ends, Keys, fixed_bucket};
 use super::tcp_state::ConnState;
+use super::timers::Timers;
 use sim_core::classify::{Proto, Unit, Work};
 use sim_core::units::SimTime;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::net::{IpAddr, SocketAddr};
 
 /// Default of `conn_tab_bits` (`CONFIG_IP_VS_TAB_BITS`).
@@ -77,8 +76,10 @@ struct Conn {
     dest: u32,
     /// Jiffy at which it ends.
     expires: u32,
-    /// Jiffy of the earliest timer in the heap that is its own.
+    /// Jiffy of the earliest timer that is its own.
     timer: u32,
+    /// Where it is chained.
+    chain: u32,
 }
 
 /// The table of one node.
@@ -89,7 +90,7 @@ pub struct ConnTable {
     free: u32,
     live: usize,
     rnd: u32,
-    timers: BinaryHeap<Reverse<(u32, u32)>>,
+    timers: Timers,
     /// Jiffy of the next look at a resizable table's size.
     size_check: u32,
 }
@@ -137,7 +138,7 @@ impl ConnTable {
             Tables::Fixed => Chains::fixed(bits, rnd),
             Tables::Resizable(factors) => Chains::resizable(factors.connections, bits, rnd),
         };
-        let (conns, timers) = (Vec::new(), BinaryHeap::new());
+        let (conns, timers) = (Vec::new(), Timers::default());
         ConnTable { chains, conns, free: NONE, live: 0, rnd, timers, size_check: SIZE_CHECK }
     }
 
@@ -159,7 +160,7 @@ impl ConnTable {
     }
     /// Memory that this model itself takes, in bytes.
     pub fn model_bytes(&self) -> usize {
-        self.chains.model_bytes() + self.conns.capacity() * size_of::<Conn>() + self.timers.capacity() * 8
+        self.chains.model_bytes() + self.conns.capacity() * size_of::<Conn>() + self.timers.model_bytes()
     }
 
     /// Bucket of a client address, port and protocol in a fixed table of this size.
@@ -238,7 +239,7 @@ impl ConnTable {
         expires: SimTime,
     ) -> ConnId {
         let expires = jiffy(expires);
-        let conn = Conn {
+        let mut conn = Conn {
             client: bytes(key.client),
             virt: bytes(key.virt),
             server: bytes(server.ip()),
@@ -252,7 +253,13 @@ impl ConnTable {
             dest,
             expires,
             timer: expires,
+            chain: 0,
         };
+        let request = key.ends();
+        let reply = (!state.is_template()).then_some(Ends { other: server, reply: true, ..request });
+        let keys = Keys { request, reply };
+        conn.chain = self.chains.chain(&keys.request);
+        let chain = conn.chain;
         let id = if self.free == NONE {
             self.conns.push(conn);
             u32::try_from(self.conns.len() - 1).expect("fewer than 2^32 connections")
@@ -262,13 +269,11 @@ impl ConnTable {
             self.conns[id as usize] = conn;
             id
         };
-        let request = key.ends();
-        let reply = (!state.is_template()).then_some(Ends { other: server, reply: true, ..request });
-        self.chains.insert(id, &Keys { request, reply });
+        self.chains.insert(id, &keys, chain);
         self.live += 1;
         let conns = &self.conns;
         self.chains.grow(self.live, |n| conns[n as usize].keys());
-        self.timers.push(Reverse((expires, id)));
+        self.timers.arm(expires, id);
         ConnId(id)
     }
 
@@ -321,8 +326,8 @@ impl ConnTable {
     pub fn invalidate(&mut self, id: ConnId) {
         let conn = self.get_mut(id);
         conn.state = ConnState::LostTemplate;
-        let keys = conn.keys();
-        self.chains.invalidate(id.0, &keys);
+        let (keys, chain) = (conn.keys(), conn.chain);
+        self.chains.invalidate(id.0, &keys, chain);
     }
 
     /// Moves its end to `expires`.
@@ -333,7 +338,7 @@ impl ConnTable {
         // A later end waits for the timer that is already there; an earlier one needs its own.
         if expires < conn.timer {
             conn.timer = expires;
-            self.timers.push(Reverse((expires, id.0)));
+            self.timers.arm(expires, id.0);
         }
     }
 
@@ -349,11 +354,7 @@ impl ConnTable {
     #[inline]
     pub fn next_expired(&mut self, now: SimTime) -> Option<ConnId> {
         let tick = u32::try_from(now.as_ns() / (1_000_000_000 / HZ)).expect("within the timers' range");
-        while let Some(&Reverse((at, id))) = self.timers.peek() {
-            if at > tick {
-                break;
-            }
-            self.timers.pop();
+        while let Some((at, id)) = self.timers.pop(tick) {
             let conn = &mut self.conns[id as usize];
             // A timer that is not the entry's own was left behind by an earlier end or an earlier entry.
             if !conn.live || conn.timer != at {
@@ -361,7 +362,7 @@ impl ConnTable {
             }
             if conn.expires > at {
                 conn.timer = conn.expires;
-                self.timers.push(Reverse((conn.expires, id)));
+                self.timers.arm_apart(conn.expires, id);
                 continue;
             }
             conn.timer = u32::MAX;
@@ -377,10 +378,10 @@ impl ConnTable {
 
     /// Takes a connection out.
     pub fn remove(&mut self, id: ConnId) {
-        let keys = self.get(id).keys();
-        self.chains.remove(id.0, &keys);
         let free = self.free;
-        let gone = self.get_mut(id);
+        let gone = &mut self.conns[id.0 as usize];
+        assert!(gone.live, "connection {} has ended", id.0);
+        self.chains.remove(id.0, gone.chain, !gone.state.is_template());
         gone.live = false;
         gone.dest = free;
         self.free = id.0;

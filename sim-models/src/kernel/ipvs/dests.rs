@@ -11,50 +11,72 @@
 
 use super::config::IpvsConfig;
 use super::conn_table::ConnId;
-use super::key_index::{KeyIndex, mix};
-use super::scheduler::{Dest, DestChange, Scheduler};
-use super::{RealServer, Service, ServiceKey};
+use super::scheduler::{AnyScheduler, Dest, DestChange, Scheduler};
+use super::{RealServer, SchedulerFlags, Service, ServiceKey};
 use sim_core::classify::{Unit, Work};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Position of a destination that was deleted.
-pub(super) const GONE: u32 = u32::MAX;
+const GONE: u32 = u32::MAX;
+/// Place of a service that is not in use.
+const UNUSED: u32 = u32::MAX;
 
-/// A destination's identity and what belongs to it alone.
-#[derive(Clone, Debug)]
-pub(super) struct Slot {
-    pub key: ServiceKey,
-    pub addr: SocketAddr,
+/// Where a slot's destination is.
+#[derive(Clone, Copy, Debug)]
+struct Whereabouts {
     /// Place of its service among those in use.
-    pub service: u32,
+    service: u32,
     /// Position in its service's list, [`GONE`] once deleted.
-    pub position: u32,
-    /// Connections and templates that point here.
-    pub conns: u32,
-    thresholds: (u32, u32),
-    route_cached: bool,
-    vip: u32,
+    position: u32,
 }
 
-/// A service that this node has used.
+/// What a slot's destination is, which no packet asks for.
+#[derive(Clone, Debug)]
+struct Slot {
+    key: ServiceKey,
+    addr: SocketAddr,
+    /// Upper and lower.
+    thresholds: (u32, u32),
+}
+
+/// A service that this node has used: what its packets need of it, in one cache line.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct ServiceState {
+    pub scheduler: AnyScheduler,
+    /// In the kernel's list order: newest first.
+    pub dests: Vec<Dest>,
+    /// Port that clients use.
+    pub port: u16,
+    /// Flags for the scheduler.
+    pub flags: SchedulerFlags,
+    /// Whether clients stay with their servers.
+    pub persistent: bool,
+}
+
+const _: () = assert!(size_of::<ServiceState>() == 64, "a service is a line");
+
+/// What a used service was when its list was made.
+#[derive(Debug)]
+struct Origin {
     /// Its index in the services.
     index: u32,
     real: Arc<Vec<RealServer>>,
-    pub scheduler: Box<dyn Scheduler>,
-    /// In the kernel's list order: newest first.
-    pub dests: Vec<Dest>,
 }
 
 /// The services that a node has used, and their destinations.
 #[derive(Debug, Default)]
 pub(super) struct Dests {
     services: Vec<ServiceState>,
-    by_index: KeyIndex,
+    /// By place, as `services`.
+    origins: Vec<Origin>,
+    /// Places by the services' index; [`UNUSED`] where there is none.
+    by_index: Vec<u32>,
     free_services: Vec<u32>,
+    places: Vec<Whereabouts>,
+    /// By slot, as `places`.
     slots: Vec<Slot>,
     /// What each slot's destination was when it was deleted: one that returns gets its counters back.
     parked: Vec<Dest>,
@@ -66,23 +88,20 @@ pub(super) struct Dests {
     vip_cached: Vec<bool>,
 }
 
-fn index_hash(index: u32) -> u32 {
-    mix(u64::from(index))
-}
-
 impl Dests {
-    /// A slot.
-    pub fn slot(&self, slot: u32) -> &Slot {
-        &self.slots[slot as usize]
+    /// Whether a slot's destination was deleted.
+    pub fn is_gone(&self, slot: u32) -> bool {
+        self.places[slot as usize].position == GONE
     }
     /// A service in use.
+    #[inline]
     pub fn service(&mut self, place: u32) -> &mut ServiceState {
         &mut self.services[place as usize]
     }
     /// What belongs to a slot, deleted or not.
     #[inline]
     pub fn dest(&self, slot: u32) -> &Dest {
-        let place = &self.slots[slot as usize];
+        let place = self.places[slot as usize];
         match place.position {
             GONE => &self.parked[slot as usize],
             at => &self.services[place.service as usize].dests[at as usize],
@@ -90,7 +109,7 @@ impl Dests {
     }
     #[inline]
     fn dest_mut(&mut self, slot: u32) -> &mut Dest {
-        let place = &self.slots[slot as usize];
+        let place = self.places[slot as usize];
         match place.position {
             GONE => &mut self.parked[slot as usize],
             at => &mut self.services[place.service as usize].dests[at as usize],
@@ -99,9 +118,11 @@ impl Dests {
 
     /// Active and other connections of one real server.
     pub fn connections(&self, key: &ServiceKey, addr: SocketAddr) -> (u32, u32) {
-        let slot = self.slots.iter().position(|s| s.addr == addr && s.key == *key && s.conns > 0);
-        slot.map_or((0, 0), |slot| {
-            let dest = self.dest(slot as u32);
+        let mut slots = self.slots.iter().zip(0u32..);
+        let used = |slot: u32| self.dest(slot).conns > 0;
+        let found = slots.find(|&(s, slot)| s.addr == addr && s.key == *key && used(slot));
+        found.map_or((0, 0), |(_, slot)| {
+            let dest = self.dest(slot);
             (dest.active, dest.inactive)
         })
     }
@@ -113,42 +134,43 @@ impl Dests {
 
     /// Forgets every cached route.
     pub fn drop_routes(&mut self) {
-        self.slots.iter_mut().for_each(|slot| slot.route_cached = false);
+        let listed = self.services.iter_mut().flat_map(|service| &mut service.dests);
+        listed.chain(&mut self.parked).for_each(|dest| dest.route_cached = false);
         self.vip_cached.fill(false);
     }
 
     /// Counts the routes that a packet to this destination makes the kernel look up.
     #[inline]
     pub fn route(&mut self, slot: u32, work: &mut Work) {
-        let slot = &mut self.slots[slot as usize];
-        if !slot.route_cached {
-            slot.route_cached = true;
+        let dest = self.dest_mut(slot);
+        let vip = dest.vip as usize;
+        if !dest.route_cached {
+            dest.route_cached = true;
             work[Unit::RouteMiss] += 1;
         }
-        let vip_cached = &mut self.vip_cached[slot.vip as usize];
+        let vip_cached = &mut self.vip_cached[vip];
         if !*vip_cached {
             *vip_cached = true;
             work[Unit::RouteLocalMiss] += 1;
         }
     }
 
-    /// A connection is bound to the destination, active or not, or a template.
+    /// A connection is bound to the destination, active or not, or a template. Returns the destination's address.
     #[inline]
-    pub fn bind(&mut self, slot: u32, counts: Option<bool>) {
-        let upper = {
-            let slot = &mut self.slots[slot as usize];
-            slot.conns += 1;
-            slot.thresholds.0
-        };
+    pub fn bind(&mut self, slot: u32, counts: Option<bool>) -> SocketAddr {
         let dest = self.dest_mut(slot);
+        dest.conns += 1;
         match counts {
             Some(true) => dest.active += 1,
             Some(false) => dest.inactive += 1,
             None => {}
         }
-        if upper > 0 && dest.active + dest.inactive >= upper {
-            dest.overloaded = true;
+        let (addr, now) = (dest.addr, dest.active + dest.inactive);
+        if dest.limited {
+            let upper = self.slots[slot as usize].thresholds.0;
+            self.dest_mut(slot).overloaded |= upper > 0 && now >= upper;
         }
+        addr
     }
 
     /// A connection becomes active or inactive.
@@ -165,7 +187,6 @@ impl Dests {
 
     /// A connection or template of the destination ends.
     pub fn unbind(&mut self, slot: u32, counts: Option<bool>) {
-        let (upper, lower) = self.slots[slot as usize].thresholds;
         let dest = self.dest_mut(slot);
         let counter = match counts {
             Some(true) => Some(&mut dest.active),
@@ -175,43 +196,54 @@ impl Dests {
         if let Some(counter) = counter {
             *counter = counter.checked_sub(1).expect("connections below zero");
         }
-        let left = dest.active + dest.inactive;
-        let is_over = match (lower, upper) {
-            (0, 0) => false,
-            (0, _) => u64::from(left) * 4 >= u64::from(upper) * 3,
-            _ => left >= lower,
-        };
-        dest.overloaded &= is_over;
-        let place = &mut self.slots[slot as usize];
-        place.conns -= 1;
-        if place.conns == 0 && place.position == GONE {
+        dest.conns -= 1;
+        let (conns, left) = (dest.conns, dest.active + dest.inactive);
+        if dest.limited {
+            let (upper, lower) = self.slots[slot as usize].thresholds;
+            let is_over = match lower {
+                0 => u64::from(left) * 4 >= u64::from(upper) * 3,
+                _ => left >= lower,
+            };
+            self.dest_mut(slot).overloaded &= is_over;
+        }
+        if conns == 0 && self.is_gone(slot) {
             self.trash.retain(|&s| s != slot);
             self.free_slots.push(slot);
         }
     }
 
-    /// Place of the service `index`, taken into use if it is not.
+    /// Place of the service `index`, if it is in use.
     #[inline]
-    pub fn use_service(&mut self, index: u32, service: &Service) -> u32 {
-        let services = &self.services;
-        let found = self.by_index.find(index_hash(index), |place| services[place as usize].index == index);
-        found.unwrap_or_else(|| self.first_use(index, service))
+    pub fn place(&self, index: u32) -> Option<u32> {
+        self.by_index.get(index as usize).copied().filter(|&place| place != UNUSED)
     }
 
-    fn first_use(&mut self, index: u32, service: &Service) -> u32 {
-        let state =
-            ServiceState { index, real: Arc::default(), scheduler: (service.make)(), dests: Vec::new() };
+    /// Takes the service `index` into use.
+    pub fn first_use(&mut self, index: u32, service: &Service) -> u32 {
+        let state = ServiceState {
+            scheduler: (service.make)(),
+            dests: Vec::new(),
+            port: 0,
+            flags: SchedulerFlags::default(),
+            persistent: false,
+        };
+        let origin = Origin { index, real: Arc::default() };
         let place = match self.free_services.pop() {
             Some(place) => {
                 self.services[place as usize] = state;
+                self.origins[place as usize] = origin;
                 place
             }
             None => {
                 self.services.push(state);
+                self.origins.push(origin);
                 self.services.len() as u32 - 1
             }
         };
-        self.by_index.insert(index_hash(index), place);
+        if self.by_index.len() <= index as usize {
+            self.by_index.resize(index as usize + 1, UNUSED);
+        }
+        self.by_index[index as usize] = place;
         self.apply(place, service);
         place
     }
@@ -219,17 +251,21 @@ impl Dests {
     /// Indices of the services in use, with their places.
     pub fn in_use(&self) -> Vec<(u32, u32)> {
         let free = |place: &u32| !self.free_services.contains(place);
-        (0..self.services.len() as u32).filter(free).map(|p| (self.services[p as usize].index, p)).collect()
+        (0..self.services.len() as u32).filter(free).map(|p| (self.origins[p as usize].index, p)).collect()
     }
 
     /// Makes the list of a used service what `service` says, change by change as the kernel is told. Real servers
     /// stand in creation order, so one that stands behind another that it preceded was deleted and added again.
     pub fn apply(&mut self, place: u32, service: &Service) {
         let state = &mut self.services[place as usize];
-        if Arc::ptr_eq(&state.real, &service.real) {
+        state.port = service.key.port;
+        state.flags = service.flags;
+        state.persistent = service.persistence_seconds.is_some();
+        let origin = &mut self.origins[place as usize];
+        if Arc::ptr_eq(&origin.real, &service.real) {
             return;
         }
-        let old = std::mem::replace(&mut state.real, service.real.clone());
+        let old = std::mem::replace(&mut origin.real, service.real.clone());
         let (mut kept, mut last) = (0, None);
         for real in service.real.iter() {
             let before = old.iter().position(|r| r.addr == real.addr);
@@ -262,7 +298,7 @@ impl Dests {
             state.scheduler.changed(&state.dests, DestChange::Added);
         }
         for (position, dest) in self.services[place as usize].dests.iter().enumerate() {
-            self.slots[dest.slot as usize].position = position as u32;
+            self.places[dest.slot as usize].position = position as u32;
         }
     }
 
@@ -270,19 +306,18 @@ impl Dests {
     pub fn drop_service(&mut self, place: u32) {
         let state = &mut self.services[place as usize];
         let dests = std::mem::take(&mut state.dests);
-        state.real = Arc::default();
-        self.by_index.remove(index_hash(self.services[place as usize].index), place);
+        let origin = &mut self.origins[place as usize];
+        origin.real = Arc::default();
+        self.by_index[origin.index as usize] = UNUSED;
         self.free_services.push(place);
         dests.iter().for_each(|dest| self.park(dest));
     }
 
     /// A deleted destination: to the trash while it has connections.
     fn park(&mut self, dest: &Dest) {
-        let slot = &mut self.slots[dest.slot as usize];
-        slot.position = GONE;
-        slot.route_cached = false;
-        self.parked[dest.slot as usize] = *dest;
-        if slot.conns > 0 { &mut self.trash } else { &mut self.free_slots }.push(dest.slot);
+        self.places[dest.slot as usize].position = GONE;
+        self.parked[dest.slot as usize] = Dest { route_cached: false, ..*dest };
+        if dest.conns > 0 { &mut self.trash } else { &mut self.free_slots }.push(dest.slot);
     }
 
     fn take_slot(&mut self, service: u32, key: ServiceKey, real: &RealServer) -> Dest {
@@ -290,10 +325,9 @@ impl Dests {
         let same = |&slot: &u32| slots[slot as usize].addr == real.addr && slots[slot as usize].key == key;
         if let Some(at) = self.trash.iter().position(same) {
             let slot = self.trash.remove(at);
-            let place = &mut self.slots[slot as usize];
-            place.service = service;
+            self.places[slot as usize].service = service;
             let parked = &mut self.parked[slot as usize];
-            update(parked, &mut place.thresholds, real, true);
+            update(parked, &mut self.slots[slot as usize].thresholds, real, true);
             return *parked;
         }
         let next_vip = self.vip_cached.len() as u32;
@@ -302,23 +336,19 @@ impl Dests {
             self.vip_cached.push(false);
         }
         let slot = self.free_slots.pop().unwrap_or(self.slots.len() as u32);
-        let dest = Dest {
-            addr: real.addr,
-            weight: real.weight,
-            last_weight: real.weight,
-            overloaded: false,
-            active: 0,
-            inactive: 0,
-            slot,
-        };
         let thresholds = (real.upper, real.lower);
-        let addr = real.addr;
-        let (position, conns, route_cached) = (0, 0, false);
-        let fresh = Slot { key, addr, service, position, conns, thresholds, route_cached, vip };
+        let limited = is_limited(thresholds);
+        let dest = Dest { vip, limited, ..Dest::new(real.addr, real.weight, slot) };
+        let fresh = Slot { key, addr: real.addr, thresholds };
+        let place = Whereabouts { service, position: 0 };
         match self.slots.get_mut(slot as usize) {
-            Some(place) => *place = fresh,
+            Some(old) => {
+                *old = fresh;
+                self.places[slot as usize] = place;
+            }
             None => {
                 self.slots.push(fresh);
+                self.places.push(place);
                 self.parked.push(dest);
             }
         }
@@ -336,6 +366,12 @@ fn update(dest: &mut Dest, thresholds: &mut (u32, u32), real: &RealServer, again
         dest.overloaded = false;
     }
     *thresholds = (real.upper, real.lower);
+    dest.limited = is_limited(*thresholds);
+}
+
+/// Whether connections are counted against these thresholds.
+fn is_limited(thresholds: (u32, u32)) -> bool {
+    thresholds != (0, 0)
 }
 
 /// Templates of connections, and what each template holds.

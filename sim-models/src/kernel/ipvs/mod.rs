@@ -28,6 +28,7 @@ mod services;
 pub mod shares;
 mod state;
 pub mod tcp_state;
+mod timers;
 
 pub use config::{IpvsConfig, LoadFactors, Tables};
 pub use graceful::{GracefulTermination, Step};

@@ -11,8 +11,8 @@
 
 use super::config::IpvsConfig;
 use super::conn_table::{ConnId, ConnKey, ConnTable};
-use super::dests::{Control, Dests, GONE, flushes_orphans};
-use super::scheduler::ScheduleCx;
+use super::dests::{Control, Dests, flushes_orphans};
+use super::scheduler::{ScheduleCx, Scheduler};
 use super::service_table::{FTP_DATA_PORT, FTP_PORT};
 use super::tcp_state::{ConnState, Direction, TEMPLATE_RECHECK, Timeouts};
 use super::{Service, ServiceKey, Services, Tables};
@@ -151,19 +151,11 @@ impl IpvsState {
         let Some(index) = services.table().lookup(packet, work) else {
             return IpvsVerdict::NotAService;
         };
-        let service = services.get(index).expect("the table knows only services that exist");
-        self.open(index, service, &key, services.timeouts(), Call { packet, arrival, random, work })
+        self.open(services, index, &key, Call { packet, arrival, random, work })
     }
 
     /// `ip_vs_schedule`: the connection that a packet to a service opens.
-    fn open(
-        &mut self,
-        index: u32,
-        service: &Service,
-        key: &ConnKey,
-        timeouts: &Timeouts,
-        mut call: Call<'_>,
-    ) -> IpvsVerdict {
+    fn open(&mut self, services: &Services, index: u32, key: &ConnKey, mut call: Call<'_>) -> IpvsVerdict {
         let (packet, now) = (call.packet, call.arrival.now);
         if packet.sport == FTP_DATA_PORT {
             return IpvsVerdict::NotAService;
@@ -172,30 +164,37 @@ impl IpvsState {
         if call.arrival.local_out && self.conns.lookup_in(&reversed(key), call.work).is_some() {
             return IpvsVerdict::NotAService;
         }
-        let place = self.dests.use_service(index, service);
-        let other_port = packet.dport != service.key.port;
-        let template = match service.persistence_seconds {
-            None if other_port => return leave(service, packet),
-            None => None,
-            Some(seconds) => match self.template(place, service, seconds, &mut call) {
-                None => return leave(service, packet),
-                template => template,
-            },
+        let place = match self.dests.place(index) {
+            Some(place) => place,
+            None => self.dests.first_use(index, service_at(services, index)),
+        };
+        let state = self.dests.service(place);
+        let (port, persistent) = (state.port, state.persistent);
+        let other_port = packet.dport != port;
+        if other_port && !persistent {
+            return leave(port, packet);
+        }
+        let template = if persistent {
+            let Some(template) = self.template(place, service_at(services, index), &mut call) else {
+                return leave(port, packet);
+            };
+            Some(template)
+        } else {
+            None
         };
         let slot = match template {
             Some(template) => self.conns.dest(template),
-            None => match self.schedule(place, service, &mut call) {
-                None => return leave(service, packet),
+            None => match self.schedule(place, &mut call) {
+                None => return leave(port, packet),
                 Some(slot) => slot,
             },
         };
         // Other ports of a service for all ports, and FTP's data, go to the same port of the server.
-        let server = self.dests.slot(slot).addr;
-        let server = if other_port { SocketAddr::new(server.ip(), packet.dport) } else { server };
         let state = ConnState::None.after(packet, Direction::Request);
+        let server = self.dests.bind(slot, Some(state.is_active()));
+        let server = if other_port { SocketAddr::new(server.ip(), packet.dport) } else { server };
         call.work[Unit::IpvsConnNew] += 1;
-        let id = self.conns.insert(key, slot, server, state, now + state.timeout(timeouts));
-        self.dests.bind(slot, Some(state.is_active()));
+        let id = self.conns.insert(key, slot, server, state, now + state.timeout(services.timeouts()));
         call.work[Unit::IpvsTcp] += u32::from(packet.proto == Proto::Tcp);
         if let Some(template) = template {
             self.control.add(id, template);
@@ -265,7 +264,7 @@ impl IpvsState {
 
     /// `ip_vs_expire_nodest_conn_flush`: connections of deleted destinations end, then their templates.
     fn end_orphans(&mut self) {
-        let is_orphan = |dest: u32| self.dests.slot(dest).position == GONE;
+        let is_orphan = |dest: u32| self.dests.is_gone(dest);
         let (templates, conns): (Vec<ConnId>, Vec<ConnId>) =
             self.conns.ids_of(is_orphan).into_iter().partition(|&id| self.conns.state(id).is_template());
         conns.into_iter().for_each(|id| self.end(id));
@@ -310,7 +309,7 @@ impl IpvsState {
     #[inline]
     fn existing(&mut self, id: ConnId, packet: &Packet, arrival: &Arrival) -> Existing {
         let slot = self.conns.dest(id);
-        let gone = self.dests.slot(slot).position == GONE;
+        let gone = self.dests.is_gone(slot);
         let opens = is_new_conn(packet);
         if !gone && !opens {
             return Existing::Use;
@@ -338,12 +337,13 @@ impl IpvsState {
         if tracked { Existing::Drop } else { Existing::Reschedule }
     }
 
-    fn schedule(&mut self, place: u32, service: &Service, call: &mut Call<'_>) -> Option<u32> {
+    #[inline]
+    fn schedule(&mut self, place: u32, call: &mut Call<'_>) -> Option<u32> {
         call.work[Unit::IpvsSchedule] += 1;
         let state = self.dests.service(place);
         let mut cx = ScheduleCx {
             packet: call.packet,
-            flags: service.flags,
+            flags: state.flags,
             overhead: self.config.overhead,
             now: call.arrival.now,
             random: &mut *call.random,
@@ -356,18 +356,14 @@ impl IpvsState {
         cx.work[Unit::LinesChase] += lines;
         cx.work[Unit::LinesOwn] += lines;
         cx.work[Unit::LinesEndpoint] += DEST_LINES + DEST_BIND_LINES;
-        assert!(state.dests[at].weight > 0, "{} chose a destination of weight 0", service.scheduler);
-        Some(state.dests[at].slot)
+        let dest = &state.dests[at];
+        assert!(dest.weight > 0, "{:?} chose a destination of weight 0", state.scheduler);
+        Some(dest.slot)
     }
 
     /// The template that binds this client to a destination, made if there is none that can be used.
-    fn template(
-        &mut self,
-        place: u32,
-        service: &Service,
-        seconds: u32,
-        call: &mut Call<'_>,
-    ) -> Option<ConnId> {
+    fn template(&mut self, place: u32, service: &Service, call: &mut Call<'_>) -> Option<ConnId> {
+        let seconds = service.persistence_seconds.expect("a persistent service");
         let (packet, now) = (call.packet, call.arrival.now);
         // One template for all ports of FTP and of a service for all ports.
         let own_port = packet.dport == service.key.port && packet.dport != FTP_PORT;
@@ -380,18 +376,17 @@ impl IpvsState {
         if let Some(id) = self.conns.lookup_template(&key, call.work) {
             let slot = self.conns.dest(id);
             let drained = self.config.expire_quiescent_template && self.dests.dest(slot).weight == 0;
-            if self.dests.slot(slot).position != GONE && !drained {
+            if !self.dests.is_gone(slot) && !drained {
                 let timeout = self.control.template(id).expect("every template has a state").timeout;
                 self.conns.rearm(id, now + timeout);
                 return Some(id);
             }
             self.conns.invalidate(id);
         }
-        let slot = self.schedule(place, service, call)?;
+        let slot = self.schedule(place, call)?;
         let timeout = SimSpan::from_secs(u64::from(seconds));
         call.work[Unit::IpvsConnNew] += 1;
-        self.dests.bind(slot, None);
-        let server = self.dests.slot(slot).addr;
+        let server = self.dests.bind(slot, None);
         let id = self.conns.insert(&key, slot, server, ConnState::Template, now + timeout);
         self.control.add_template(id, timeout);
         Some(id)
@@ -444,10 +439,14 @@ fn is_new_conn(packet: &Packet) -> bool {
     packet.proto == Proto::Tcp && packet.flags.syn
 }
 
-/// `ip_vs_leave`: nobody takes the packet. On an FTP service's address other ports are left to the node.
-fn leave(service: &Service, packet: &Packet) -> IpvsVerdict {
-    let other_than_ftp = service.key.port == FTP_PORT && packet.dport != FTP_PORT;
+/// `ip_vs_leave`: nobody takes the packet of a service on `port`. On an FTP service's address other ports are left to the node.
+fn leave(port: u16, packet: &Packet) -> IpvsVerdict {
+    let other_than_ftp = port == FTP_PORT && packet.dport != FTP_PORT;
     if other_than_ftp { IpvsVerdict::NotAService } else { IpvsVerdict::NoDestination }
+}
+
+fn service_at(services: &Services, index: u32) -> &Service {
+    services.get(index).expect("the table knows only services that exist")
 }
 
 fn conn_key(packet: &Packet) -> ConnKey {

@@ -190,11 +190,18 @@ fn the_first_packet_counts_two_lookups_a_service_and_a_choice() {
         ("lines_chase", 11),
         ("lines_own", 9),
         ("lines_endpoint", 4),
+        ("ipvs_tcp", 1),
     ];
     assert_eq!(first, expected);
     node.send(syn(1).with_flags(TcpFlags::ACK));
     let later: Vec<_> = node.work.iter().map(|(unit, n)| (unit.name(), n)).collect();
-    let expected = [("ipvs_conn_lookup", 2), ("ipvs_conn_steps", 1), ("ipvs_xmit", 1), ("lines_chase", 3)];
+    let expected = [
+        ("ipvs_conn_lookup", 2),
+        ("ipvs_conn_steps", 1),
+        ("ipvs_xmit", 1),
+        ("lines_chase", 3),
+        ("ipvs_tcp", 1),
+    ];
     assert_eq!(later, expected);
 }
 

@@ -102,6 +102,9 @@ pub struct RuleLine {
     pub chance: Option<Chance>,
     /// What it does with the packet.
     pub effect: Effect,
+    /// The same in words, where neither its text nor the steps after it say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub does: Option<String>,
 }
 
 /// A decision.
@@ -141,6 +144,18 @@ pub enum Effect {
     Dnat,
     /// Asks NAT for this node's address as source.
     Masquerade,
+    /// Asks NAT for another source.
+    Snat,
+    /// Sets its connection's mark, or its own to that.
+    Connmark,
+    /// Takes it away from connection tracking.
+    Untracked,
+    /// Tells somebody of it, and goes on.
+    Log,
+    /// Changes its header in what rules here do not look at, or nearly none.
+    Header,
+    /// What is not modelled: taken to do nothing.
+    Unknown,
     /// Remembers or looks for the client.
     Affinity,
     /// Discards the packet.

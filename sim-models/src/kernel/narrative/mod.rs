@@ -6,6 +6,7 @@
 //!
 //! Left out: the parts of a rule that were evaluated before one did not match.
 
+mod effect;
 mod event;
 
 pub use event::{ChainName, Chance, Effect, Event, Outcome, RuleLine};
@@ -18,7 +19,7 @@ use super::nftables::print::{ElementText, RuleText};
 use super::nftables::{self, Field, KeyValue, Statement};
 use super::rules::NodeRules;
 use super::trace::Step;
-use super::xtables::{self, Match, Policy, Target};
+use super::xtables::{self, Match, Policy};
 use sim_core::classify::{Packet, Unit};
 use std::net::SocketAddr;
 
@@ -119,18 +120,9 @@ impl<'a> Teller<'a> {
             Match::Comment(text) => Some(text.to_string()),
             _ => None,
         });
-        let affinity = found.matches.iter().any(|m| matches!(m, Match::Recent { .. }));
-        let effect = match &found.target {
-            Some(Target::Mark { value, mask }) => Effect::Mark((self.packet.mark & !mask) ^ value),
-            Some(Target::Accept) => Effect::Accept,
-            Some(Target::Dnat(_) | Target::Redirect { .. }) => Effect::Dnat,
-            Some(Target::Masquerade { .. }) => Effect::Masquerade,
-            Some(Target::Drop) => Effect::Drop,
-            Some(Target::Reject) => Effect::Reject,
-            _ if affinity => Effect::Affinity,
-            _ => Effect::Pass,
-        };
-        RuleLine { number: rule + 1, text, comment, element: None, chance: None, effect }
+        let effect = effect::effect(found, self.packet.mark);
+        let does = effect::words(found);
+        RuleLine { number: rule + 1, text, comment, element: None, chance: None, effect, does }
     }
 
     fn xt_missed(&mut self, table: usize, chain: xtables::ChainId, from: u32, to: u32, draws: &[Draw]) {
@@ -190,6 +182,7 @@ impl<'a> Teller<'a> {
                 element: None,
                 chance: None,
                 effect: Effect::Pass,
+                does: None,
             };
             match self.out.last_mut() {
                 Some(Event::Missed { chain, to, rules, .. }) if *chain == name && *to == rule => {
@@ -214,6 +207,7 @@ impl<'a> Teller<'a> {
             element,
             chance: draw.filter(|draw| draw.kind.options() > 1).map(|draw| chance_of(&draw)),
             effect: nft_effect(rule_found, flow, self.packet.mark),
+            does: None,
         };
         self.out.push(Event::Matched { chain: name, rule: line });
     }
@@ -283,10 +277,9 @@ fn ct_name(state: CtState) -> &'static str {
     match state {
         CtState::New => "NEW",
         CtState::Established => "ESTABLISHED",
+        CtState::Related => "RELATED",
         CtState::Invalid => "INVALID",
         CtState::Untracked => "UNTRACKED",
-        #[allow(unreachable_patterns, reason = "a state that is added has no name here yet")]
-        _ => "OTHER",
     }
 }
 

@@ -6,24 +6,34 @@
 //! `src/netlink_linearize.c` does, [`compile`] lays those out as a chain's rule blob, [`set`] holds the kernel's
 //! set backends, and [`eval`] runs the register machine.
 //!
-//! Left out: everything kube-proxy does not write (counters, limits, flowtables, objects, other families), which
-//! a table that was read keeps as it was written ([`Opaque`]) and cannot be evaluated with; and generations: a
-//! table changes between packets, never during one.
+//! What others put into the table beside kube-proxy's rules is typed where it is common ([`test`] and the statements after
+//! [`Statement::Reject`]); the rest is kept as it was written ([`Opaque`]) and refused by name when the table is to run,
+//! or passed over with a warning. [`from_xtables`] gives the same engine the rules of iptables-nft.
+//!
+//! Left out: flowtables, objects, notrack, quota, hashes as keys, NAT to maps other than kube-proxy's, other families;
+//! and generations: a table changes between packets, never during one.
 
 pub mod compile;
 pub mod diff;
 pub mod eval;
 pub mod expr;
+pub mod from_xtables;
 pub mod json;
 pub mod linearize;
 mod memory;
+pub mod netlink;
 pub mod opaque;
 pub mod print;
 pub mod read;
+pub mod selector;
 pub mod set;
+pub mod tally;
+pub mod test;
 mod validate;
+pub mod value;
+pub mod xt_steps;
 
-pub use eval::{Counts, Engine};
+pub use eval::{Counts, Engine, EngineError};
 pub use opaque::{Opaque, Unknown};
 pub use set::dynamic::DynamicSets;
 
@@ -134,7 +144,7 @@ pub struct Chain {
     pub name: Arc<str>,
     /// Comment.
     pub comment: Option<Arc<str>>,
-    /// Where it is attached, for a base chain. Its policy is accept.
+    /// Where it is attached, for a base chain.
     pub base: Option<Base>,
     /// Where it is attached, if in a way that kube-proxy does not use; `base` is then empty.
     pub unknown_base: Option<Opaque>,
@@ -151,6 +161,8 @@ pub struct Base {
     pub hook: Hook,
     /// Priority.
     pub priority: i32,
+    /// `policy drop`: packets that no rule has decided on are dropped instead of accepted.
+    pub drops: bool,
 }
 
 /// One rule: statements from left to right, and a comment.
@@ -280,8 +292,97 @@ pub enum Statement {
     Verdict(Verdict),
     /// `reject` with the family's port-unreachable error.
     Reject,
+    /// `reject with ...` any other.
+    RejectWith(Refusal),
+    /// Any other comparison.
+    Test(Box<test::Test>),
+    /// `KEY vmap { ... }`.
+    VerdictMap(Box<test::VerdictMap>),
+    /// `counter`, with what it had counted when it was listed.
+    Counter {
+        /// Packets.
+        packets: u64,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// `limit rate [over] N/UNIT burst M packets`.
+    Limit {
+        /// Packets in a unit of time.
+        rate: u64,
+        /// The unit.
+        unit: expr::TimeUnit,
+        /// Packets that may come at once.
+        burst: u32,
+        /// Match what is beyond the rate.
+        over: bool,
+    },
+    /// `log`, with what is said of how.
+    Log {
+        /// `prefix`.
+        prefix: Option<Arc<str>>,
+        /// `level`, by name.
+        level: Option<Arc<str>>,
+        /// `group`.
+        group: Option<u16>,
+    },
+    /// `meta mark set N`.
+    MarkSet(u32),
+    /// `meta mark set meta mark & MASK`.
+    MarkAnd(u32),
+    /// `meta mark set ct mark`.
+    MarkFromCt,
+    /// `ct mark set N`.
+    CtMarkSet(u32),
+    /// `ct mark set meta mark`.
+    CtMarkFromMark,
     /// Something of a dump that kube-proxy does not write.
     Opaque(Opaque),
+}
+
+/// What a sender is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// A TCP reset.
+    TcpReset,
+    /// An ICMP error of the family, by its code.
+    Icmp(u8),
+}
+
+impl Refusal {
+    /// Codes and names of a family's errors (nftables `src/datatype.c`).
+    pub fn codes(family: Family) -> &'static [(u8, &'static str)] {
+        match family {
+            Family::Ipv4 => &[
+                (0, "net-unreachable"),
+                (1, "host-unreachable"),
+                (2, "prot-unreachable"),
+                (3, "port-unreachable"),
+                (9, "net-prohibited"),
+                (10, "host-prohibited"),
+                (13, "admin-prohibited"),
+            ],
+            Family::Ipv6 => &[
+                (0, "no-route"),
+                (1, "admin-prohibited"),
+                (3, "addr-unreachable"),
+                (4, "port-unreachable"),
+                (5, "policy-fail"),
+                (6, "reject-route"),
+            ],
+        }
+    }
+
+    /// The error of that name; the port-unreachable one is [`Statement::Reject`].
+    pub fn named(name: &str, family: Family) -> Option<Self> {
+        let found = Refusal::codes(family).iter().find(|(_, of)| *of == name && *of != "port-unreachable");
+        found.map(|(code, _)| Refusal::Icmp(*code))
+    }
+
+    /// The name of its error, if it is one of the family's.
+    pub fn name(self, family: Family) -> Option<&'static str> {
+        let Refusal::Icmp(code) = self else { return None };
+        Refusal::codes(family).iter().find(|(of, _)| *of == code).map(|(_, name)| *name)
+    }
 }
 
 impl Rule {

@@ -3,6 +3,8 @@
 //! A table with such a part does not pass [`Table::validate`](super::Table::validate). In nft's text an unknown
 //! statement takes the rest of its rule with it, since only its grammar would say where it ends.
 
+use super::print::RuleText;
+use super::{Statement, Table};
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
@@ -25,6 +27,31 @@ pub struct Unknown {
     pub body: Opaque,
     /// Number of known sets before it.
     pub after_sets: usize,
+}
+
+impl Table {
+    /// The table without what is not understood, for a run that allows it, and what was left out, a line each. A rule
+    /// ends before its first unknown statement, so that it decides nothing; a chain that is attached in an unknown way
+    /// is attached nowhere.
+    pub(super) fn without_opaque(&self) -> (Table, Vec<String>) {
+        let mut table = self.clone();
+        let mut warnings: Vec<String> =
+            table.unknown.drain(..).map(|unknown| format!("{} is left out", unknown.what)).collect();
+        for (chain, written) in table.chains.iter_mut().zip(&self.chains) {
+            if let Some(base) = chain.unknown_base.take() {
+                warnings.push(format!("chain {} is attached nowhere: {base}", chain.name));
+            }
+            for (rule, written) in chain.rules.iter_mut().zip(&written.rules) {
+                let is_opaque = |s: &Statement| matches!(s, Statement::Opaque(_));
+                if let Some(at) = rule.statements.iter().position(is_opaque) {
+                    rule.statements.truncate(at);
+                    let text = RuleText(self, written);
+                    warnings.push(format!("chain {}: this rule decides nothing: {text}", chain.name));
+                }
+            }
+        }
+        (table, warnings)
+    }
 }
 
 impl Opaque {

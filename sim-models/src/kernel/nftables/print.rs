@@ -4,6 +4,7 @@
 //! of the kernel's hash table. One thing of nft's is reproduced knowingly: it drops the `addr . port` of
 //! `dnat ip addr . port to numgen ...`.
 
+use super::expr;
 use super::set::rbtree;
 use super::{
     Base, Chain, Element, Field, KeyType, KeyValue, Lifetime, Rule, Set, SetId, Statement, Table, Verdict,
@@ -49,7 +50,8 @@ impl Display for Base {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let kind = if self.kind == ChainKind::Nat { "nat" } else { "filter" };
         let hook = self.hook.chain_name().to_lowercase();
-        write!(f, "type {kind} hook {hook} priority {}; policy accept;", priority(self))
+        let policy = if self.drops { "drop" } else { "accept" };
+        write!(f, "type {kind} hook {hook} priority {}; policy {policy};", priority(self))
     }
 }
 
@@ -172,7 +174,7 @@ impl Table {
         f.write_str("\t}\n")
     }
 
-    fn verdict(&self, v: Verdict, f: &mut impl fmt::Write) -> fmt::Result {
+    pub(super) fn verdict(&self, v: Verdict, f: &mut impl fmt::Write) -> fmt::Result {
         match v {
             Verdict::Jump(c) => write!(f, "jump {}", self.chain(c).name),
             Verdict::Goto(c) => write!(f, "goto {}", self.chain(c).name),
@@ -263,6 +265,43 @@ impl Table {
             }
             Statement::Verdict(v) => self.verdict(*v, f),
             Statement::Reject => f.write_str("reject"),
+            Statement::RejectWith(with) => match with.name(self.family) {
+                Some(name) => {
+                    let icmp = if self.family == Family::Ipv4 { "icmp" } else { "icmpv6" };
+                    write!(f, "reject with {icmp} {name}")
+                }
+                None => f.write_str("reject with tcp reset"),
+            },
+            Statement::Test(test) => {
+                let mut out = String::new();
+                self.test_text(test, &mut out);
+                f.write_str(&out)
+            }
+            Statement::VerdictMap(map) => {
+                let mut out = String::new();
+                self.verdict_map_text(map, &mut out);
+                f.write_str(&out)
+            }
+            Statement::Counter { packets, bytes } => write!(f, "counter packets {packets} bytes {bytes}"),
+            Statement::Limit { rate, unit, burst, over } => {
+                write!(f, "limit rate {}{rate}/{}", if *over { "over " } else { "" }, unit.name())?;
+                if *burst == expr::limit::DEFAULT_BURST {
+                    Ok(())
+                } else {
+                    write!(f, " burst {burst} packets")
+                }
+            }
+            Statement::Log { prefix, level, group } => {
+                f.write_str("log")?;
+                prefix.iter().try_for_each(|p| write!(f, " prefix \"{p}\""))?;
+                group.iter().try_for_each(|g| write!(f, " group {g}"))?;
+                level.iter().try_for_each(|l| write!(f, " level {l}"))
+            }
+            Statement::MarkSet(mark) => write!(f, "meta mark set {mark:#010x}"),
+            Statement::MarkAnd(mask) => write!(f, "meta mark set meta mark & {mask:#010x}"),
+            Statement::MarkFromCt => f.write_str("meta mark set ct mark"),
+            Statement::CtMarkSet(mark) => write!(f, "ct mark set {mark:#010x}"),
+            Statement::CtMarkFromMark => f.write_str("ct mark set meta mark"),
             Statement::Opaque(text) => write!(f, "{text}"),
         }
     }

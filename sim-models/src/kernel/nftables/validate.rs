@@ -5,7 +5,9 @@
 //! set must have the type of its key, which nft sees to (`src/evaluate.c`). A dump can hold what kube-proxy does
 //! not write ([`Opaque`](super::Opaque)); passing over it would give wrong answers, so it is refused by name.
 
+use super::linearize::linearize;
 use super::print::RuleText;
+use super::tally::RULE_EXPRS_MAX;
 use super::{ChainId, Field, KeyType, SetId, Statement, Table, Verdict};
 
 /// Depth of the jump stack (`NFT_JUMP_STACK_SIZE`).
@@ -22,14 +24,12 @@ impl Table {
             return Err(format!("{}: kube-proxy writes no such thing", unknown.what));
         }
         self.validate_rules()?;
-        let mut depth: Vec<Option<usize>> = vec![None; self.chains.len()];
-        let mut on_path = vec![false; self.chains.len()];
-        for (i, chain) in self.chains.iter().enumerate() {
-            if chain.base.is_some() && self.depth(i, 0, &mut depth, &mut on_path)? > JUMP_STACK {
-                return Err(format!("chain {}: jumps nest deeper than {JUMP_STACK}", chain.name));
-            }
-        }
-        Ok(())
+        jumps(
+            self.chains.len(),
+            |i| self.chains[i].base.is_some(),
+            |i| &self.chains[i].name,
+            |i| self.targets(i).map(|to| to.0 as usize).collect(),
+        )
     }
 
     /// Checks that every statement is understood and looks up what its set holds.
@@ -53,7 +53,11 @@ impl Table {
                     }
                     _ => None,
                 });
-                if let Some(wrong) = wrong {
+                let too_long = || {
+                    let exprs = linearize(rule, self.family, 0).exprs.len();
+                    (exprs > RULE_EXPRS_MAX).then_some("more expressions than a rule may have")
+                };
+                if let Some(wrong) = wrong.or_else(too_long) {
                     return Err(format!("chain {}: {wrong}: {}", chain.name, RuleText(self, rule)));
                 }
             }
@@ -72,47 +76,74 @@ impl Table {
         set.is_map == is_map && types.eq(set.key.iter().copied())
     }
 
-    /// Longest path of jumps from chain `i`.
-    fn depth(
-        &self,
-        i: usize,
-        level: usize,
-        known: &mut Vec<Option<usize>>,
-        on_path: &mut Vec<bool>,
-    ) -> Result<usize, String> {
-        if let Some(d) = known[i] {
-            return Ok(d);
-        }
-        let name = &self.chains[i].name;
-        if on_path[i] || level > JUMP_STACK {
-            return Err(format!("chain {name}: too many links, or a loop of jumps"));
-        }
-        on_path[i] = true;
-        let mut longest = 0;
-        for to in self.targets(i) {
-            let below = self.depth(to.0 as usize, level + 1, known, on_path)?;
-            longest = longest.max(below + 1);
-        }
-        on_path[i] = false;
-        known[i] = Some(longest);
-        Ok(longest)
-    }
-
     fn targets(&self, i: usize) -> impl Iterator<Item = ChainId> + '_ {
         let verdicts = self.chains[i].rules.iter().flat_map(|r| &r.statements).flat_map(|s| {
+            let items: &[super::test::Item] = match s {
+                Statement::VerdictMap(map) => &map.items,
+                _ => &[],
+            };
             let (one, many, map): (Option<Verdict>, &[Verdict], _) = match s {
                 Statement::Verdict(v) => (Some(*v), &[], None),
                 Statement::NumgenVmap(v) => (None, v, None),
                 Statement::Vmap { map, .. } => (None, &[], Some(*map)),
                 _ => (None, &[], None),
             };
+            let of_items = items.iter().filter_map(|item| item.verdict);
             let mapped = map.into_iter().flat_map(|m| &self.sets[m.0 as usize].elements);
-            one.into_iter().chain(many.iter().copied()).chain(mapped.filter_map(|e| e.verdict))
+            let many = many.iter().copied().chain(of_items);
+            one.into_iter().chain(many).chain(mapped.filter_map(|e| e.verdict))
         });
         verdicts.filter_map(|v| match v {
             Verdict::Jump(c) | Verdict::Goto(c) => Some(c),
             _ => None,
         })
+    }
+}
+
+/// Checks the paths of jumps among `chains` chains: none from a base chain is longer than the jump stack, and none leads
+/// in a circle. `targets` gives where a chain's rules lead.
+///
+/// # Errors
+/// The chain of the first that does.
+pub(super) fn jumps<'a>(
+    chains: usize,
+    is_base: impl Fn(usize) -> bool,
+    name: impl Fn(usize) -> &'a str,
+    targets: impl Fn(usize) -> Vec<usize>,
+) -> Result<(), String> {
+    let mut paths = Paths { known: vec![None; chains], on_path: vec![false; chains], name, targets };
+    for i in (0..chains).filter(|i| is_base(*i)) {
+        if paths.longest(i, 0)? > JUMP_STACK {
+            return Err(format!("chain {}: jumps nest deeper than {JUMP_STACK}", (paths.name)(i)));
+        }
+    }
+    Ok(())
+}
+
+struct Paths<N, T> {
+    known: Vec<Option<usize>>,
+    on_path: Vec<bool>,
+    name: N,
+    targets: T,
+}
+
+impl<'a, N: Fn(usize) -> &'a str, T: Fn(usize) -> Vec<usize>> Paths<N, T> {
+    /// Longest path of jumps from chain `i`, which is `level` jumps away from a base chain.
+    fn longest(&mut self, i: usize, level: usize) -> Result<usize, String> {
+        if let Some(known) = self.known[i] {
+            return Ok(known);
+        }
+        if self.on_path[i] || level > JUMP_STACK {
+            return Err(format!("chain {}: too many links, or a loop of jumps", (self.name)(i)));
+        }
+        self.on_path[i] = true;
+        let mut longest = 0;
+        for to in (self.targets)(i) {
+            longest = longest.max(self.longest(to, level + 1)? + 1);
+        }
+        self.on_path[i] = false;
+        self.known[i] = Some(longest);
+        Ok(longest)
     }
 }
 
@@ -127,7 +158,8 @@ mod tests {
     fn ladder(n: usize) -> Table {
         let mut table = Table::new(Family::Ipv4, "t", None);
         let mut from = table.add_chain("base");
-        table.chains[0].base = Some(Base { kind: ChainKind::Filter, hook: Hook::Input, priority: 0 });
+        table.chains[0].base =
+            Some(Base { kind: ChainKind::Filter, hook: Hook::Input, priority: 0, drops: false });
         for i in 0..n {
             let to = table.add_chain(&format!("c{i}"));
             table.add_rule(from, Rule::new([Statement::Verdict(Verdict::Jump(to))]));

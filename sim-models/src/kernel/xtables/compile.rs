@@ -17,6 +17,7 @@ use super::{
 };
 use crate::kernel::hook::{ChainKind, Hook, HookFn};
 use crate::kernel::ipset::IpSets;
+use crate::kernel::options::CompileOptions;
 use ipnet::IpNet;
 use sim_core::classify::indexed::PHASES;
 use sim_core::classify::{Family, Proto};
@@ -35,17 +36,6 @@ pub struct Compiled {
     /// Lists of `-m recent`, by the index that compiled matches have.
     pub(super) lists: Arc<[ListSpec]>,
     warnings: Vec<Warning>,
-}
-
-/// How to compile.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CompileOptions {
-    /// Compile rules with extensions that are kept as text. Such a rule decides nothing: a match of which nothing is
-    /// known does not match, and a target of which nothing is known lets the packet go on to the next rule. So the
-    /// verdict is that of the rules that are known, and each [`Warning`] names one that may change it. (To let an
-    /// unknown match match would make its rule apply to all packets, which what people write matches for is never
-    /// meant to do.) Sizes of such tables are too small.
-    pub allow_opaque: bool,
 }
 
 /// One table. Rules are kept in columns, each chain's side by side; [`Indexed`] chains in blocks.
@@ -118,15 +108,19 @@ pub(super) enum ChainRules {
 pub(super) struct Shared {
     /// Lists of `-m recent`, in the order in which loading the rules makes them.
     recents: BTreeMap<Arc<str>, usize>,
-    lists: Vec<ListSpec>,
+    pub(super) lists: Vec<ListSpec>,
     /// Matches with a place of their own in [`super::memory::Memory`].
     credits: usize,
     counts: usize,
     options: CompileOptions,
-    warnings: Vec<Warning>,
+    pub(super) warnings: Vec<Warning>,
 }
 
 impl Shared {
+    pub(super) fn with(options: CompileOptions) -> Self {
+        Shared { options, ..Shared::default() }
+    }
+
     /// Lists in the order in which loading makes them: `iptables-restore` puts user chains in the order of their names
     /// (`libiptc.c:iptcc_insert_chain` sorts), and each rule is checked in its turn.
     pub(super) fn number_lists(&mut self, tables: &[Table]) {
@@ -137,22 +131,27 @@ impl Shared {
             }
             let chains = print::order_of_chains(table).into_iter().map(|at| &table.chains[at]);
             for m in chains.flat_map(|chain| &chain.rules).flat_map(|rule| &rule.matches) {
-                match m {
-                    Match::Recent { name, set, seconds } => {
-                        let full = match table.family {
-                            Family::Ipv4 => IpAddr::from([255; 4]),
-                            Family::Ipv6 => IpAddr::from([255; 16]),
-                        };
-                        self.list(name, full, &Ask::of_kube_proxy(*set, *seconds));
-                    }
-                    Match::Extra(extra) => {
-                        if let ExtraMatch::Recent(of) = &**extra {
-                            self.list(&of.name, of.mask, &of.ask);
-                        }
-                    }
-                    _ => {}
+                self.number_list(m, table.family);
+            }
+        }
+    }
+
+    /// Numbers the list that this match asks, if it asks one.
+    pub(super) fn number_list(&mut self, m: &Match, family: Family) {
+        match m {
+            Match::Recent { name, set, seconds } => {
+                let full = match family {
+                    Family::Ipv4 => IpAddr::from([255; 4]),
+                    Family::Ipv6 => IpAddr::from([255; 16]),
+                };
+                self.list(name, full, &Ask::of_kube_proxy(*set, *seconds));
+            }
+            Match::Extra(extra) => {
+                if let ExtraMatch::Recent(of) = &**extra {
+                    self.list(&of.name, of.mask, &of.ask);
                 }
             }
+            _ => {}
         }
     }
 
@@ -209,7 +208,7 @@ pub(super) struct Ifaces {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum CompiledMatch {
+pub(in crate::kernel) enum CompiledMatch {
     Comment,
     Ports {
         proto: Proto,
@@ -349,7 +348,7 @@ impl At<'_> {
     }
 
     /// What an extension kept as text comes to: a warning or an error.
-    fn opaque(self, text: &str, is_target: bool, shared: &mut Shared) -> Result<(), CompileError> {
+    pub(super) fn opaque(self, text: &str, is_target: bool, shared: &mut Shared) -> Result<(), CompileError> {
         let (extension, text) = (opaque_name(text).to_owned(), text.to_owned());
         if !shared.options.allow_opaque {
             return Err(self.error(Problem::NotModelled { extension, text }));
@@ -368,7 +367,7 @@ impl Compiled {
 
     /// The same with options.
     pub fn with(tables: &[Table], sets: &IpSets, options: CompileOptions) -> Result<Self, CompileError> {
-        let mut shared = Shared { options, ..Shared::default() };
+        let mut shared = Shared::with(options);
         shared.number_lists(tables);
         let tables = tables.iter().map(|t| compile_table(t, sets, &mut shared)).collect::<Result<_, _>>()?;
         Ok(Compiled { tables, lists: shared.lists.into(), warnings: shared.warnings })
@@ -400,7 +399,8 @@ impl Compiled {
     }
 }
 
-fn priority(table: TableName, hook: Hook) -> i32 {
+/// The priority of a table's chain at a hook.
+pub(in crate::kernel) fn priority(table: TableName, hook: Hook) -> i32 {
     match (table, hook) {
         (TableName::Raw, _) => -300,
         (TableName::Mangle, _) => -150,
@@ -490,7 +490,7 @@ pub(super) fn check_rule(rule: &Rule, at: At<'_>) -> Result<(), CompileError> {
 }
 
 /// Whether every jump leads to a user chain and none in circles; gives the hooks that lead to each chain.
-fn sound(table: &Table) -> Result<Vec<u8>, CompileError> {
+pub(super) fn sound(table: &Table) -> Result<Vec<u8>, CompileError> {
     let name = |chain: u32| table.chains[chain as usize].name.to_string();
     for (chain, rules) in table.chains.iter().map(|chain| &chain.rules).enumerate() {
         for (rule, of) in rules.iter().enumerate() {
@@ -548,7 +548,8 @@ pub(super) fn compile_rule(
     })
 }
 
-fn compile_match(
+/// One match; its list has its number already.
+pub(super) fn compile_match(
     m: &Match,
     at: At<'_>,
     sets: &IpSets,

@@ -8,6 +8,7 @@
 
 mod blob;
 mod bodies;
+mod calls;
 pub mod check;
 mod columns;
 pub mod compile;
@@ -24,7 +25,9 @@ pub mod reference;
 pub mod update;
 pub mod walk;
 
-pub use compile::{CompileError, CompileOptions, Compiled, Problem, Warning};
+pub use super::options::CompileOptions;
+pub(in crate::kernel) use calls::Calls;
+pub use compile::{CompileError, Compiled, Problem, Warning};
 pub use extra::{ExtraMatch, ExtraTarget};
 
 use super::hook::Hook;

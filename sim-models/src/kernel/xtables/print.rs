@@ -175,7 +175,7 @@ pub(super) fn write_sides(from_src: &[bool], out: &mut (impl Write + ?Sized)) ->
 }
 
 /// One match, `-m name ...`, with a blank before it.
-pub(super) fn write_match(m: &Match, family: Family, out: &mut impl Write) -> fmt::Result {
+pub(in crate::kernel) fn write_match(m: &Match, family: Family, out: &mut impl Write) -> fmt::Result {
     match m {
         Match::Comment(text) => {
             out.write_str(" -m comment --comment ")?;
@@ -233,7 +233,8 @@ pub(super) fn write_match(m: &Match, family: Family, out: &mut impl Write) -> fm
     }
 }
 
-fn write_target(target: &Target, table: &Table, out: &mut impl Write) -> fmt::Result {
+/// The target, ` -j NAME ...`.
+pub(in crate::kernel) fn write_target(target: &Target, table: &Table, out: &mut impl Write) -> fmt::Result {
     match target {
         Target::Jump(id) | Target::Goto(id) => {
             let to = table.chains.get(id.0 as usize);

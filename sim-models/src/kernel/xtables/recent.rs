@@ -123,7 +123,7 @@ pub struct RecentTables {
 
 impl RecentTables {
     /// Lists of rules that were loaded; packets then name a list by its index in `specs`.
-    pub(super) fn bind(&mut self, specs: &Arc<[ListSpec]>) {
+    pub(in crate::kernel) fn bind(&mut self, specs: &Arc<[ListSpec]>) {
         if self.bound.as_ref().is_some_and(|bound| Arc::ptr_eq(bound, specs)) {
             return;
         }

@@ -516,7 +516,8 @@ pub(super) fn iface_fits(test: Option<&Test<std::sync::Arc<str>>>, iface: &str) 
     })
 }
 
-fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
+/// Calls one match.
+pub(in crate::kernel) fn match_one(m: &CompiledMatch, cx: &mut PacketCx<'_>) -> bool {
     match m {
         CompiledMatch::Comment => {
             cx.work[Unit::MatchComment] += 1;
@@ -600,8 +601,11 @@ pub(super) fn state_fits(states: CtStates, ct: &CtView) -> bool {
     match ct.state {
         CtState::New if states.new => true,
         CtState::Established if states.established => true,
+        CtState::Related if states.related => true,
         CtState::Invalid => states.invalid,
         CtState::Untracked => states.untracked,
-        CtState::New | CtState::Established => (states.dnat && ct.dnat) || (states.snat && ct.snat),
+        CtState::New | CtState::Established | CtState::Related => {
+            (states.dnat && ct.dnat) || (states.snat && ct.snat)
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! ebpf mode in the table of modes. It has maps to print and no simulation.
+//! ebpf mode in the table of modes. Packets go through its maps ([`ebpf::engine`]); clusters are not simulated under
+//! it, since what a lookup costs was not measured.
 
 use crate::config::ProxyConfig;
 use crate::kernel::ebpf;

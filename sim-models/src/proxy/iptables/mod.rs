@@ -121,7 +121,7 @@ pub fn build(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> No
     let route_localnet = ("net.ipv4.conf.all.route_localnet".to_owned(), "1".to_owned());
     let mut sysctls = conntrack::sysctls(config);
     sysctls.extend(cx.localhost_node_ports.then_some(route_localnet));
-    NodeRules { xtables, sysctls, ..NodeRules::default() }
+    NodeRules { xtables, xtables_backend: config.backend, sysctls, ..NodeRules::default() }
 }
 
 /// Number of rules as kube-proxy's metric `sync_proxy_rules_iptables_total` counts them.

@@ -93,7 +93,9 @@ impl Simulated for Iptables {
 impl Dumps for Iptables {
     fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
         let saved = xtables::parse::parse(text, family)?;
-        Ok(NodeRules { xtables: saved.tables, xtables_notes: saved.notes, ..NodeRules::default() })
+        let (xtables, xtables_notes) = (saved.tables, saved.notes);
+        let xtables_backend = xtables_notes.backend();
+        Ok(NodeRules { xtables, xtables_notes, xtables_backend, ..NodeRules::default() })
     }
     fn diff(&self, wanted: &NodeRules, found: &NodeRules, _config: &ProxyConfig) -> Vec<Difference> {
         xtables::diff::diff(&wanted.xtables, &found.xtables, Layout::IPTABLES)

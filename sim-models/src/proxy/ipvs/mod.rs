@@ -70,6 +70,7 @@ fn build_shape(objects: &ProxyObjects, config: &ProxyConfig, family: Family, sha
     bound.iter().for_each(|&addr| sets.insert(Set::IpvsIps, SetEntry::Ip(addr)));
     NodeRules {
         xtables: tables::write(&sets, &no_node_access, config, local.as_ref(), family, shape),
+        xtables_backend: config.backend,
         ipvs_tables: config.ipvs.tables,
         ipvs: servers,
         ipsets: match shape {

@@ -56,6 +56,7 @@ pub(super) fn read(text: &str, family: Family) -> Result<NodeRules, ReadError> {
     }
     let saved = tables.finish(last)?;
     rules.xtables = saved.tables;
+    rules.xtables_backend = saved.notes.backend();
     rules.xtables_notes = saved.notes;
     rules.ipsets = sets.finish().sets;
     rules.ipsets.retain_mut(|set| {

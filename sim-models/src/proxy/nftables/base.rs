@@ -78,7 +78,7 @@ pub(super) fn mark_statement(table: &mut Table, shape: &Shape) -> Statement {
 /// Writes it, and tells the sets that service ports put elements into.
 pub(super) fn write(to: &mut impl Sink, shape: &Shape, service_cidrs: &[IpNet]) -> Sets {
     for (name, kind, hook, priority) in BASE_CHAINS {
-        to.base_chain(name, Base { kind, hook, priority });
+        to.base_chain(name, Base { kind, hook, priority, drops: false });
     }
     for (name, from, only_new) in JUMPS {
         let chain = to.chain(name);

@@ -19,6 +19,7 @@ pub mod ports;
 
 use crate::config::ProxyConfig;
 use crate::kernel::hook::Hook;
+use crate::kernel::portal::Portal;
 use crate::kernel::rules::NodeRules;
 use crate::kernel::xtables::{Chain, ChainId, CtStates, Match, Policy, Rule, Table, TableName, Target, Test};
 use crate::kube::{ProxyObjects, ServicePort};
@@ -63,14 +64,25 @@ struct Placed {
 pub fn build(objects: &ProxyObjects, config: &ProxyConfig, family: Family) -> NodeRules {
     let (mut filter, mut nat) = fixed(family);
     let ports = ports::allocate(objects, config.kubernetes_minor);
+    let mut portals = Vec::new();
     for (port, proxy_port) in objects.ports.iter().zip(ports) {
         let Some(proxy_port) = proxy_port else { continue };
+        portals.push(Portal {
+            port: proxy_port,
+            proto: port.proto,
+            service: service_port_name(port, config.kubernetes_minor).into(),
+            // It knows no traffic policy.
+            endpoints: port.endpoints.cluster.iter().map(|e| e.addr).collect(),
+            affinity_seconds: port.affinity_seconds,
+        });
         for placed in service_rules(port, proxy_port, objects, config) {
             let table = if placed.table == TableName::Nat { &mut nat } else { &mut filter };
             table.chains[placed.chain].rules.push(placed.rule);
         }
     }
-    NodeRules { xtables: vec![filter, nat], sysctls: conntrack::sysctls(config), ..NodeRules::default() }
+    let sysctls = conntrack::sysctls(config);
+    let xtables_backend = config.backend;
+    NodeRules { xtables: vec![filter, nat], xtables_backend, sysctls, portals, ..NodeRules::default() }
 }
 
 /// Tables filter and nat with the jumps to kube-proxy's chains. Portals come first in their chains and node ports

@@ -1,5 +1,5 @@
-//! userspace mode in the table of modes. It has rules to print and no simulation: packets end in kube-proxy itself,
-//! whose copying is not modelled.
+//! userspace mode in the table of modes. Packets go through its rules and through kube-proxy itself
+//! ([`portal`](crate::kernel::portal)); clusters are not simulated under it, since what copying costs was not measured.
 
 use crate::config::ProxyConfig;
 use crate::kernel::dump::{Difference, ReadError};
@@ -58,7 +58,9 @@ impl ProxyMode for Userspace {
 impl Dumps for Userspace {
     fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
         let saved = xtables::parse::parse(text, family)?;
-        Ok(NodeRules { xtables: saved.tables, xtables_notes: saved.notes, ..NodeRules::default() })
+        let (xtables, xtables_notes) = (saved.tables, saved.notes);
+        let xtables_backend = xtables_notes.backend();
+        Ok(NodeRules { xtables, xtables_notes, xtables_backend, ..NodeRules::default() })
     }
     fn diff(&self, wanted: &NodeRules, found: &NodeRules, _config: &ProxyConfig) -> Vec<Difference> {
         super::dump::diff(&wanted.xtables, &found.xtables)

@@ -4,7 +4,7 @@ use super::{Dest, ScheduleCx, Scheduler};
 use std::cmp::Reverse;
 
 /// Weighted failover.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Failover;
 
 impl Scheduler for Failover {

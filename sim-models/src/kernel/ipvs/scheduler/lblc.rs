@@ -36,7 +36,7 @@ impl IdleTimer {
 #[derive(Debug, Default)]
 pub struct LocalityLeastConnections {
     timer: IdleTimer,
-    cache: BTreeMap<IpAddr, (u32, SimTime)>,
+    cache: Box<BTreeMap<IpAddr, (u32, SimTime)>>,
 }
 
 /// Whether `at` has more active connections than weight while another has less than half of its own weight.

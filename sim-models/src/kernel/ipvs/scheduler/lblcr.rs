@@ -26,7 +26,7 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct LocalityWithReplication {
     timer: IdleTimer,
-    cache: BTreeMap<IpAddr, Entry>,
+    cache: Box<BTreeMap<IpAddr, Entry>>,
 }
 
 impl Scheduler for LocalityWithReplication {

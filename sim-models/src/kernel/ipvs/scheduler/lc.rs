@@ -3,7 +3,7 @@
 use super::{Dest, ScheduleCx, Scheduler};
 
 /// Least connections.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LeastConnections;
 
 impl Scheduler for LeastConnections {

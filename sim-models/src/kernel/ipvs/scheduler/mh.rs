@@ -131,15 +131,7 @@ mod tests {
     use super::*;
 
     fn dest(n: u8, weight: u32) -> Dest {
-        Dest {
-            addr: std::net::SocketAddr::from(([10, 0, 0, n], 8080)),
-            weight,
-            last_weight: weight,
-            overloaded: false,
-            active: 0,
-            inactive: 0,
-            slot: 0,
-        }
+        Dest::new(std::net::SocketAddr::from(([10, 0, 0, n], 8080)), weight, 0)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! IPVS schedulers, one a file, under the kernel's names (`net/netfilter/ipvs/ip_vs_<name>.c`, Linux 6.12).
 //!
-//! To add one: write the file, name its module here and add a line to [`SCHEDULERS`]; a test sees to it that
-//! no file is forgotten. A scheduler lives in one node's [`super::IpvsState`], one per service that the node
+//! To add one: write the file, name its module here and add a line to the list of `schedulers!`; a test
+//! sees to it that no file is forgotten. It is kept small: what is large goes behind a pointer of its own. A scheduler lives in one node's [`super::IpvsState`], one per service that the node
 //! has used. It sees the destinations in the kernel's list order, newest first. A destination is eligible when its
 //! weight is not 0 and its connections have not passed its thresholds (`IP_VS_DEST_F_OVERLOAD`), which kube-proxy
 //! never sets.
@@ -30,8 +30,9 @@ mod twos;
 mod wlc;
 mod wrr;
 
-/// A destination as schedulers see it.
+/// A destination as schedulers see it. It fills a cache line, and all that a new connection changes is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(64))]
 pub struct Dest {
     /// Address and port.
     pub addr: SocketAddr,
@@ -47,7 +48,17 @@ pub struct Dest {
     pub inactive: u32,
     /// Handle in the node's state; stays while positions move.
     pub(super) slot: u32,
+    /// Connections and templates that point here.
+    pub(super) conns: u32,
+    /// Its service address among those whose route is cached.
+    pub(super) vip: u32,
+    /// Whether it has thresholds.
+    pub(super) limited: bool,
+    /// Whether the route to it is cached.
+    pub(super) route_cached: bool,
 }
+
+const _: () = assert!(size_of::<Dest>() == 64, "a destination is a line");
 
 /// How `lc`, `wlc`, `lblc`, `lblcr` and `twos` weigh connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +71,23 @@ pub enum Overhead {
 }
 
 impl Dest {
+    /// A destination without connections.
+    pub(super) fn new(addr: SocketAddr, weight: u32, slot: u32) -> Self {
+        Dest {
+            addr,
+            weight,
+            last_weight: weight,
+            overloaded: false,
+            active: 0,
+            inactive: 0,
+            slot,
+            conns: 0,
+            vip: 0,
+            limited: false,
+            route_cached: false,
+        }
+    }
+
     /// Whether it takes new connections.
     pub fn is_eligible(&self) -> bool {
         self.weight > 0 && !self.overloaded
@@ -93,6 +121,7 @@ pub struct ScheduleCx<'a> {
 
 impl ScheduleCx<'_> {
     /// Counts `n` destinations looked at.
+    #[inline]
     fn looked_at(&mut self, n: usize) {
         self.work[Unit::IpvsDestSteps] += u32::try_from(n).expect("fewer than 2^32 destinations");
     }
@@ -119,28 +148,51 @@ pub trait Scheduler: std::fmt::Debug + Send {
     fn changed(&mut self, _dests: &[Dest], _change: DestChange) {}
 }
 
-/// Makes a scheduler.
-pub type MakeScheduler = fn() -> Box<dyn Scheduler>;
+/// Lists the schedulers: a scheduler is called through a variant of its own and lies within its service, so that it
+/// costs a packet neither a pointer nor a line of memory.
+macro_rules! schedulers {
+    ($($name:literal, $about:literal, $module:ident::$kind:ident;)+) => {
+        /// A scheduler at work.
+        #[derive(Debug)]
+        pub enum AnyScheduler {
+            $(#[doc = $about] $kind($module::$kind),)+
+        }
 
-/// Every scheduler: its name for `ipvsadm -s`, what it does, and how to make one.
-pub const SCHEDULERS: &[(&str, &str, MakeScheduler)] = &[
-    ("rr", "round robin", || Box::new(rr::RoundRobin::default())),
-    ("wrr", "weighted round robin", || Box::new(wrr::WeightedRoundRobin::default())),
-    ("lc", "least connections", || Box::new(lc::LeastConnections)),
-    ("wlc", "weighted least connections", || Box::new(wlc::WeightedLeastConnections)),
-    ("sed", "shortest expected delay", || Box::new(sed::ShortestExpectedDelay)),
-    ("nq", "never queue: an idle server first, else sed", || Box::new(nq::NeverQueue)),
-    ("sh", "source hashing", || Box::new(sh::SourceHashing::default())),
-    ("dh", "destination hashing", || Box::new(dh::DestinationHashing::default())),
-    ("mh", "Maglev hashing", || Box::new(mh::Maglev::default())),
-    ("fo", "failover: the heaviest server takes all", || Box::new(fo::Failover)),
-    ("ovf", "overflow: the heaviest server until it is full", || Box::new(ovf::Overflow)),
-    ("lblc", "locality-based least connections", || Box::new(lblc::LocalityLeastConnections::default())),
-    ("lblcr", "locality-based least connections with replication", || {
-        Box::new(lblcr::LocalityWithReplication::default())
-    }),
-    ("twos", "the less loaded of two chosen at random", || Box::new(twos::TwoRandomChoices)),
-];
+        impl Scheduler for AnyScheduler {
+            #[inline]
+            fn schedule(&mut self, cx: &mut ScheduleCx<'_>, dests: &[Dest]) -> Option<usize> {
+                match self { $(AnyScheduler::$kind(own) => own.schedule(cx, dests),)+ }
+            }
+            fn changed(&mut self, dests: &[Dest], change: DestChange) {
+                match self { $(AnyScheduler::$kind(own) => own.changed(dests, change),)+ }
+            }
+        }
+
+        /// Every scheduler: its name for `ipvsadm -s`, what it does, and how to make one.
+        pub const SCHEDULERS: &[(&str, &str, MakeScheduler)] =
+            &[$(($name, $about, || AnyScheduler::$kind($module::$kind::default())),)+];
+    };
+}
+
+/// Makes a scheduler.
+pub type MakeScheduler = fn() -> AnyScheduler;
+
+schedulers! {
+    "rr", "round robin", rr::RoundRobin;
+    "wrr", "weighted round robin", wrr::WeightedRoundRobin;
+    "lc", "least connections", lc::LeastConnections;
+    "wlc", "weighted least connections", wlc::WeightedLeastConnections;
+    "sed", "shortest expected delay", sed::ShortestExpectedDelay;
+    "nq", "never queue: an idle server first, else sed", nq::NeverQueue;
+    "sh", "source hashing", sh::SourceHashing;
+    "dh", "destination hashing", dh::DestinationHashing;
+    "mh", "Maglev hashing", mh::Maglev;
+    "fo", "failover: the heaviest server takes all", fo::Failover;
+    "ovf", "overflow: the heaviest server until it is full", ovf::Overflow;
+    "lblc", "locality-based least connections", lblc::LocalityLeastConnections;
+    "lblcr", "locality-based least connections with replication", lblcr::LocalityWithReplication;
+    "twos", "the less loaded of two chosen at random", twos::TwoRandomChoices;
+}
 
 /// The maker of the scheduler called `name`.
 pub fn by_name(name: &str) -> Option<MakeScheduler> {

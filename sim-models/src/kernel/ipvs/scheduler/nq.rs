@@ -5,7 +5,7 @@
 use super::{Dest, ScheduleCx, Scheduler, least_by_weight};
 
 /// Never queue.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct NeverQueue;
 
 impl Scheduler for NeverQueue {

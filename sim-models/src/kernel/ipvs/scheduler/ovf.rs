@@ -5,7 +5,7 @@ use super::{Dest, ScheduleCx, Scheduler};
 use std::cmp::Reverse;
 
 /// Overflow.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Overflow;
 
 impl Scheduler for Overflow {

@@ -12,6 +12,7 @@ pub struct RoundRobin {
 }
 
 impl Scheduler for RoundRobin {
+    #[inline]
     fn schedule(&mut self, cx: &mut ScheduleCx<'_>, dests: &[Dest]) -> Option<usize> {
         let after = self.last.map_or(0, |at| at + 1);
         // From behind the last one to the end and round to the last one itself; from the head, once through.

@@ -5,7 +5,7 @@
 use super::{Dest, ScheduleCx, Scheduler, least_by_weight};
 
 /// Shortest expected delay.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ShortestExpectedDelay;
 
 impl Scheduler for ShortestExpectedDelay {

@@ -5,7 +5,7 @@ use sim_core::rng::Stream;
 
 /// Runs one scheduler over lists written as (weight, active, inactive).
 struct Bench {
-    scheduler: Box<dyn Scheduler>,
+    scheduler: AnyScheduler,
     dests: Vec<Dest>,
     random: KernelRandom,
     flags: SchedulerFlags,
@@ -16,14 +16,9 @@ struct Bench {
 
 impl Bench {
     fn new(name: &str, dests: &[(u32, u32, u32)]) -> Self {
-        let dest = |(n, &(weight, active, inactive)): (usize, &(u32, u32, u32))| Dest {
-            addr: SocketAddr::from(([10, 244, 0, n as u8], 8080)),
-            weight,
-            last_weight: weight,
-            overloaded: false,
-            active,
-            inactive,
-            slot: n as u32,
+        let dest = |(n, &(weight, active, inactive)): (usize, &(u32, u32, u32))| {
+            let addr = SocketAddr::from(([10, 244, 0, n as u8], 8080));
+            Dest { active, inactive, ..Dest::new(addr, weight, n as u32) }
         };
         Bench {
             scheduler: by_name(name).expect("a scheduler of the table")(),

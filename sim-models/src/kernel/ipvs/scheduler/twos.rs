@@ -5,7 +5,7 @@
 use super::{Dest, ScheduleCx, Scheduler};
 
 /// Power of two random choices.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct TwoRandomChoices;
 
 /// `get_random_u32_below`: unbiased by rejection, each try one number.

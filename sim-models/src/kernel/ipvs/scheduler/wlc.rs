@@ -3,7 +3,7 @@
 use super::{Dest, ScheduleCx, Scheduler, least_by_weight};
 
 /// Weighted least connections.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct WeightedLeastConnections;
 
 impl Scheduler for WeightedLeastConnections {

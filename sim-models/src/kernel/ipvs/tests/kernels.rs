@@ -34,6 +34,7 @@ fn in_resizable_tables_a_first_packet_is_two_siphashes_and_one_jhash() {
         ("lines_chase", 11),
         ("lines_own", 9),
         ("lines_endpoint", 4),
+        ("ipvs_tcp", 1),
     ];
     assert_eq!(counted(&node), expected);
 }

@@ -34,7 +34,6 @@ impl Bitwise {
     /// Runs it.
     #[inline]
     pub fn eval(&self, regs: &mut Regs, cx: &mut PacketCx<'_>) {
-        cx.work[Unit::NftBitwise] += 1;
         match self {
             Bitwise::Word { sreg, dreg, mask, xor } => {
                 regs.0[usize::from(*dreg)] = (regs.0[usize::from(*sreg)] & mask) ^ xor;

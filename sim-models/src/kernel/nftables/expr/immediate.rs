@@ -2,10 +2,8 @@
 //! (`net/netfilter/nft_immediate.c:nft_immediate_eval`).
 
 use super::{Flow, Regs};
-use crate::kernel::hook::PacketCx;
 use crate::kernel::nftables::Verdict;
 use crate::kernel::nftables::linearize::addr_words;
-use sim_core::classify::Unit;
 use std::net::IpAddr;
 
 /// A constant.
@@ -32,8 +30,7 @@ pub enum Immediate {
 impl Immediate {
     /// Runs it.
     #[inline]
-    pub fn eval(&self, regs: &mut Regs, cx: &mut PacketCx<'_>) -> Flow {
-        cx.work[Unit::NftImmediate] += 1;
+    pub fn eval(&self, regs: &mut Regs) -> Flow {
         match *self {
             Immediate::Addr { dreg, addr: IpAddr::V4(a) } => {
                 regs.0[usize::from(dreg)] = u32::from_le_bytes(a.octets());

@@ -25,6 +25,8 @@ pub struct Lookup {
     pub invert: bool,
     /// First register for a map's data; `None` for sets and verdict maps.
     pub dreg: Option<u8>,
+    /// A map to verdicts.
+    pub vmap: bool,
 }
 
 impl Lookup {

@@ -1,9 +1,14 @@
 //! `meta`: loads or sets a property of the packet (`net/netfilter/nft_meta.c:nft_meta_get_eval`,
-//! `nft_meta_set_eval`). Left out: all keys but the transport protocol, the mark and the incoming interface's name.
+//! `nft_meta_set_eval`).
+//!
+//! Departure: a device has a name here and no index. Loopback's is 1, as everywhere; the others' follow from their names
+//! ([`iface_index`]), so that `iif eth0` is true where it is. Left out: the keys of [`MetaKey`] that do not stand there,
+//! among them all that depend on time, cgroups and bridges.
 
-use super::{Regs, Words};
+use super::{Flow, Regs, Words};
 use crate::kernel::hook::PacketCx;
-use sim_core::classify::Unit;
+use sim_core::classify::Family;
+use sim_core::classify::hash::jhash;
 
 /// Bytes of an interface's name with its terminating zero (`IFNAMSIZ`).
 pub const IFACE_NAME: usize = 16;
@@ -21,22 +26,64 @@ pub fn iface_words(name: &str) -> Words {
     words
 }
 
+/// The index that stands for a device: 0 for none, 1 for loopback.
+pub fn iface_index(name: &str) -> u32 {
+    match name {
+        "" => 0,
+        "lo" => 1,
+        other => jhash(other.as_bytes(), 0) >> 1 | 1 << 30,
+    }
+}
+
+/// What to load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MetaKey {
+    /// `l4proto`.
+    L4Proto,
+    /// `nfproto`: 2 for IPv4, 10 for IPv6.
+    NfProto,
+    /// `protocol`: the type of the frame's payload.
+    Protocol,
+    /// `mark`.
+    Mark,
+    /// `iif`: the incoming device's index.
+    Iif,
+    /// `oif`.
+    Oif,
+    /// `iifname`, in four registers; without an incoming device they are zero.
+    IifName,
+    /// `oifname`.
+    OifName,
+    /// `skuid`: the user of the packet's socket. A packet that came in has no socket, which breaks; those made here are
+    /// root's.
+    SkUid,
+}
+
+impl MetaKey {
+    /// Its name in nft's netlink dump.
+    pub fn name(self) -> &'static str {
+        match self {
+            MetaKey::L4Proto => "l4proto",
+            MetaKey::NfProto => "nfproto",
+            MetaKey::Protocol => "protocol",
+            MetaKey::Mark => "mark",
+            MetaKey::Iif => "iif",
+            MetaKey::Oif => "oif",
+            MetaKey::IifName => "iifname",
+            MetaKey::OifName => "oifname",
+            MetaKey::SkUid => "skuid",
+        }
+    }
+}
+
 /// A meta key and its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meta {
-    /// `l4proto` into a register.
-    LoadL4Proto {
-        /// Register.
-        dreg: u8,
-    },
-    /// `iifname` into four registers; without an incoming interface they are zero.
-    LoadInIface {
+    /// A key into registers.
+    Load {
+        /// Which.
+        key: MetaKey,
         /// First register.
-        dreg: u8,
-    },
-    /// `mark` into a register.
-    LoadMark {
-        /// Register.
         dreg: u8,
     },
     /// A register into `mark`.
@@ -49,13 +96,42 @@ pub enum Meta {
 impl Meta {
     /// Runs it.
     #[inline]
-    pub fn eval(&self, regs: &mut Regs, cx: &mut PacketCx<'_>) {
-        cx.work[Unit::NftMeta] += 1;
-        match *self {
-            Meta::LoadL4Proto { dreg } => regs.0[usize::from(dreg)] = u32::from(cx.packet.proto.number()),
-            Meta::LoadInIface { dreg } => regs.set_wide(dreg, iface_words(cx.in_iface)),
-            Meta::LoadMark { dreg } => regs.0[usize::from(dreg)] = cx.packet.mark,
-            Meta::SetMark { sreg } => cx.packet.mark = regs.0[usize::from(sreg)],
-        }
+    pub fn eval(&self, regs: &mut Regs, cx: &mut PacketCx<'_>) -> Flow {
+        let (key, dreg) = match *self {
+            Meta::Load { key, dreg } => (key, dreg),
+            Meta::SetMark { sreg } => {
+                cx.packet.mark = regs.get(sreg);
+                return Flow::Continue;
+            }
+        };
+        let word = match key {
+            MetaKey::L4Proto => u32::from(cx.packet.proto.number()),
+            MetaKey::Mark => cx.packet.mark,
+            MetaKey::IifName => {
+                regs.set_wide(dreg, iface_words(cx.in_iface));
+                return Flow::Continue;
+            }
+            MetaKey::OifName => {
+                regs.set_wide(dreg, iface_words(cx.out_iface));
+                return Flow::Continue;
+            }
+            MetaKey::Iif => iface_index(cx.in_iface),
+            MetaKey::Oif => iface_index(cx.out_iface),
+            MetaKey::NfProto => {
+                if cx.packet.family() == Family::Ipv4 {
+                    2
+                } else {
+                    10
+                }
+            }
+            MetaKey::Protocol => {
+                let ether: u16 = if cx.packet.family() == Family::Ipv4 { 0x0800 } else { 0x86dd };
+                u32::from(ether.swap_bytes())
+            }
+            MetaKey::SkUid if cx.in_iface.is_empty() => 0,
+            MetaKey::SkUid => return Flow::Break,
+        };
+        regs.set(dreg, word);
+        Flow::Continue
     }
 }

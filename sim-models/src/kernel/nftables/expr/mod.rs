@@ -6,33 +6,46 @@
 
 pub mod bitwise;
 pub mod cmp;
+pub mod counter;
 pub mod ct;
 pub mod dynset;
 pub mod fib;
 pub mod immediate;
+pub mod limit;
+pub mod log;
 pub mod lookup;
 pub mod masq;
 pub mod meta;
 pub mod nat;
 pub mod numgen;
 pub mod payload;
+pub mod range;
 pub mod reject;
+pub mod xt_match;
+pub mod xt_target;
 
 pub use bitwise::Bitwise;
-pub use cmp::Cmp;
-pub use ct::{Ct, CtKey};
+pub use cmp::{Cmp, Order};
+pub use counter::Counter;
+pub use ct::{Ct, CtKey, CtSetMark};
 pub use dynset::Dynset;
 pub use fib::Fib;
 pub use immediate::Immediate;
+pub use limit::{Limit, TimeUnit};
+pub use log::Log;
 pub use lookup::{Lookup, SetRef};
 pub use masq::Masq;
-pub use meta::Meta;
+pub use meta::{Meta, MetaKey};
 pub use nat::Nat;
 pub use numgen::Numgen;
 pub use payload::{Load, Payload};
+pub use range::Range;
 pub use reject::Reject;
+pub use xt_match::XtMatch;
+pub use xt_target::XtTarget;
 
 use super::Verdict;
+use sim_core::classify::Unit;
 
 /// An address as four register words; IPv4 uses the first.
 pub type Words = [u32; 4];
@@ -42,6 +55,16 @@ pub type Words = [u32; 4];
 pub struct Regs(pub [u32; 16]);
 
 impl Regs {
+    /// The word in a register. A rule that names one beyond the last is refused when it is compiled.
+    #[inline]
+    pub fn get(&self, reg: u8) -> u32 {
+        self.0[usize::from(reg & 15)]
+    }
+    /// Stores a word.
+    #[inline]
+    pub fn set(&mut self, reg: u8, word: u32) {
+        self.0[usize::from(reg & 15)] = word;
+    }
     /// Four words from `reg` on.
     #[inline]
     pub fn wide(&self, reg: u8) -> Words {
@@ -77,6 +100,8 @@ pub enum Expr {
     Meta(Meta),
     /// Load a conntrack field.
     Ct(Ct),
+    /// Set the connection's mark.
+    CtSetMark(CtSetMark),
     /// Compare with a constant.
     Cmp(Cmp),
     /// Mask and xor.
@@ -97,21 +122,54 @@ pub enum Expr {
     Masq(Masq),
     /// Send an error and drop.
     Reject(Reject),
+    /// Compare with two ends.
+    Range(Range),
+    /// Count.
+    Counter(Counter),
+    /// Bound the rate.
+    Limit(Box<Limit>),
+    /// Log.
+    Log(Log),
+    /// Call an xtables match.
+    XtMatch(Box<XtMatch>),
+    /// Call an xtables target.
+    XtTarget(Box<XtTarget>),
 }
 
 impl Expr {
+    /// The unit of work that it is counted as by whoever runs it, for the kinds that most rules are made of; the others
+    /// count themselves.
+    pub fn unit(&self) -> Option<Unit> {
+        match self {
+            Expr::Payload(_) => Some(Unit::NftPayload),
+            Expr::Meta(_) => Some(Unit::NftMeta),
+            Expr::Ct(_) | Expr::CtSetMark(_) => Some(Unit::NftCt),
+            Expr::Cmp(_) | Expr::Range(_) => Some(Unit::NftCmp),
+            Expr::Bitwise(_) => Some(Unit::NftBitwise),
+            Expr::Immediate(_) => Some(Unit::NftImmediate),
+            Expr::Lookup(_) => Some(Unit::NftLookup),
+            Expr::Counter(_) => Some(Unit::NftCounter),
+            _ => None,
+        }
+    }
+
     /// Bytes in a rule blob: the ops pointer and the private data, in units of 8 (`nft_rule` layout; sizes
     /// from the 6.18 kernel's type information).
     pub fn size(&self) -> u32 {
         match self {
-            Expr::Payload(_) | Expr::Meta(_) | Expr::Ct(_) => 16,
+            Expr::Payload(_) | Expr::Meta(_) | Expr::Ct(_) | Expr::CtSetMark(_) => 16,
             Expr::Cmp(c) => c.size(),
             Expr::Bitwise(b) => b.size(),
             Expr::Immediate(_) => 32,
             Expr::Lookup(_) => 56,
             Expr::Numgen(_) | Expr::Fib(_) => 24,
             Expr::Dynset(_) => 96,
-            Expr::Nat(_) | Expr::Masq(_) | Expr::Reject(_) => 16,
+            Expr::Nat(_) | Expr::Masq(_) | Expr::Reject(_) | Expr::Counter(_) => 16,
+            Expr::Range(_) => 48,
+            Expr::Limit(_) => 56,
+            Expr::Log(_) => 32,
+            Expr::XtMatch(e) => e.size(),
+            Expr::XtTarget(e) => e.size(),
         }
     }
 }

@@ -4,11 +4,12 @@
 
 use super::Flow;
 use crate::kernel::hook::PacketCx;
+use crate::kernel::nftables::Refusal;
 use sim_core::classify::Unit;
 
-/// Reject.
+/// Reject: with the family's port-unreachable error, or what is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reject;
+pub struct Reject(pub Option<Refusal>);
 
 impl Reject {
     /// Runs it.

@@ -235,7 +235,8 @@ impl TableWriter<'_> {
     fn base(&mut self, base: Base) {
         let kind = if base.kind == ChainKind::Nat { "nat" } else { "filter" };
         let hook = base.hook.chain_name().to_lowercase();
-        put!(self, r#""type": "{kind}", "hook": "{hook}", "prio": {}, "policy": "accept""#, base.priority);
+        let policy = if base.drops { "drop" } else { "accept" };
+        put!(self, r#""type": "{kind}", "hook": "{hook}", "prio": {}, "policy": "{policy}""#, base.priority);
     }
 
     fn rule(&mut self, chain: &Chain, rule: &Rule) {

@@ -3,6 +3,7 @@
 use super::TableWriter;
 use crate::kernel::nftables::print::{addr_of, as_prefix, family};
 use crate::kernel::nftables::set::rbtree;
+use crate::kernel::nftables::test::JsonWriter;
 use crate::kernel::nftables::{Field, SetId, Statement, Verdict};
 use ipnet::IpNet;
 use sim_core::classify::Family;
@@ -177,7 +178,52 @@ impl TableWriter<'_> {
                 let icmp = if self.table.family == Family::Ipv4 { "icmp" } else { "icmpv6" };
                 put!(self, r#"{{"reject": {{"type": "{icmp}", "expr": "port-unreachable"}}}}"#);
             }
+            Statement::RejectWith(with) => match with.name(self.table.family) {
+                Some(name) => {
+                    let icmp = if self.table.family == Family::Ipv4 { "icmp" } else { "icmpv6" };
+                    put!(self, r#"{{"reject": {{"type": "{icmp}", "expr": "{name}"}}}}"#);
+                }
+                None => self.out.push_str(r#"{"reject": {"type": "tcp reset"}}"#),
+            },
+            Statement::Test(_) | Statement::VerdictMap(_) => self.general(s),
+            Statement::Counter { packets, bytes } => {
+                put!(self, r#"{{"counter": {{"packets": {packets}, "bytes": {bytes}}}}}"#);
+            }
+            Statement::Limit { rate, unit, burst, over } => {
+                let inv = if *over { r#", "inv": true"# } else { "" };
+                let per = unit.name();
+                put!(self, r#"{{"limit": {{"rate": {rate}, "burst": {burst}, "per": "{per}"{inv}}}}}"#);
+            }
+            Statement::Log { prefix, level, group } => {
+                let mut parts: Vec<String> = Vec::new();
+                parts.extend(prefix.iter().map(|p| format!(r#""prefix": "{p}""#)));
+                parts.extend(group.iter().map(|g| format!(r#""group": {g}"#)));
+                parts.extend(level.iter().map(|l| format!(r#""level": "{l}""#)));
+                let body = parts.join(", ");
+                let body = if parts.is_empty() { "null".to_owned() } else { format!("{{{body}}}") };
+                put!(self, r#"{{"log": {body}}}"#);
+            }
+            Statement::MarkSet(mark) => self.mangle("meta", &mark.to_string()),
+            Statement::MarkAnd(mask) => self.mark('&', *mask),
+            Statement::MarkFromCt => self.mangle("meta", r#"{"ct": {"key": "mark"}}"#),
+            Statement::CtMarkSet(mark) => self.mangle("ct", &mark.to_string()),
+            Statement::CtMarkFromMark => self.mangle("ct", r#"{"meta": {"key": "mark"}}"#),
             Statement::Opaque(opaque) => self.opaque(opaque),
+        }
+    }
+
+    fn mangle(&mut self, of: &str, value: &str) {
+        put!(self, r#"{{"mangle": {{"key": {{"{of}": {{"key": "mark"}}}}, "value": {value}}}}}"#);
+    }
+
+    fn general(&mut self, s: &Statement) {
+        let table = self.table;
+        let verdict = |v, out: &mut String| TableWriter { table, handles: 0, out }.verdict(v);
+        let writer = JsonWriter { table, verdict: &verdict };
+        match s {
+            Statement::Test(test) => writer.test(test, self.out),
+            Statement::VerdictMap(map) => writer.verdict_map(map, self.out),
+            _ => unreachable!("asked for these only"),
         }
     }
 

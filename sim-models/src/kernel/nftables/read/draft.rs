@@ -78,6 +78,9 @@ impl Draft {
             match statement {
                 Statement::Verdict(verdict) => renumber(verdict),
                 Statement::NumgenVmap(verdicts) => verdicts.iter_mut().for_each(renumber),
+                Statement::VerdictMap(map) => {
+                    map.items.iter_mut().filter_map(|item| item.verdict.as_mut()).for_each(renumber);
+                }
                 _ => {}
             }
         }

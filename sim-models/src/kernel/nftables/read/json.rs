@@ -216,10 +216,14 @@ impl<'a> Reader<'a> {
                 kind: values::chain_kind(chain.kind.as_deref()?)?,
                 hook: values::hook(chain.hook.as_deref()?)?,
                 priority: i32::try_from(chain.prio?).ok()?,
+                drops: match chain.policy.as_deref() {
+                    None | Some("accept") => false,
+                    Some("drop") => true,
+                    Some(_) => return None,
+                },
             })
         };
-        let is_plain = !unusual && chain.policy.as_deref().is_none_or(|policy| policy == "accept");
-        into.base = base().filter(|_| is_plain);
+        into.base = base().filter(|_| !unusual);
         into.unknown_base = into.base.is_none().then(|| Opaque::json(object.whole.get()));
         Ok(())
     }

@@ -2,14 +2,16 @@
 //! of these and stays opaque.
 
 use super::draft::Draft;
-use super::rule::{in_iface, in_order, merged};
+use super::rule::{LOG_LEVELS, in_iface, in_order, merged};
 use super::values;
-use crate::kernel::nftables::{Field, SetId, Statement, Verdict};
+use crate::kernel::nftables::expr::TimeUnit;
+use crate::kernel::nftables::{Field, Refusal, SetId, Statement, Verdict};
 use ipnet::IpNet;
 use serde_json::Value;
 use sim_core::classify::Family;
 use smallvec::SmallVec;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// The value of the object's only key, if that is `key`.
 pub(super) fn only<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
@@ -17,7 +19,7 @@ pub(super) fn only<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
 }
 
 /// The values of these keys, if the object has no other.
-fn exactly<'v, const N: usize>(value: &'v Value, keys: [&str; N]) -> Option<[&'v Value; N]> {
+pub(super) fn exactly<'v, const N: usize>(value: &'v Value, keys: [&str; N]) -> Option<[&'v Value; N]> {
     let object = value.as_object().filter(|o| o.len() == N)?;
     let mut values = [value; N];
     for (at, key) in values.iter_mut().zip(keys) {
@@ -45,6 +47,88 @@ pub(super) fn verdict(draft: &mut Draft, value: &Value, at: usize) -> Option<Ver
 
 /// A statement, which stands at byte `at` of the text.
 pub(super) fn statement(draft: &mut Draft, value: &Value, at: usize) -> Option<Statement> {
+    own_statement(draft, value, at).or_else(|| general(draft, value, at))
+}
+
+/// One that other programs write often.
+fn general(draft: &mut Draft, value: &Value, at: usize) -> Option<Statement> {
+    let (word, body) = value.as_object().filter(|o| o.len() == 1)?.iter().next()?;
+    let fields = |allowed: &[&str]| {
+        let object = body.as_object()?;
+        object.keys().all(|key| allowed.contains(&&**key)).then_some(object)
+    };
+    match &**word {
+        "match" => super::test::json_match(draft, body),
+        "vmap" => {
+            let [key, data] = exactly(body, ["key", "data"])?;
+            super::test::json_map(draft, key, data, at)
+        }
+        "counter" if body.is_null() => Some(Statement::Counter { packets: 0, bytes: 0 }),
+        "counter" => {
+            let [packets, bytes] = exactly(body, ["packets", "bytes"])?;
+            Some(Statement::Counter { packets: packets.as_u64()?, bytes: bytes.as_u64()? })
+        }
+        "limit" => {
+            let limit = fields(&["rate", "burst", "per", "inv"])?;
+            let per = limit.get("per")?.as_str()?;
+            let unit = TimeUnit::ALL.into_iter().find(|u| u.name() == per)?;
+            let over = limit.get("inv").map_or(Some(false), Value::as_bool)?;
+            let burst = u32::try_from(limit.get("burst")?.as_u64()?).ok()?;
+            let rate = limit.get("rate")?.as_u64().filter(|rate| *rate > 0)?;
+            Some(Statement::Limit { rate, unit, burst, over })
+        }
+        "log" if body.is_null() => Some(Statement::Log { prefix: None, level: None, group: None }),
+        "log" => {
+            let log = fields(&["prefix", "level", "group"])?;
+            let text = |key: &str| match log.get(key) {
+                None => Some(None),
+                Some(value) => Some(Some(Arc::<str>::from(value.as_str()?))),
+            };
+            let prefix = text("prefix")?;
+            let is_plain = |t: &Arc<str>| values::is_comment(t) && !t.contains('\\');
+            let level = text("level")?;
+            if !prefix.iter().all(is_plain) || !level.iter().all(|l| LOG_LEVELS.contains(&&**l)) {
+                return None;
+            }
+            let group =
+                log.get("group").map_or(Some(None), |g| Some(Some(u16::try_from(g.as_u64()?).ok()?)))?;
+            Some(Statement::Log { prefix, level, group })
+        }
+        "reject" => match body.as_object()?.len() {
+            1 => (*only(body, "type")? == "tcp reset").then_some(Statement::RejectWith(Refusal::TcpReset)),
+            _ => {
+                let [kind, name] = exactly(body, ["type", "expr"])?;
+                let family = draft.table.family;
+                let icmp = if family == Family::Ipv4 { "icmp" } else { "icmpv6" };
+                let with = Refusal::named(name.as_str()?, family).filter(|_| kind == icmp)?;
+                Some(Statement::RejectWith(with))
+            }
+        },
+        "mangle" => {
+            let [key, value] = exactly(body, ["key", "value"])?;
+            let is_ct = |value: &Value| {
+                only(value, "ct").and_then(|ct| only(ct, "key")).is_some_and(|key| key == "mark")
+            };
+            let number = value.as_u64().map(u32::try_from);
+            match (meta(key) == Some("mark"), is_ct(key), number) {
+                (true, _, Some(Ok(mark))) => Some(Statement::MarkSet(mark)),
+                (_, true, Some(Ok(mark))) => Some(Statement::CtMarkSet(mark)),
+                (true, _, None) if is_ct(value) => Some(Statement::MarkFromCt),
+                (_, true, None) if meta(value) == Some("mark") => Some(Statement::CtMarkFromMark),
+                (true, _, None) => {
+                    let [of, mask] = only(value, "&")?.as_array()?.as_slice() else { return None };
+                    let mask = u32::try_from(mask.as_u64()?).ok()?;
+                    (meta(of) == Some("mark")).then_some(Statement::MarkAnd(mask))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// One of kube-proxy's.
+fn own_statement(draft: &mut Draft, value: &Value, at: usize) -> Option<Statement> {
     let family = draft.table.family;
     let (word, body) = value.as_object().filter(|o| o.len() == 1)?.iter().next()?;
     match &**word {

@@ -14,6 +14,7 @@ mod json;
 mod json_rule;
 mod notes;
 mod rule;
+mod test;
 mod text;
 mod text_set;
 mod values;

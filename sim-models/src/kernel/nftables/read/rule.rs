@@ -3,8 +3,10 @@
 use super::draft::Draft;
 use super::values;
 use crate::kernel::dump::decimal;
+use crate::kernel::nftables::expr::TimeUnit;
+use crate::kernel::nftables::expr::limit::DEFAULT_BURST;
 use crate::kernel::nftables::set::rbtree;
-use crate::kernel::nftables::{Field, Opaque, Rule, SetId, Statement, Verdict};
+use crate::kernel::nftables::{Field, Opaque, Refusal, Rule, SetId, Statement, Verdict};
 use ipnet::IpNet;
 use sim_core::classify::Family;
 use smallvec::SmallVec;
@@ -28,11 +30,11 @@ impl<'a> Words<'a> {
     }
 
     /// The rest of the line.
-    fn rest(&self) -> &'a str {
+    pub(super) fn rest(&self) -> &'a str {
         self.line[self.at..].trim_start_matches([' ', '\t'])
     }
 
-    fn next(&mut self) -> Option<&'a str> {
+    pub(super) fn next(&mut self) -> Option<&'a str> {
         let rest = self.rest();
         let word = &rest[..rest.find([' ', '\t']).unwrap_or(rest.len())];
         self.at = self.line.len() - rest.len() + word.len();
@@ -40,7 +42,7 @@ impl<'a> Words<'a> {
     }
 
     /// Goes on if the next words are these.
-    fn skip(&mut self, words: &str) -> Option<()> {
+    pub(super) fn skip(&mut self, words: &str) -> Option<()> {
         let mut ahead = self.clone();
         for word in words.split(' ') {
             if ahead.next() != Some(word) {
@@ -68,7 +70,7 @@ impl<'a> Words<'a> {
     }
 
     /// Items of `{ ITEM, ITEM }`, each read by `item`, which gets told to take a word without the comma.
-    fn list(&mut self, mut item: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+    pub(super) fn list(&mut self, mut item: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.skip("{")?;
         loop {
             item(self)?;
@@ -80,7 +82,7 @@ impl<'a> Words<'a> {
     }
 
     /// The next word without a comma that ends it.
-    fn item(&mut self) -> Option<&'a str> {
+    pub(super) fn item(&mut self) -> Option<&'a str> {
         let word = self.next()?;
         Some(word.strip_suffix(',').unwrap_or(word))
     }
@@ -101,7 +103,15 @@ pub(super) fn rule(draft: &mut Draft, words: &mut Words<'_>) -> Rule {
         }
         let start = words.line.len() - words.rest().len();
         let before = words.clone();
-        if let Some(statement) = statement(draft, words) {
+        let mut known = statement(draft, words);
+        if known.is_none() {
+            *words = before.clone();
+            known = general(draft, words);
+        }
+        if known.is_none() {
+            *words = before.clone();
+        }
+        if let Some(statement) = known {
             starts.push(start);
             out.statements.push(statement);
             continue;
@@ -125,6 +135,111 @@ fn split_comment(text: &str) -> (&str, Option<&str>) {
         None => (text.trim_end(), None),
     }
 }
+
+/// The next statement, if it is one that other programs write often.
+fn general(draft: &mut Draft, words: &mut Words<'_>) -> Option<Statement> {
+    let mut ahead = words.clone();
+    let found = match ahead.next()? {
+        "counter" => {
+            let (mut packets, mut bytes) = (0, 0);
+            if ahead.skip("packets").is_some() {
+                packets = decimal(ahead.next()?)?;
+                ahead.skip("bytes")?;
+                bytes = decimal(ahead.next()?)?;
+            } else if ahead.skip("name").is_some() {
+                return None;
+            }
+            Statement::Counter { packets, bytes }
+        }
+        "limit" => limit(&mut ahead)?,
+        "log" => log(&mut ahead)?,
+        "reject" => {
+            ahead.skip("with")?;
+            let with = match (ahead.next()?, ahead.next()?) {
+                ("tcp", "reset") => Refusal::TcpReset,
+                ("icmp" | "icmpv6", name) => Refusal::named(name, draft.table.family)?,
+                _ => return None,
+            };
+            if !ahead.is_at_end() {
+                return None;
+            }
+            Statement::RejectWith(with)
+        }
+        "meta" if ahead.skip("mark set").is_some() => {
+            if ahead.skip("ct mark").is_some() {
+                Statement::MarkFromCt
+            } else if ahead.skip("meta mark &").is_some() {
+                let mask = hex(ahead.next()?)?;
+                // A mask and bits that are set then.
+                if ahead.rest().starts_with(['|', '^']) {
+                    return None;
+                }
+                Statement::MarkAnd(mask)
+            } else {
+                Statement::MarkSet(hex(ahead.next()?)?)
+            }
+        }
+        "ct" if ahead.skip("mark set").is_some() => {
+            if ahead.skip("meta mark").is_some() {
+                Statement::CtMarkFromMark
+            } else {
+                Statement::CtMarkSet(hex(ahead.next()?)?)
+            }
+        }
+        _ => {
+            ahead = words.clone();
+            super::test::statement(draft, &mut ahead)?
+        }
+    };
+    // What does not begin with a word would go on with this statement.
+    let is_whole = ahead.rest().is_empty() || ahead.rest().starts_with(|c: char| c.is_ascii_alphabetic());
+    if !is_whole || ahead.line[..ahead.at].ends_with(',') {
+        return None;
+    }
+    *words = ahead;
+    Some(found)
+}
+
+/// What follows `limit`, of packets.
+fn limit(words: &mut Words<'_>) -> Option<Statement> {
+    words.skip("rate")?;
+    let over = words.skip("over").is_some();
+    let (rate, unit) = words.next()?.split_once('/')?;
+    let unit = TimeUnit::ALL.into_iter().find(|u| u.name() == unit)?;
+    let mut burst = DEFAULT_BURST;
+    if words.skip("burst").is_some() {
+        burst = decimal(words.next()?)?;
+        words.skip("packets")?;
+    }
+    let rate = decimal(rate).filter(|rate| *rate > 0)?;
+    Some(Statement::Limit { rate, unit, burst, over })
+}
+
+/// What follows `log`.
+fn log(words: &mut Words<'_>) -> Option<Statement> {
+    let (mut prefix, mut level, mut group) = (None, None, None);
+    if words.skip("prefix").is_some() {
+        let (text, _) = words.rest().strip_prefix('"')?.split_once('"')?;
+        let end = words.line.len() - words.rest().len() + text.len() + 2;
+        words.at = end;
+        prefix = Some(text).filter(|t| values::is_comment(t) && !t.contains('\\')).map(Into::into);
+        prefix.as_ref()?;
+    }
+    if words.skip("group").is_some() {
+        group = Some(decimal(words.next()?)?);
+    }
+    if words.skip("level").is_some() {
+        level = Some(words.next().filter(|w| LOG_LEVELS.contains(w))?.into());
+    }
+    // Flags and the rest of what a log may say.
+    let more = ["flags", "snaplen", "queue-threshold", "prefix", "group"];
+    let is_known = more.iter().all(|word| words.clone().skip(word).is_none());
+    is_known.then_some(Statement::Log { prefix, level, group })
+}
+
+/// Levels of a log other than the one that is not written.
+pub(super) const LOG_LEVELS: [&str; 8] =
+    ["emerg", "alert", "crit", "err", "notice", "info", "debug", "audit"];
 
 /// The next statement, or nothing if it is not one of kube-proxy's.
 fn statement(draft: &mut Draft, words: &mut Words<'_>) -> Option<Statement> {
@@ -273,7 +388,7 @@ fn named_set(draft: &Draft, word: &str) -> Option<SetId> {
 }
 
 /// A verdict; the comma after it in a list is passed over.
-fn verdict(draft: &mut Draft, words: &mut Words<'_>) -> Option<Verdict> {
+pub(super) fn verdict(draft: &mut Draft, words: &mut Words<'_>) -> Option<Verdict> {
     Some(match words.item()? {
         "accept" => Verdict::Accept,
         "drop" => Verdict::Drop,

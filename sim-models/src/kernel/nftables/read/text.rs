@@ -194,9 +194,11 @@ pub(super) fn comment<'a>(line: Line<'a>, rest: &'a str) -> Result<&'a str, Wron
 /// `type filter hook input priority filter + 5; policy accept;`
 fn base(line: &str) -> Option<Base> {
     let (head, policy) = line.strip_prefix("type ")?.split_once(';')?;
-    if !["", "policy accept;"].contains(&policy.trim()) {
-        return None;
-    }
+    let drops = match policy.trim() {
+        "" | "policy accept;" => false,
+        "policy drop;" => true,
+        _ => return None,
+    };
     let words: Vec<&str> = head.split(' ').collect();
     let [kind, "hook", hook, "priority", priority @ ..] = &words[..] else { return None };
     let hook = values::hook(hook)?;
@@ -212,7 +214,7 @@ fn base(line: &str) -> Option<Base> {
         [name, "-", by] => named(name)?.checked_sub(decimal::<u16>(by)?.into())?,
         _ => return None,
     };
-    Some(Base { kind: values::chain_kind(kind)?, hook, priority })
+    Some(Base { kind: values::chain_kind(kind)?, hook, priority, drops })
 }
 
 /// A number that may be negative.

@@ -19,10 +19,25 @@ pub const DEFAULT_SIZE: u32 = 65_535;
 /// Time between two walks of the collector.
 const GC_INTERVAL: SimSpan = SimSpan::from_secs(1);
 
-/// The dynamic sets of one node, by position in its table.
+/// The dynamic sets of one node, by position in its table, and what else rules of the table remember from packet to
+/// packet.
 #[derive(Clone, Debug, Default)]
 pub struct DynamicSets {
     sets: BTreeMap<u32, Dynamic>,
+    buckets: BTreeMap<Slot, Bucket>,
+    counts: BTreeMap<Slot, u64>,
+}
+
+/// Where an expression with a memory stands: its chain and its place there. Where chains get new rules, memories stay
+/// with the places; in the kernel new rules begin anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot(pub(crate) u32, pub(crate) u32);
+
+/// Tokens of a limit.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    tokens: u64,
+    last: SimTime,
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +101,27 @@ impl DynamicSets {
         d.expires[e as usize] = expires;
         d.words.insert(e, key.into());
         true
+    }
+
+    /// Takes `cost` tokens out of a bucket that gains one a nanosecond up to `capacity`, and is full at first. False if
+    /// there are not enough.
+    pub(crate) fn take(&mut self, slot: Slot, cost: u64, capacity: u64, now: SimTime) -> bool {
+        let bucket = self.buckets.entry(slot).or_insert(Bucket { tokens: capacity, last: now });
+        let gained = now.since(bucket.last).as_ns();
+        bucket.tokens = bucket.tokens.saturating_add(gained).min(capacity);
+        bucket.last = now;
+        match bucket.tokens.checked_sub(cost) {
+            Some(left) => {
+                bucket.tokens = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// What has been counted at a place, which begins at zero.
+    pub(crate) fn count(&mut self, slot: Slot) -> &mut u64 {
+        self.counts.entry(slot).or_default()
     }
 
     /// Forgets a set's elements, as deleting it does.

@@ -5,6 +5,7 @@
 //! Departure: the kernel draws the hash seed at random; here it follows from the engine's seed. Keys are
 //! always 0..N, so an element's number is its key.
 
+use super::rhash::{pack, unpack};
 use super::{Found, Layout, SET_BYTES, slab_class};
 use crate::kernel::nftables::Verdict;
 use sim_core::classify::hash::{jhash_1word, reciprocal_scale};
@@ -18,8 +19,12 @@ const NONE: u32 = u32::MAX;
 pub struct HashFast {
     layout: Layout,
     buckets: u32,
-    visits: Box<[Visit]>,
-    payload: Payload,
+    /// Whether it maps to data instead of verdicts.
+    is_data: bool,
+    /// Words of data, or of a verdict.
+    stride: u8,
+    /// By key what its lookup visits, then its data.
+    cells: Box<[u32]>,
 }
 
 /// What the lookup of one key visits.
@@ -29,26 +34,24 @@ struct Visit {
     lines: u32,
 }
 
-#[derive(Clone, Debug)]
-enum Payload {
-    Verdicts(Box<[Verdict]>),
-    Words { words: Box<[u32]>, stride: usize },
-}
+/// Words of a cell that say what is visited.
+const VISIT: usize = 2;
 
 impl HashFast {
     /// A map to verdicts.
     pub fn verdicts(verdicts: &[Verdict], seed: u32) -> Self {
-        HashFast::build(Payload::Verdicts(verdicts.into()), verdicts.len(), 16, seed)
+        let words = verdicts.iter().flat_map(|v| pack(Some(*v))).collect();
+        HashFast::build(words, 2, false, 16, seed)
     }
 
     /// A map to `stride` words of data each.
     pub fn data(words: Vec<u32>, stride: usize, seed: u32) -> Self {
-        let n = words.len() / stride;
         let bytes = u32::try_from(stride * 4).expect("small").next_multiple_of(8);
-        HashFast::build(Payload::Words { words: words.into(), stride }, n, bytes, seed)
+        HashFast::build(words, stride, true, bytes, seed)
     }
 
-    fn build(payload: Payload, n: usize, data_bytes: u32, seed: u32) -> Self {
+    fn build(words: Vec<u32>, stride: usize, is_data: bool, data_bytes: u32, seed: u32) -> Self {
+        let n = words.len() / stride;
         let buckets = (n * 4 / 3).next_power_of_two();
         let mut heads = vec![NONE; buckets];
         let mut next = vec![NONE; n];
@@ -58,18 +61,24 @@ impl HashFast {
             heads[b] = key;
         }
         let layout = Layout::hash(4, data_bytes);
-        let visits = (0..next.len()).map(|key| visit(key as u32, seed, &layout, &heads, &next)).collect();
+        let mut cells = Vec::with_capacity(n * (VISIT + stride));
+        for (key, data) in (0u32..).zip(words.chunks_exact(stride)) {
+            let Visit { steps, lines } = visit(key, seed, &layout, &heads, &next);
+            cells.extend([steps, lines]);
+            cells.extend_from_slice(data);
+        }
         let buckets = u32::try_from(buckets).expect("fewer than 2^32 buckets");
-        HashFast { layout, buckets, visits, payload }
+        let stride = u8::try_from(stride).expect("an address and a port");
+        HashFast { layout, buckets, is_data, stride, cells: cells.into() }
     }
 
     /// Elements held.
     pub fn len(&self) -> usize {
-        self.visits.len()
+        self.cells.len() / (VISIT + usize::from(self.stride))
     }
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.visits.is_empty()
+        self.cells.is_empty()
     }
 
     /// Looks a number below N up; `numgen` makes no other.
@@ -78,15 +87,16 @@ impl HashFast {
     /// If `key` is not below N.
     #[inline]
     pub fn lookup(&self, key: u32, work: &mut Work) -> Option<Found<'_>> {
-        let key = key as usize;
-        let visit = self.visits[key];
+        let stride = usize::from(self.stride);
+        let cell = &self.cells[key as usize * (VISIT + stride)..][..VISIT + stride];
         work[Unit::Jhash] += 1;
-        work[Unit::HashSteps] += visit.steps;
-        work[Unit::LinesChase] += visit.lines;
-        Some(match &self.payload {
-            Payload::Verdicts(v) => Found::Verdict(v[key]),
-            Payload::Words { words, stride } => Found::Data(&words[key * stride..][..*stride]),
-        })
+        work[Unit::HashSteps] += cell[0];
+        work[Unit::LinesChase] += cell[1];
+        let data = &cell[VISIT..];
+        if self.is_data {
+            return Some(Found::Data(data));
+        }
+        unpack([data[0], data[1]]).map(Found::Verdict)
     }
 
     /// Set, inline table and elements.

@@ -7,7 +7,10 @@
 
 pub mod bitmap;
 pub mod dynamic;
+pub mod fixed;
 pub mod hash_fast;
+pub mod items;
+pub mod pipapo;
 pub mod rbtree;
 pub mod rhash;
 
@@ -15,8 +18,11 @@ use super::expr::{Regs, Words};
 use super::linearize::{addr_words, port_word};
 use super::{Key, KeyType, KeyValue, Verdict};
 use bitmap::Bitmap;
+use fixed::Fixed;
 use hash_fast::HashFast;
 use ipnet::IpNet;
+use items::Items;
+use pipapo::Pipapo;
 use rbtree::Rbtree;
 use rhash::Rhash;
 use sim_core::classify::{Family, Work};
@@ -34,6 +40,8 @@ pub enum AnonymousSet {
     Verdicts(Vec<Verdict>),
     /// `map { 0 : ADDR . PORT, ... }`.
     Backends(Vec<SocketAddr>),
+    /// Any other.
+    Items(Items),
 }
 
 /// What a lookup found.
@@ -107,13 +115,17 @@ pub fn select(d: &Description) -> Kind {
 #[derive(Clone, Debug)]
 pub enum Backend {
     /// Resizable hash table.
-    Rhash(Rhash),
+    Rhash(Box<Rhash>),
     /// Fixed-size hash table for 4-byte keys.
     HashFast(HashFast),
     /// Interval tree.
-    Rbtree(Rbtree),
+    Rbtree(Box<Rbtree>),
     /// Bitmap of ports.
-    Bitmap(Bitmap),
+    Bitmap(Box<Bitmap>),
+    /// Fixed-size hash table for any keys.
+    Fixed(Box<Fixed>),
+    /// Concatenated ranges.
+    Pipapo(Box<Pipapo>),
 }
 
 impl Backend {
@@ -133,7 +145,7 @@ impl Backend {
                 for e in &set.elements {
                     b.insert(key_words(&e.key)[0]);
                 }
-                Backend::Bitmap(b)
+                Backend::Bitmap(Box::new(b))
             }
             Kind::Rhash => {
                 let layout = Layout::rhash(d.key_bytes, set.is_map, d.dynamic);
@@ -141,7 +153,7 @@ impl Backend {
                 for e in &set.elements {
                     table.insert(&key_words(&e.key), e.verdict);
                 }
-                Backend::Rhash(table)
+                Backend::Rhash(Box::new(table))
             }
             other => panic!("a named set of kube-proxy never gets {other:?}"),
         }
@@ -150,6 +162,7 @@ impl Backend {
     /// The backend of an anonymous set.
     pub fn anonymous(set: &AnonymousSet, family: Family, seed: u32) -> Self {
         let len = match set {
+            AnonymousSet::Items(items) => return items.backend(seed),
             AnonymousSet::Intervals(nets) => nets.len(),
             AnonymousSet::Verdicts(v) => v.len(),
             AnonymousSet::Backends(b) => b.len(),
@@ -165,7 +178,9 @@ impl Backend {
             dynamic: false,
         };
         match (select(&d), set) {
-            (Kind::Rbtree, AnonymousSet::Intervals(nets)) => Backend::Rbtree(Rbtree::new(nets, family)),
+            (Kind::Rbtree, AnonymousSet::Intervals(nets)) => {
+                Backend::Rbtree(Box::new(Rbtree::new(nets, family)))
+            }
             (Kind::HashFast, AnonymousSet::Verdicts(v)) => Backend::HashFast(HashFast::verdicts(v, seed)),
             (Kind::HashFast, AnonymousSet::Backends(b)) => {
                 let stride = usize::try_from(addr / 4 + 1).expect("small");
@@ -190,6 +205,8 @@ impl Backend {
             Backend::HashFast(t) => t.lookup(regs.0[at], work),
             Backend::Rbtree(t) => t.lookup(regs, sreg, work),
             Backend::Bitmap(t) => t.lookup(regs.0[at], work),
+            Backend::Fixed(t) => t.lookup(regs, sreg, work),
+            Backend::Pipapo(t) => t.lookup(regs, sreg, work),
         }
     }
 
@@ -200,6 +217,8 @@ impl Backend {
             Backend::HashFast(t) => t.len(),
             Backend::Rbtree(t) => t.len(),
             Backend::Bitmap(t) => t.len(),
+            Backend::Fixed(t) => t.len(),
+            Backend::Pipapo(t) => t.len(),
         }
     }
 
@@ -215,6 +234,8 @@ impl Backend {
             Backend::HashFast(t) => t.memory_bytes(),
             Backend::Rbtree(t) => t.memory_bytes(),
             Backend::Bitmap(t) => t.memory_bytes(),
+            Backend::Fixed(t) => t.memory_bytes(),
+            Backend::Pipapo(t) => t.memory_bytes(),
         }
     }
 }

@@ -5,18 +5,22 @@
 //! interval starts higher. Departure: the kernel's red-black tree has the shape its insertions gave it; here the
 //! boundaries form the balanced tree of the same size, so a walk may differ by one step.
 
+use super::items::Items;
 use super::{Found, SET_BYTES, slab_class};
+use crate::kernel::nftables::Verdict;
 use crate::kernel::nftables::expr::Regs;
 use ipnet::IpNet;
 use sim_core::classify::{Family, Unit, Work};
 use std::net::IpAddr;
 
-/// A set of address intervals.
+/// A set of intervals.
 #[derive(Clone, Debug)]
 pub struct Rbtree {
-    family: Family,
-    /// (first address, whether an interval starts or ends here), rising.
+    key_bytes: u8,
+    /// (first value, whether an interval starts or ends here), rising.
     bounds: Vec<(u128, bool)>,
+    /// In a map the verdict of each start.
+    verdicts: Vec<Option<Verdict>>,
 }
 
 /// An address as a number.
@@ -55,7 +59,37 @@ impl Rbtree {
                 bounds.push((to + 1, false));
             }
         }
-        Rbtree { family, bounds }
+        let key_bytes = if family == Family::Ipv4 { 4 } else { 16 };
+        Rbtree { key_bytes, bounds, verdicts: Vec::new() }
+    }
+
+    /// The set or map of these elements, which have one field each and no value in common. Ends and starts that fall
+    /// together are one boundary, as nft sends them.
+    pub fn of_items(items: &Items) -> Self {
+        let number = |bytes: &[u8]| bytes.iter().fold(0u128, |n, b| n << 8 | u128::from(*b));
+        let key_bytes = items.fields[0];
+        let last = u128::MAX >> (128 - 8 * u32::from(key_bytes));
+        let mut list: Vec<_> =
+            items.list.iter().map(|e| (number(&e.from[0]), number(&e.to[0]), e.verdict)).collect();
+        list.sort_unstable_by_key(|(from, ..)| *from);
+        let (mut bounds, mut verdicts): (Vec<(u128, bool)>, Vec<Option<Verdict>>) = Default::default();
+        for (from, to, verdict) in list {
+            if bounds.is_empty() && from > 0 {
+                bounds.push((0, false));
+                verdicts.push(None);
+            }
+            if bounds.last().is_some_and(|(at, _)| *at == from) {
+                bounds.pop();
+                verdicts.pop();
+            }
+            bounds.push((from, true));
+            verdicts.push(verdict);
+            if to < last {
+                bounds.push((to + 1, false));
+                verdicts.push(None);
+            }
+        }
+        Rbtree { key_bytes, bounds, verdicts }
     }
 
     /// Boundaries held.
@@ -71,23 +105,25 @@ impl Rbtree {
     #[inline]
     pub fn lookup(&self, regs: &Regs, sreg: u8, work: &mut Work) -> Option<Found<'_>> {
         let at = usize::from(sreg);
-        let key = match self.family {
-            Family::Ipv4 => u128::from(regs.0[at].swap_bytes()),
-            Family::Ipv6 => regs.wide(sreg).iter().fold(0, |n, w| n << 32 | u128::from(w.swap_bytes())),
+        let key = match self.key_bytes {
+            4 => u128::from(regs.0[at].swap_bytes()),
+            2 => u128::from((regs.0[at] as u16).swap_bytes()),
+            1 => u128::from(regs.0[at] as u8),
+            _ => regs.wide(sreg).iter().fold(0, |n, w| n << 32 | u128::from(w.swap_bytes())),
         };
         let (mut low, mut high) = (0, self.bounds.len());
-        let mut below = false;
+        let mut below = None;
         let mut steps = 0;
         while low < high {
             let mid = low + (high - low) / 2;
             let (bound, starts) = self.bounds[mid];
             steps += 1;
             if bound == key {
-                below = starts;
+                below = starts.then_some(mid);
                 break;
             }
             if bound < key {
-                below = starts;
+                below = starts.then_some(mid);
                 low = mid + 1;
             } else {
                 high = mid;
@@ -95,13 +131,15 @@ impl Rbtree {
         }
         work[Unit::RbSteps] += steps;
         work[Unit::LinesChase] += 2 + steps;
-        below.then_some(Found::Member)
+        let verdict = self.verdicts.get(below?).copied().flatten();
+        Some(verdict.map_or(Found::Member, Found::Verdict))
     }
 
     /// Set with tree head (root, two locks, gc) and elements (24-byte node, extension, key, flags).
     pub fn memory_bytes(&self) -> u64 {
-        let key = if self.family == Family::Ipv4 { 8 } else { 16 };
-        let element = slab_class(24 + 16 + key + 8);
+        let key = u32::from(self.key_bytes).next_multiple_of(8);
+        let data = if self.verdicts.iter().any(Option::is_some) { 16 } else { 0 };
+        let element = slab_class(24 + 16 + key + data + 8);
         u64::from(slab_class(SET_BYTES + 48)) + self.bounds.len() as u64 * u64::from(element)
     }
 }

@@ -8,7 +8,7 @@
 //! resizes in a deferred worker; here the resize happens at the insertion that asks for it.
 
 use super::{Found, Layout, SET_BYTES, slab_class};
-use crate::kernel::nftables::Verdict;
+use crate::kernel::nftables::{ChainId, Verdict};
 use sim_core::classify::hash::jhash2;
 use sim_core::classify::{Unit, Work};
 
@@ -23,11 +23,39 @@ pub struct Rhash {
     key_words: u32,
     layout: Layout,
     heads: Vec<u32>,
-    next: Vec<u32>,
-    keys: Vec<u32>,
-    verdicts: Vec<Option<Verdict>>,
+    /// Elements one after another: the next one of the bucket, the verdict in two words, the key.
+    elements: Vec<u32>,
     free: Vec<u32>,
     len: u32,
+}
+
+/// Words of an element before its key.
+const HEAD: usize = 3;
+
+/// A verdict as two words.
+#[inline]
+pub(super) fn pack(verdict: Option<Verdict>) -> [u32; 2] {
+    match verdict {
+        None => [0, 0],
+        Some(Verdict::Jump(to)) => [1, to.0],
+        Some(Verdict::Goto(to)) => [2, to.0],
+        Some(Verdict::Return) => [3, 0],
+        Some(Verdict::Accept) => [4, 0],
+        Some(Verdict::Drop) => [5, 0],
+    }
+}
+
+/// And back.
+#[inline]
+pub(super) fn unpack([kind, to]: [u32; 2]) -> Option<Verdict> {
+    Some(match kind {
+        0 => return None,
+        1 => Verdict::Jump(ChainId(to)),
+        2 => Verdict::Goto(ChainId(to)),
+        3 => Verdict::Return,
+        4 => Verdict::Accept,
+        _ => Verdict::Drop,
+    })
 }
 
 impl Rhash {
@@ -39,9 +67,7 @@ impl Rhash {
             key_words: key_bytes.div_ceil(4),
             layout,
             heads: vec![NONE; MIN_BUCKETS as usize],
-            next: Vec::new(),
-            keys: Vec::new(),
-            verdicts: Vec::new(),
+            elements: Vec::new(),
             free: Vec::new(),
             len: 0,
         };
@@ -76,16 +102,31 @@ impl Rhash {
         jhash2(key, self.bucket_seed) as usize & (self.heads.len() - 1)
     }
     #[inline]
+    fn at(&self, e: u32) -> usize {
+        e as usize * (HEAD + self.key_words as usize)
+    }
+    #[inline]
     fn key(&self, e: u32) -> &[u32] {
-        let at = e as usize * self.key_words as usize;
-        &self.keys[at..at + self.key_words as usize]
+        &self.elements[self.at(e) + HEAD..][..self.key_words as usize]
+    }
+    #[inline]
+    fn next(&self, e: u32) -> u32 {
+        self.elements[self.at(e)]
+    }
+    fn set_next(&mut self, e: u32, next: u32) {
+        let at = self.at(e);
+        self.elements[at] = next;
+    }
+    fn set_verdict(&mut self, e: u32, verdict: Option<Verdict>) {
+        let at = self.at(e);
+        self.elements[at + 1..at + HEAD].copy_from_slice(&pack(verdict));
     }
 
     /// The element with this key, without counting anything.
     pub fn find(&self, key: &[u32]) -> Option<u32> {
         let mut e = self.heads[self.bucket(key)];
         while e != NONE && self.key(e) != key {
-            e = self.next[e as usize];
+            e = self.next(e);
         }
         (e != NONE).then_some(e)
     }
@@ -94,23 +135,17 @@ impl Rhash {
     pub fn insert(&mut self, key: &[u32], verdict: Option<Verdict>) -> u32 {
         assert_eq!(key.len(), self.key_words as usize, "a key of another set");
         if let Some(e) = self.find(key) {
-            self.verdicts[e as usize] = verdict;
+            self.set_verdict(e, verdict);
             return e;
         }
-        let e = match self.free.pop() {
-            Some(e) => {
-                let at = e as usize * self.key_words as usize;
-                self.keys[at..at + key.len()].copy_from_slice(key);
-                self.verdicts[e as usize] = verdict;
-                e
-            }
-            None => {
-                self.keys.extend_from_slice(key);
-                self.verdicts.push(verdict);
-                self.next.push(NONE);
-                u32::try_from(self.next.len() - 1).expect("fewer than 2^32 elements")
-            }
-        };
+        let e = self.free.pop().unwrap_or_else(|| {
+            let e = self.elements.len() / (HEAD + key.len());
+            self.elements.resize(self.elements.len() + HEAD + key.len(), 0);
+            u32::try_from(e).expect("fewer than 2^32 elements")
+        });
+        let at = self.at(e) + HEAD;
+        self.elements[at..at + key.len()].copy_from_slice(key);
+        self.set_verdict(e, verdict);
         self.link(e);
         self.len += 1;
         if self.len as usize > self.heads.len() / 4 * 3 {
@@ -121,7 +156,7 @@ impl Rhash {
 
     fn link(&mut self, e: u32) {
         let b = self.bucket(self.key(e));
-        self.next[e as usize] = self.heads[b];
+        self.set_next(e, self.heads[b]);
         self.heads[b] = e;
     }
 
@@ -132,16 +167,16 @@ impl Rhash {
         let mut e = self.heads[b];
         while e != NONE && self.key(e) != key {
             before = e;
-            e = self.next[e as usize];
+            e = self.next(e);
         }
         if e == NONE {
             return false;
         }
-        let after = self.next[e as usize];
+        let after = self.next(e);
         if before == NONE {
             self.heads[b] = after;
         } else {
-            self.next[before as usize] = after;
+            self.set_next(before, after);
         }
         self.free.push(e);
         self.len -= 1;
@@ -161,7 +196,7 @@ impl Rhash {
             let mut e = head;
             while e != NONE {
                 chain.push(e);
-                e = self.next[e as usize];
+                e = self.next(e);
             }
             for &e in chain.iter().rev() {
                 self.link(e);
@@ -174,21 +209,47 @@ impl Rhash {
     #[inline]
     pub fn walk(&self, key: &[u32], work: &mut Work) -> Option<u32> {
         work[Unit::Jhash] += 1;
-        work[Unit::JhashBytes] += 4 * self.key_words;
+        work[Unit::JhashBytes] += 4 * key.len() as u32;
+        match key.len() {
+            1 => self.walk_words::<1>(key, work),
+            2 => self.walk_words::<2>(key, work),
+            3 => self.walk_words::<3>(key, work),
+            4 => self.walk_words::<4>(key, work),
+            _ => self.walk_any(key, self.bucket(key), work, |a, b| a == b),
+        }
+    }
+
+    /// The same for keys of so many words, which the compiler then compares without a loop.
+    #[inline]
+    fn walk_words<const N: usize>(&self, key: &[u32], work: &mut Work) -> Option<u32> {
+        let key: &[u32; N] = key.try_into().expect("as many words");
+        let bucket = jhash2(key, self.bucket_seed) as usize & (self.heads.len() - 1);
+        self.walk_any(key, bucket, work, |a, b| a.first_chunk::<N>() == b.first_chunk::<N>())
+    }
+
+    #[inline(always)]
+    fn walk_any(
+        &self,
+        key: &[u32],
+        bucket: usize,
+        work: &mut Work,
+        equal: impl Fn(&[u32], &[u32]) -> bool,
+    ) -> Option<u32> {
         // Set, rhashtable head, bucket table head, bucket.
         let mut lines = 4;
         let mut steps = 0;
-        let mut e = self.heads[self.bucket(key)];
+        let mut e = self.heads[bucket];
+        let stride = HEAD + key.len();
         while e != NONE {
             steps += 1;
-            // A loop over a few words; a call of memcmp costs more than it compares.
-            let hit = self.key(e).iter().zip(key).all(|(a, b)| a == b);
+            let element = &self.elements[e as usize * stride..][..stride];
+            let hit = equal(&element[HEAD..], key);
             let end = if hit { self.layout.data_end } else { self.layout.key_end };
             lines += self.layout.lines(e as usize, end);
             if hit {
                 break;
             }
-            e = self.next[e as usize];
+            e = element[0];
         }
         work[Unit::HashSteps] += steps;
         work[Unit::LinesChase] += lines;
@@ -199,7 +260,9 @@ impl Rhash {
     #[inline]
     pub fn lookup(&self, key: &[u32], work: &mut Work) -> Option<Found<'_>> {
         let e = self.walk(key, work)?;
-        Some(self.verdicts[e as usize].map_or(Found::Member, Found::Verdict))
+        let at = self.at(e);
+        let verdict = unpack([self.elements[at + 1], self.elements[at + 2]]);
+        Some(verdict.map_or(Found::Member, Found::Verdict))
     }
 
     /// Set and rhashtable (232 bytes), bucket table (64 and 8 a bucket), elements.

@@ -48,7 +48,7 @@ pub enum SetConnmark {
 
 /// Whether the packet belongs to a connection that has a mark.
 fn has_connection(cx: &PacketCx<'_>) -> bool {
-    matches!(cx.ct.state, CtState::New | CtState::Established)
+    matches!(cx.ct.state, CtState::New | CtState::Established | CtState::Related)
 }
 
 impl Connmark {

@@ -160,7 +160,7 @@ impl MatchExt for Conntrack {
         if self.states.is_some_and(|t| walk::state_fits(t.value, &cx.ct) == t.invert) {
             return false;
         }
-        let (CtState::New | CtState::Established) = cx.ct.state else {
+        let (CtState::New | CtState::Established | CtState::Related) = cx.ct.state else {
             // Of no connection nothing else is asked.
             return self.states.is_some();
         };
@@ -181,7 +181,7 @@ impl MatchExt for Conntrack {
         let proto_fits = |t: Test<u8>| (Proto::number(original.proto) == t.value) != t.invert;
         let status = conn.map_or(0, |conn| {
             // A connection that the table has is confirmed.
-            8 | u8::from(conn.seen_reply()) << 1 | u8::from(conn.is_assured()) << 2
+            8 | u8::from(conn.is_answered()) << 1 | u8::from(conn.is_assured()) << 2
         });
         let left = conn.map_or(0, |conn| conn.seconds_left(cx.now));
         self.addrs.into_iter().zip(ends).all(addr_fits)
