@@ -81,7 +81,8 @@ fn the_data_of_an_explanation_adds_up() {
         assert_eq!(data["verdict"], "DNAT", "{mode}");
         assert_eq!(outcomes.iter().filter(|o| o["shown"] == true).count(), 1, "{mode}");
         let walk = data["walk"].as_array().expect("steps");
-        assert_eq!(walk.first().expect("a step")["step"], "conntrack", "{mode}");
+        assert_eq!(walk.first().expect("a step")["step"], "hook", "{mode}");
+        assert!(walk.iter().any(|step| step["step"] == "conntrack" && step["state"] == "NEW"), "{mode}");
         assert_eq!(walk.last().expect("a step")["verdict"], "ACCEPT", "{mode}");
         assert!(data["work"]["ct_lookup"].as_u64() == Some(1), "{mode}");
         assert!(data["cost"].as_array().is_some_and(|all| all.len() >= 2), "{mode}");

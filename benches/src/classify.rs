@@ -145,8 +145,19 @@ impl Node {
 
     /// Opens a connection to the Service at `place` and returns a packet that belongs to it.
     pub fn open(&mut self, place: usize) -> Packet {
+        let now = SimTime::ZERO + SimSpan::from_us(u64::from(self.flows + 1) * 100);
         self.first_packet(place);
-        self.syn(place, self.flows).with_flags(TcpFlags::ACK)
+        let syn = self.syn(place, self.flows);
+        // The answer comes from whichever endpoint was drawn: its tuple is the connection's.
+        let tuple = sim_models::kernel::conntrack::Tuple::of(&syn);
+        let (id, _) = self.state.conntrack.lookup(&tuple, now, &mut Work::new()).expect("just opened");
+        let reply = self.state.conntrack.conn(id).reply;
+        let answer = Packet {
+            flags: TcpFlags::SYN_ACK,
+            ..Packet::new(syn.proto, reply.src.ip(), reply.src.port(), reply.dst.ip(), reply.dst.port())
+        };
+        cross(&self.stack, &mut self.state, answer, Origin::Pod, now);
+        syn.with_flags(TcpFlags::ACK)
     }
 
     /// A packet of a connection that [`Node::open`] made; returns its work.

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 /// One change of a table. Rules jump to chains by the numbers that [`Compiled::chain_id`] tells.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "made one at a time and taken apart at once")]
 pub enum TableChange {
     /// A user chain without rules behind another chain in the blob; rules come with [`TableChange::Replace`].
     Add {

@@ -36,6 +36,10 @@ impl IdleTimer {
 #[derive(Debug, Default)]
 pub struct LocalityLeastConnections {
     timer: IdleTimer,
+    #[allow(
+        clippy::box_collection,
+        reason = "the state of any scheduler shares one cache line with its service"
+    )]
     cache: Box<BTreeMap<IpAddr, (u32, SimTime)>>,
 }
 

@@ -26,6 +26,10 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct LocalityWithReplication {
     timer: IdleTimer,
+    #[allow(
+        clippy::box_collection,
+        reason = "the state of any scheduler shares one cache line with its service"
+    )]
     cache: Box<BTreeMap<IpAddr, Entry>>,
 }
 

@@ -8,6 +8,7 @@ use super::{Flow, Regs};
 use crate::kernel::hook::PacketCx;
 use crate::kernel::nftables::linearize::{addr_words, port_word};
 use sim_core::classify::{TcpFlags, Unit};
+use std::net::IpAddr;
 
 /// Which field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,40 +47,41 @@ impl Payload {
     #[inline]
     pub fn eval(&self, regs: &mut Regs, cx: &mut PacketCx<'_>) -> Flow {
         let p = &cx.packet;
-        let addr = match self.load {
-            Load::SrcAddr => p.src,
-            Load::DstAddr => p.dst,
-            Load::Protocol => return loaded(regs.set(self.dreg, u32::from(p.proto.number()))),
-            Load::Fragment => return loaded(regs.set(self.dreg, port_word(p.detail.fragment))),
+        let word = match self.load {
+            Load::SrcAddr => return self.address(p.src, regs, cx),
+            Load::DstAddr => return self.address(p.dst, regs, cx),
+            Load::Protocol => u32::from(p.proto.number()),
+            Load::Fragment => port_word(p.detail.fragment),
             // Behind the first fragment, or where the packet ends before, there is no transport header.
             _ if p.detail.fragment != 0 || p.detail.truncated => return Flow::Break,
-            Load::DstPort => return loaded(regs.set(self.dreg, port_word(p.dport))),
-            Load::SrcPort => return loaded(regs.set(self.dreg, port_word(p.sport))),
-            Load::Ports => {
-                return loaded(regs.set(self.dreg, port_word(p.sport) | port_word(p.dport) << 16));
-            }
-            Load::TcpFlags => return loaded(regs.set(self.dreg, flag_byte(p.flags))),
+            Load::DstPort => port_word(p.dport),
+            Load::SrcPort => port_word(p.sport),
+            Load::Ports => port_word(p.sport) | port_word(p.dport) << 16,
+            Load::TcpFlags => flag_byte(p.flags),
         };
-        if let std::net::IpAddr::V4(a) = addr {
+        regs.set(self.dreg, word);
+        Flow::Continue
+    }
+
+    #[inline]
+    fn address(&self, addr: IpAddr, regs: &mut Regs, cx: &mut PacketCx<'_>) -> Flow {
+        if let IpAddr::V4(a) = addr {
             // The kernel zeroes the last word before it copies fewer than four bytes.
-            return loaded(regs.set(self.dreg, u32::from_le_bytes(a.octets()) & keep(self.len)));
+            regs.set(self.dreg, u32::from_le_bytes(a.octets()) & keep(self.len));
+            return Flow::Continue;
         }
         let mut words = addr_words(addr);
         if self.len <= 4 {
-            return loaded(regs.set(self.dreg, words[0] & keep(self.len)));
+            regs.set(self.dreg, words[0] & keep(self.len));
+            return Flow::Continue;
         }
         cx.work[Unit::NftLong] += 1;
         for (i, w) in words.iter_mut().enumerate() {
             *w &= keep(self.len.saturating_sub(4 * i as u8));
         }
-        loaded(regs.set_wide(self.dreg, words))
+        regs.set_wide(self.dreg, words);
+        Flow::Continue
     }
-}
-
-/// The field is there.
-#[inline]
-fn loaded((): ()) -> Flow {
-    Flow::Continue
 }
 
 /// TCP's flags as they stand in its header.

@@ -8,7 +8,7 @@ use super::Flow;
 use crate::kernel::hook::PacketCx;
 use crate::kernel::nftables::Verdict;
 use crate::kernel::xtables::compile::CompiledMatch;
-use crate::kernel::xtables::walk::match_one;
+use crate::kernel::xtables::matching::match_one;
 use sim_core::classify::Unit;
 use std::sync::Arc;
 

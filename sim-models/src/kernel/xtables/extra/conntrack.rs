@@ -9,7 +9,7 @@ use crate::kernel::hook::{CtState, PacketCx};
 use crate::kernel::xtables::parse::args::{self, Args};
 use crate::kernel::xtables::parse::matches;
 use crate::kernel::xtables::parse::words::{Fault, Word, fault};
-use crate::kernel::xtables::{CtStates, Match, Test, print, walk};
+use crate::kernel::xtables::{CtStates, Match, Test, matching, print};
 use ipnet::IpNet;
 use sim_core::classify::{Family, Proto, Unit};
 use std::fmt::{self, Write};
@@ -157,7 +157,7 @@ impl MatchExt for Conntrack {
 
     fn fits(&self, _: usize, cx: &mut PacketCx<'_>) -> bool {
         cx.work[Unit::MatchConntrack] += 1;
-        if self.states.is_some_and(|t| walk::state_fits(t.value, &cx.ct) == t.invert) {
+        if self.states.is_some_and(|t| matching::state_fits(t.value, &cx.ct) == t.invert) {
             return false;
         }
         let (CtState::New | CtState::Established | CtState::Related) = cx.ct.state else {

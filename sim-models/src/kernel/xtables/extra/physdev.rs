@@ -8,7 +8,7 @@ use crate::kernel::hook::{Hook, PacketCx};
 use crate::kernel::xtables::check::Place;
 use crate::kernel::xtables::parse::args::{self, Args};
 use crate::kernel::xtables::parse::words::Fault;
-use crate::kernel::xtables::{Match, Test, walk};
+use crate::kernel::xtables::{Match, Test, matching};
 use sim_core::classify::{Family, Unit};
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -99,14 +99,14 @@ impl MatchExt for Physdev {
         }
         // Without a port it came in by, its name is not asked for; without one it leaves by, nothing matches.
         if let Some(port) = bridge.in_port
-            && !walk::iface_fits(self.input.as_ref(), port)
+            && !matching::iface_fits(self.input.as_ref(), port)
         {
             return false;
         }
         match (&self.output, bridge.out_port) {
             (None, _) => true,
             (Some(_), None) => false,
-            (Some(test), Some(port)) => walk::iface_fits(Some(test), port),
+            (Some(test), Some(port)) => matching::iface_fits(Some(test), port),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::MatchExt;
 use crate::kernel::hook::PacketCx;
-use crate::kernel::xtables::{CtStates, print, walk};
+use crate::kernel::xtables::{CtStates, matching, print};
 use sim_core::classify::{Family, Unit};
 use std::fmt::{self, Write};
 
@@ -22,6 +22,6 @@ impl MatchExt for NotState {
 
     fn fits(&self, _: usize, cx: &mut PacketCx<'_>) -> bool {
         cx.work[Unit::MatchConntrack] += 1;
-        !walk::state_fits(self.0, &cx.ct)
+        !matching::state_fits(self.0, &cx.ct)
     }
 }

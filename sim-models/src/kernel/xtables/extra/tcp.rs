@@ -11,7 +11,7 @@ use crate::kernel::hook::PacketCx;
 use crate::kernel::xtables::check::Place;
 use crate::kernel::xtables::parse::args::{self, Args};
 use crate::kernel::xtables::parse::words::{Fault, Word, fault};
-use crate::kernel::xtables::{Match, Test, print, walk};
+use crate::kernel::xtables::{Match, Test, matching, print};
 use sim_core::classify::{Family, Proto, Unit};
 use std::fmt::{self, Write};
 
@@ -118,7 +118,8 @@ impl MatchExt for Tcp {
 
     fn fits(&self, _: usize, cx: &mut PacketCx<'_>) -> bool {
         cx.work[Unit::MatchPorts] += 1;
-        if !walk::has_header(Proto::Tcp, cx) || !walk::ports_fit(&self.sport, &self.dport, &cx.packet) {
+        if !matching::has_header(Proto::Tcp, cx) || !matching::ports_fit(&self.sport, &self.dport, &cx.packet)
+        {
             return false;
         }
         let flags = cx.packet.flags;
