@@ -47,8 +47,17 @@ fn fire(node: &mut Node, shots: &[Shot]) -> Sightings {
     sightings
 }
 
-/// Whether what was seen is the fate, answers aside.
-fn is(fate: Fate, sent: &Packet, seen: &[(Point, Seen)]) -> bool {
+/// Sources and destinations that flows were seen with.
+type Taken = BTreeSet<(SocketAddr, SocketAddr)>;
+
+fn taken(sightings: &Sightings) -> Taken {
+    let ends = |p: &Packet| (SocketAddr::new(p.src, p.sport), SocketAddr::new(p.dst, p.dport));
+    sightings.values().flatten().map(|(_, seen)| ends(&seen.packet)).collect()
+}
+
+/// Whether what was seen is the fate, answers aside. A port that the model keeps may by chance be one that the kernel drew
+/// for another flow to the same place: then it takes another.
+fn is(fate: Fate, sent: &Packet, seen: &[(Point, Seen)], taken: &Taken) -> bool {
     let arrivals: Vec<_> =
         seen.iter().filter(|(_, seen)| seen.error.is_none() && !seen.packet.flags.rst).collect();
     match fate {
@@ -59,7 +68,8 @@ fn is(fate: Fate, sent: &Packet, seen: &[(Point, Seen)]) -> bool {
             *point == at
                 && SocketAddr::new(p.dst, p.dport) == to
                 && p.src == from
-                && port.is_none_or(|port| port == p.sport)
+                && port
+                    .is_none_or(|port| port == p.sport || taken.contains(&(SocketAddr::new(from, port), to)))
                 && p.proto == sent.proto
         }
     }
@@ -71,7 +81,7 @@ pub fn single_packets(node: &mut Node, backend: Backend, side: &Side, what: &str
     let before = listed(node, backend, side.family);
     let seen = fire(node, &shots);
     let after = listed(node, backend, side.family);
-    let none = Vec::new();
+    let (none, taken) = (Vec::new(), taken(&seen));
     let of = |id: u32| seen.get(&id).unwrap_or(&none);
 
     let mut expected = Hits::new();
@@ -86,7 +96,7 @@ pub fn single_packets(node: &mut Node, backend: Backend, side: &Side, what: &str
                 .iter()
                 .zip(&episode.packets)
                 .zip(ids.clone())
-                .all(|((fate, sent), id)| is(*fate, sent, of(id)))
+                .all(|((fate, sent), id)| is(*fate, sent, of(id), &taken))
         };
         let (prediction, found) = agreeing(|seed| side.model.predict(episode, seed), agrees);
         side.model.count(&prediction, backend != Backend::Nft, &mut expected);
@@ -183,10 +193,11 @@ pub fn conversations(node: &mut Node, backend: Backend, side: &Side, what: &str,
     let after = listed(node, backend, side.family);
     let mut expected = Hits::new();
     let none = Vec::new();
+    let taken: Taken = steps.iter().flat_map(taken).collect();
     for (episode, shot) in episodes.iter().zip(&firsts) {
         let seen: Vec<_> = steps.iter().map(|step| step.get(&shot.id).unwrap_or(&none)).collect();
         let agrees = |fates: &[Fate]| {
-            let right = fates.iter().zip(&seen).all(|(fate, seen)| is(*fate, &shot.packet, seen));
+            let right = fates.iter().zip(&seen).all(|(fate, seen)| is(*fate, &shot.packet, seen, &taken));
             // The translation of the first packet is that of the third.
             right && (fates.len() < 3 || source(seen[0]) == source(seen[2]))
         };
@@ -224,6 +235,7 @@ pub fn answers_of_the_node(node: &mut Node, side: &Side, what: &str, tally: &mut
     let shots = shots(episodes.iter().map(|e| (e, e.packets[0])));
     let seen = fire(node, &shots);
     let none = Vec::new();
+    let taken: Taken = steps.iter().flat_map(taken).collect();
     for (episode, shot) in episodes.iter().zip(&shots) {
         let packet = shot.packet;
         let fate = side.model.predict(episode, 1).fates[0];
