@@ -112,7 +112,7 @@ pub struct RunArgs {
 #[command(after_help = "\
 Examples:
   windtunnel validate --profile linux-6.18 grid.csv
-  windtunnel validate --profile linux-6.18 grid.csv --metric first_packet --max-error 10%")]
+  windtunnel validate --profile linux-6.18 grid.csv --metric first_pkt --max-error 10%")]
 pub struct ValidateArgs {
     /// Measurements: a CSV with one cell a row, or a .jsonl with one packet through a recorded dump a line.
     #[arg(value_name = "FILE")]

@@ -34,7 +34,7 @@ fn packet() -> Packet {
 }
 
 fn shot(stack: &Stack, seed: u64) -> Shot<'_> {
-    Shot { stack, node_ips: &[NODE], seed, packet: packet(), origin: Origin::Pod, flow: None }
+    Shot { stack, node_ips: &[NODE], seed, packet: packet(), origin: Origin::Pod, iface: None, flow: None }
 }
 
 fn by_backend(exploration: &Exploration) -> BTreeMap<SocketAddr, u128> {

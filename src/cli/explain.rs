@@ -57,6 +57,10 @@ pub struct ExplainArgs {
     /// node, else pod.
     #[arg(long, value_enum, value_name = "WHERE")]
     pub origin: Option<OriginArg>,
+    /// The device that it comes in by, as rules with `-i` or `iifname` name it. Default: veth0 from pods, eth0 from the
+    /// network; a packet made on the node has none.
+    #[arg(long, value_name = "DEVICE")]
+    pub in_interface: Option<String>,
     /// Its mark when it comes in: 0x4000 or a decimal number.
     #[arg(long, value_name = "MARK", value_parser = parse_mark, default_value = "0")]
     pub mark: u32,

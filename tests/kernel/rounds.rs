@@ -235,7 +235,6 @@ pub fn answers_of_the_node(node: &mut Node, side: &Side, what: &str, tally: &mut
     let shots = shots(episodes.iter().map(|e| (e, e.packets[0])));
     let seen = fire(node, &shots);
     let none = Vec::new();
-    let taken: Taken = steps.iter().flat_map(taken).collect();
     for (episode, shot) in episodes.iter().zip(&shots) {
         let packet = shot.packet;
         let fate = side.model.predict(episode, 1).fates[0];

@@ -10,7 +10,7 @@
 
 use super::conntrack::ConntrackConfig;
 use super::draw::{Draw, Script};
-use super::path::{Crossing, NodeState, Origin, Stack, cross, cross_observed};
+use super::path::{Crossing, Ingress, NodeState, Origin, Stack, cross, cross_observed};
 use super::trace::{Observer, Step};
 use sim_core::classify::{Packet, Proto, TcpFlags, Verdict, Work};
 use sim_core::units::{SimSpan, SimTime};
@@ -37,6 +37,8 @@ pub struct Shot<'a> {
     pub packet: Packet,
     /// Where it enters.
     pub origin: Origin,
+    /// The device that it comes in by, where it has a name of its own.
+    pub iface: Option<&'a str>,
     /// A connection that exists before.
     pub flow: Option<Flow>,
 }
@@ -162,7 +164,7 @@ impl Shot<'_> {
         let again = if again.proto == Proto::Tcp { again.with_flags(TcpFlags::SYN) } else { again };
         state.random().script(Some(Box::default()));
         let later = self.now() + SimSpan::from_secs(1);
-        let verdict = cross(self.stack, &mut state, again, self.origin, later).verdict;
+        let verdict = cross(self.stack, &mut state, again, self.ingress(), later).verdict;
         let script = state.random().script(None).expect("it was put there");
         let by_chance = script.draws.iter().any(|draw| draw.kind.options() > 1);
         Walked { crossing, steps: listener.0, draws, next: NextConnection { verdict, by_chance } }
@@ -172,6 +174,10 @@ impl Shot<'_> {
     pub fn by_chance(&self) -> Vec<u32> {
         let (_, draws, _) = self.send(Script { by_chance: true, ..Script::default() }, &mut ());
         draws.iter().map(|draw| draw.option).collect()
+    }
+
+    fn ingress(&self) -> Ingress<'_> {
+        self.iface.map_or(self.origin.into(), |name| Ingress::by(self.origin, name))
     }
 
     fn now(&self) -> SimTime {
@@ -192,7 +198,8 @@ impl Shot<'_> {
             cross(self.stack, &mut state, answer, Origin::Pod, SimTime::ZERO + SimSpan::from_ms(1));
         }
         state.random().script(Some(Box::new(script)));
-        let crossing = cross_observed(self.stack, &mut state, self.packet, self.origin, self.now(), observer);
+        let crossing =
+            cross_observed(self.stack, &mut state, self.packet, self.ingress(), self.now(), observer);
         let script = state.random().script(None).expect("it was put there");
         (crossing, script.draws, state)
     }

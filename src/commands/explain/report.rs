@@ -129,6 +129,7 @@ pub fn explain(
         seed: SEED,
         packet,
         origin,
+        iface: args.in_interface.as_deref(),
         flow,
     };
     let (before, elsewhere) = match flow {

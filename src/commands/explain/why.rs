@@ -8,8 +8,10 @@ use super::node::{Cluster, Subject};
 use super::report::Explanation;
 use sim_core::classify::{Family, Packet, Proto, Verdict};
 use sim_models::kernel::explore::Walked;
+use sim_models::kernel::hook::CtState;
 use sim_models::kernel::narrative::{ChainName, Effect, Event, RuleLine};
 use sim_models::kernel::nftables::Statement;
+use sim_models::kernel::trace::Step;
 use sim_models::kernel::xtables::Match;
 use sim_models::kube::ServicePort;
 use std::net::SocketAddr;
@@ -25,6 +27,9 @@ pub fn explain(subject: &Subject, packet: &Packet, walked: &Walked, data: &mut E
     match walked.crossing.verdict {
         Verdict::Drop | Verdict::Reject => out.refused(data),
         Verdict::Dnat { .. } => out.delivered(data),
+        Verdict::Accept if untracked(walked) => out.reasons.push(
+            "rules exempt it from connection tracking (NOTRACK), or no rule asks for that: NAT rules do not see it".to_owned(),
+        ),
         Verdict::Accept if !walked.crossing.first => out.reasons.push(
             "the packet belongs to a connection that was there before: NAT rules do not see it".to_owned(),
         ),
@@ -37,6 +42,10 @@ pub fn explain(subject: &Subject, packet: &Packet, walked: &Walked, data: &mut E
         ));
     }
     (data.reasons, data.hints) = (out.reasons, out.hints);
+}
+
+fn untracked(walked: &Walked) -> bool {
+    walked.steps.iter().any(|seen| seen.step == Step::Tracked(CtState::Untracked))
 }
 
 /// Seconds of ClientIP affinity on the way that is shown.
@@ -129,7 +138,9 @@ impl<'a> Reasons<'a> {
                     "{verdict} by IPVS: the virtual server {} has no real server that takes connections",
                     ipvs.server
                 )),
-                None => self.say(format!("{verdict} by no rule: connection tracking has no place for it")),
+                None => {
+                    self.say(format!("{verdict} by no rule: by the policy of the chain where the walk ends"))
+                }
             },
         }
         match self.service() {
