@@ -50,7 +50,11 @@ impl NodeRules {
         });
         let of_nftables = |chain: &nftables::Chain| {
             chain.base.is_some_and(|base| base.kind == ChainKind::Nat)
-                || chain.rules.iter().flat_map(|rule| &rule.statements).any(statement_needs)
+                || chain
+                    .rules
+                    .iter()
+                    .flat_map(|rule| &rule.statements)
+                    .any(nftables::Statement::needs_conntrack)
         };
         // iptables-nft writes table nat with chains of that kind.
         let nat_in_nft = self.xtables_backend == XtablesBackend::Nft
@@ -141,15 +145,3 @@ const NEEDING: [&str; 15] = [
     "CONNMARK",
     "CONNSECMARK",
 ];
-
-fn statement_needs(s: &nftables::Statement) -> bool {
-    use nftables::Statement;
-    matches!(
-        s,
-        Statement::CtStateNew
-            | Statement::CtStatusDnat
-            | Statement::Dnat(_)
-            | Statement::DnatNumgen(_)
-            | Statement::Masquerade { .. }
-    )
-}

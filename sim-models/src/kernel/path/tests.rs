@@ -562,3 +562,18 @@ fn a_connection_closed_and_opened_again_from_the_same_port_may_reach_another_bac
     assert!(backends.len() > 10, "{backends:?}");
     assert_eq!(state.conntrack.len(), 1);
 }
+
+#[test]
+fn an_nftables_rule_of_another_form_that_looks_at_the_connection_has_it_tracked() {
+    let tracks = |rule: &str| {
+        let text = format!(
+            "table ip kube-proxy {{\n\tchain input {{\n\t\ttype filter hook input priority 0; policy accept;\n\t\t{rule}\n\t}}\n}}\n"
+        );
+        let mode = crate::proxy::mode("nftables").and_then(|mode| mode.dumps()).unwrap();
+        let rules = mode.read(&text, Family::Ipv4).unwrap_or_else(|e| panic!("{rule}: {e}"));
+        Stack::new(&rules, SEED).unwrap_or_else(|e| panic!("{rule}: {e}")).tracks()
+    };
+    assert!(tracks("ct state established,related accept"));
+    assert!(tracks("ct mark set meta mark"));
+    assert!(!tracks("tcp dport 22 accept"));
+}
