@@ -10,7 +10,7 @@ use sim_models::config::ProxyConfig;
 use sim_models::kernel::ipset;
 use sim_models::kernel::rules::NodeRules;
 use sim_models::proxy::{Dumps, Form, mode};
-use support::lab::{able, counters, file, in_namespace, loadable, output_of, say};
+use support::lab::{able, counters, file, in_namespace, ipvs_parts, loadable, output_of, say};
 use support::printed;
 
 /// The recorded cluster, and one of 1,000 generated Services.
@@ -259,16 +259,8 @@ fn shell_words(rule: &str) -> Vec<String> {
 
 #[test]
 fn what_the_tools_of_ipvs_mode_list_reads_to_the_rules_that_were_loaded() {
-    let tools = ["ipset", "iptables-legacy", "iptables-legacy-restore", "iptables-legacy-save", "ip"];
-    if !able("ipvs", &tools) {
-        return;
-    }
-    if !in_namespace("ipset create probe hash:ip", &[]).status.success() {
-        say("ipvs: skipped: needs a kernel with ip_set");
-        return;
-    }
-    let kind =
-        if in_namespace("ip link add probe type dummy", &[]).status.success() { "dummy" } else { "veth" };
+    let Some(dummy) = ipvs_parts() else { return };
+    let kind = if dummy { "dummy" } else { "veth" };
     let mode = mode("ipvs").and_then(|mode| mode.dumps()).expect("it is there");
     for (name, cluster) in CLUSTERS {
         let text = rules(&cluster, "ipvs", "ipv4");

@@ -2,7 +2,7 @@
 //!
 //! What the machine's kernel has no module for is left out of the rules with a note on stderr, never silently.
 
-use crate::support::lab::{able, counters, file, in_namespace, loadable, output_of, say};
+use crate::support::lab::{able, counters, file, in_namespace, ipvs_parts, loadable, output_of, say};
 use crate::support::{iptables_tables, nft_table, printed, same};
 use sim_core::classify::Family;
 use sim_models::config::ProxyConfig;
@@ -189,15 +189,7 @@ fn sections(text: &str) -> BTreeMap<&str, String> {
 
 #[test]
 fn ipset_and_iptables_give_back_their_sections_of_ipvs_mode() {
-    let tools = ["ipset", "iptables-legacy", "iptables-legacy-restore", "iptables-legacy-save", "ip"];
-    if !able("ipvs", &tools) {
-        return;
-    }
-    if !in_namespace("ipset create probe hash:ip", &[]).status.success() {
-        say("ipvs: skipped: needs a kernel with ip_set");
-        return;
-    }
-    let dummy = in_namespace("ip link add probe type dummy", &[]).status.success();
+    let Some(dummy) = ipvs_parts() else { return };
     if !dummy {
         say("ipvs: kube-ipvs0 is a veth here, since this kernel has no dummy devices");
     }

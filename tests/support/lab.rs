@@ -54,6 +54,20 @@ pub fn able(test: &str, tools: &[&str]) -> bool {
     false
 }
 
+/// Whether this machine has the parts of ipvs mode that can be loaded without IP_VS itself, and if so, whether it has dummy
+/// devices; says what is missing.
+pub fn ipvs_parts() -> Option<bool> {
+    let tools = ["ipset", "iptables-legacy", "iptables-legacy-restore", "iptables-legacy-save", "ip"];
+    if !able("ipvs", &tools) {
+        return None;
+    }
+    if !in_namespace("ipset create probe hash:ip", &[]).status.success() {
+        say("ipvs: skipped: needs a kernel with ip_set");
+        return None;
+    }
+    Some(in_namespace("ip link add probe type dummy", &[]).status.success())
+}
+
 /// A file for the tools to read.
 pub fn file(name: &str, text: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);

@@ -257,17 +257,12 @@ fn element_of(table: &nftables::Table, statement: &Statement, packet: &Packet) -
         _ => return None,
     };
     let value = |field: &Field| match field {
-        Field::SrcAddr => Some(KeyValue::Addr(packet.src)),
-        Field::DstAddr => Some(KeyValue::Addr(packet.dst)),
-        Field::L4Proto => Some(KeyValue::Proto(packet.proto)),
-        Field::DstPort => Some(KeyValue::Service(packet.dport)),
-        #[allow(
-            unreachable_patterns,
-            reason = "fields that are no key of kube-proxy's are shown without their element"
-        )]
-        _ => None,
+        Field::SrcAddr => KeyValue::Addr(packet.src),
+        Field::DstAddr => KeyValue::Addr(packet.dst),
+        Field::L4Proto => KeyValue::Proto(packet.proto),
+        Field::DstPort => KeyValue::Service(packet.dport),
     };
-    let key: nftables::Key = fields.iter().map(value).collect::<Option<_>>()?;
+    let key: nftables::Key = fields.iter().map(value).collect();
     let set = &table.sets[set.0 as usize];
     let element = set.elements.iter().find(|element| element.key == key)?;
     Some(format!("@{}: {}", set.name, ElementText(table, element)))
