@@ -1,6 +1,7 @@
 //! Counts the instructions of every workload under valgrind and holds them against `benches/instructions.toml`.
 //!
 //! ```text
+//! cargo build --release -p windtunnel-benches --bins --benches      first: the build that CI counts; another one is inlined otherwise
 //! cargo run --release -p windtunnel-benches --bin instructions                     count and compare
 //! cargo run --release -p windtunnel-benches --bin instructions -- linear_walk      only that one
 //! cargo run --release -p windtunnel-benches --bin instructions -- --update "why"   write what was counted
