@@ -9,7 +9,10 @@ use crate::indexed::Changes;
 use crate::ipvs::Balancer;
 use sim_core::classify::Unit;
 use sim_core::units::SimSpan;
-use sim_models::config::{CacheState, ChurnConfig, KernelConfig, TrafficConfig, TrafficTarget, WorldConfig};
+use sim_models::config::{
+    CacheState, ChurnConfig, ControlConfig, FaultConfig, KernelConfig, NodeConfig, PodConfig, TrafficConfig,
+    TrafficTarget, WorldConfig,
+};
 use sim_models::kernel::cost::CostProfile;
 use sim_models::proxy::Form;
 use sim_models::world;
@@ -212,6 +215,8 @@ fn scenario() -> Job {
         think: SimSpan::from_ms(1),
         service_time: SimSpan::from_ms(1),
         to: TrafficTarget::Uniform,
+        timeout: SimSpan::from_secs(10),
+        retries: 0,
     };
     let world = Arc::new(WorldConfig {
         seed: 42,
@@ -222,6 +227,11 @@ fn scenario() -> Job {
         kernel: KernelConfig { profile: "linux-6.18".into(), cache: CacheState::Hot, cores: 4 },
         traffic: vec![traffic],
         churn: ChurnConfig { rate: 5.0 },
+        control: ControlConfig::default(),
+        pods: PodConfig::default(),
+        nodes: NodeConfig::default(),
+        timeline: Vec::new(),
+        faults: FaultConfig::default(),
     });
     let profile = Arc::new(CostProfile::named(&world.kernel.profile).expect("an embedded profile"));
     Box::new(move || {

@@ -17,8 +17,10 @@ use crate::settings::Settings;
 use crate::sweep::{self, Axis};
 use crate::tree::{At, Node, Table, Value};
 use sim_core::record::ChartRecord;
+use sim_core::units::SimSpan;
 use sim_models::config::{
-    CacheState, ChurnConfig, ClusterConfig, KernelConfig, TrafficConfig, TrafficTarget, WorldConfig,
+    CacheState, ChurnConfig, ClusterConfig, ControlConfig, FaultConfig, KernelConfig, NodeConfig, PodConfig,
+    TrafficConfig, TrafficTarget, WorldConfig,
 };
 use sim_models::kube::objects::Objects;
 use std::sync::Arc;
@@ -282,8 +284,15 @@ fn world(
                     "uniform" => TrafficTarget::Uniform,
                     service => TrafficTarget::Service(service.to_owned()),
                 },
+                timeout: SimSpan::from_secs(10),
+                retries: 0,
             })
             .collect(),
         churn: ChurnConfig { rate: s.churn_rate.value },
+        control: ControlConfig::default(),
+        pods: PodConfig::default(),
+        nodes: NodeConfig::default(),
+        timeline: Vec::new(),
+        faults: FaultConfig::default(),
     }
 }

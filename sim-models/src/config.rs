@@ -2,6 +2,12 @@
 //!
 //! A scenario's plan produces one [`WorldConfig`] per sweep point and mode.
 
+mod control;
+mod timeline;
+
+pub use control::{ControlConfig, Encoding, EndpointsObjects, NodeConfig, PodConfig};
+pub use timeline::{Action, FaultConfig, ModeSwitch, Planned, Selection, Share};
+
 use crate::kernel::ipvs::Tables;
 use crate::kube::objects::Objects;
 use ipnet::IpNet;
@@ -27,6 +33,16 @@ pub struct WorldConfig {
     pub traffic: Vec<TrafficConfig>,
     /// Endpoint changes while traffic runs; zero means none.
     pub churn: ChurnConfig,
+    /// The control plane.
+    pub control: ControlConfig,
+    /// Lives of pods.
+    pub pods: PodConfig,
+    /// Nodes' heartbeats and what else runs on them.
+    pub nodes: NodeConfig,
+    /// What happens when.
+    pub timeline: Vec<Planned>,
+    /// Misfortunes at random.
+    pub faults: FaultConfig,
 }
 
 /// Nodes, Services and endpoints, generated or imported.
@@ -210,6 +226,10 @@ pub struct TrafficConfig {
     pub service_time: SimSpan,
     /// Which Services are called.
     pub to: TrafficTarget,
+    /// Time after which a client gives up a connection that is not answered.
+    pub timeout: SimSpan,
+    /// Times that a client whose connection failed tries again with a new one.
+    pub retries: u32,
 }
 
 /// Which Services a client calls.

@@ -1,10 +1,10 @@
 //! Counts the instructions of every workload under valgrind and holds them against `benches/instructions.toml`.
 //!
 //! ```text
-//! cargo build --release -p windtunnel-benches --bins --benches      first: the build that CI counts; another one is inlined otherwise
-//! cargo run --release -p windtunnel-benches --bin instructions                     count and compare
-//! cargo run --release -p windtunnel-benches --bin instructions -- linear_walk      only that one
-//! cargo run --release -p windtunnel-benches --bin instructions -- --update "why"   write what was counted
+//! cargo build --release -p windtunnel-benches --bins --benches     the build that CI counts: others are inlined otherwise
+//! target/release/instructions                     count and compare
+//! target/release/instructions linear_walk         only that one
+//! target/release/instructions --update "why"      write what was counted
 //! ```
 //! A figure that moved by more than the tolerance fails with 1, in both directions: an improvement that is not written
 //! down is lost again unnoticed. `work NAME` is what valgrind runs; only [`counted`] of it counts.
@@ -133,7 +133,7 @@ fn compare(workloads: &[&'static Workload]) -> Result<bool, String> {
     if !good {
         println!(
             "\nFigures of benches/instructions.toml were counted with {}.\n\
-             If the change is meant: cargo run --release -p windtunnel-benches --bin instructions -- --update \"why\"",
+             If the change is meant: target/release/instructions --update \"why\"",
             figures.counted_with
         );
     }
@@ -176,7 +176,8 @@ fn counted_with() -> Result<String, String> {
 fn render(tolerance: f64, with: &str, figures: &BTreeMap<String, Figure>) -> String {
     let mut text = format!(
         "# Instructions of the workloads of benches/src/counted.rs, release profile, written by\n\
-         #     cargo run --release -p windtunnel-benches --bin instructions -- --update \"why\"\n\
+         #     cargo build --release -p windtunnel-benches --bins --benches\n\
+         #     target/release/instructions --update \"why\"\n\
          # A count that differs by more than the tolerance fails CI, whether more or less.\n\
          tolerance = {tolerance}\ncounted_with = {}\n",
         toml::Value::from(with)

@@ -71,6 +71,7 @@ mod chunks;
 mod key;
 mod ladder;
 mod queue;
+mod schedule;
 mod simulation;
 mod slab;
 mod timer;
@@ -80,6 +81,7 @@ mod trace;
 mod tests;
 
 pub use queue::EventQueue;
+pub use schedule::Schedule;
 pub use simulation::{Context, Ending, Model, Outcome, Simulation};
 pub use timer::TimerId;
 pub use trace::Fingerprint;

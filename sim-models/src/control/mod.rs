@@ -9,6 +9,10 @@
 //! Left out so far: the EndpointSlice controller's batching, API server load, pods' readiness, the periodic
 //! full sync, failures.
 
+pub mod effect;
+pub mod log;
+pub mod pods;
+
 use crate::config::ProxyConfig;
 use crate::kernel::cost::CostProfile;
 use crate::kernel::path::Stack;

@@ -6,6 +6,7 @@
 pub mod changes;
 pub mod conntrack;
 pub mod ebpf;
+pub mod fleet;
 pub mod input;
 pub mod iptables;
 pub mod ipvs;
@@ -20,11 +21,11 @@ pub mod userspace;
 use crate::config::ProxyConfig;
 use crate::kernel::dump::{Difference, ReadError};
 use crate::kernel::rules::NodeRules;
-use crate::kube::ProxyObjects;
+use crate::kube::{ProxyObjects, ServicePort};
 use input::ToolInput;
 use sim_core::classify::Family;
 use sim_core::units::SimTime;
-use sync::SyncWork;
+use sync::{Size, SyncShape, SyncWork};
 
 /// What a proxy mode is.
 pub trait ProxyMode: Sync {
@@ -98,6 +99,10 @@ pub trait Simulated: ProxyMode {
     fn first_sync(&self, objects: &ProxyObjects, rules: &NodeRules) -> SyncWork;
     /// Work of the sync after one endpoint of each of these service ports was replaced.
     fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, ports: &[u32]) -> SyncWork;
+    /// How much the rules of one port are. The sizes of all ports add up to the table without its fixed part.
+    fn size(&self, port: &ServicePort, config: &ProxyConfig, family: Family) -> Size;
+    /// Work of a sync.
+    fn sync(&self, shape: &SyncShape, config: &ProxyConfig) -> SyncWork;
 }
 
 /// A mode whose rules are read back from a node. What is read can be compared.
@@ -160,7 +165,7 @@ pub fn mode(name: &str) -> Option<&'static dyn ProxyMode> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kube::{Endpoint, EndpointLists, ServicePort};
+    use crate::kube::{Endpoint, EndpointLists};
 
     #[test]
     fn a_state_that_is_no_change_for_the_family_has_no_input_in_any_mode() {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{
-    CacheState, ChurnConfig, ClusterConfig, EndpointLaw, KernelConfig, ProxyConfig, TrafficConfig,
-    TrafficTarget,
+    CacheState, ChurnConfig, ClusterConfig, ControlConfig, EndpointLaw, FaultConfig, KernelConfig,
+    NodeConfig, PodConfig, ProxyConfig, TrafficConfig, TrafficTarget,
 };
 use sim_core::record::PointRecord;
 
@@ -34,8 +34,15 @@ fn config(mode: &str) -> WorldConfig {
             think: SimSpan::from_ms(1),
             service_time: SimSpan::from_ms(1),
             to: TrafficTarget::Uniform,
+            timeout: SimSpan::from_secs(10),
+            retries: 0,
         }],
         churn: ChurnConfig { rate: 0.0 },
+        control: ControlConfig::default(),
+        pods: PodConfig::default(),
+        nodes: NodeConfig::default(),
+        timeline: Vec::new(),
+        faults: FaultConfig::default(),
     }
 }
 

@@ -6,9 +6,9 @@ use crate::kernel::dump::{Difference, ReadError};
 use crate::kernel::rules::NodeRules;
 use crate::kernel::xtables::diff::Layout;
 use crate::kernel::xtables::{self, TableName};
-use crate::kube::ProxyObjects;
+use crate::kube::{ProxyObjects, ServicePort};
 use crate::proxy::input::ToolInput;
-use crate::proxy::sync::SyncWork;
+use crate::proxy::sync::{Size, SyncKind, SyncShape, SyncWork};
 use crate::proxy::{Dumps, Form, ProxyMode, Simulated};
 use sim_core::classify::Family;
 use sim_core::units::SimTime;
@@ -88,6 +88,43 @@ impl Simulated for Iptables {
             ..SyncWork::default()
         }
     }
+    fn size(&self, port: &ServicePort, config: &ProxyConfig, family: Family) -> Size {
+        let alone = |ports| {
+            let objects = ProxyObjects { ports, ..ProxyObjects::default() };
+            let rules = super::build(&objects, config, family);
+            let of = |name| rules.xtables.iter().filter(move |t| t.name == name).flat_map(|t| &t.chains);
+            let (common, own): (Vec<_>, Vec<_>) = of(TableName::Nat).partition(|c| !is_a_ports(&c.name));
+            let count = |chains: &[&xtables::Chain]| chains.iter().map(|c| c.rules.len() as u64).sum::<u64>();
+            let filter: u64 = of(TableName::Filter).map(|c| c.rules.len() as u64).sum();
+            (count(&common) + filter, count(&own), own.len() as u64)
+        };
+        let (fixed, with) = (alone(Vec::new()), alone(vec![port.clone()]));
+        Size {
+            ports: 1,
+            reachable: port.endpoints.reachable.len() as u64,
+            endpoints: u64::from(port.endpoints.total),
+            common_rules: with.0 - fixed.0,
+            own_rules: with.1 - fixed.1,
+            chains: with.2 - fixed.2,
+            ..Size::default()
+        }
+    }
+    fn sync(&self, shape: &SyncShape, _config: &ProxyConfig) -> SyncWork {
+        let jumps = match shape.kind {
+            SyncKind::First => 14 * 3,
+            SyncKind::Full => 14 * 2,
+            SyncKind::Partial => 0,
+        };
+        let table = shape.table.common_rules + shape.table.own_rules + 5;
+        SyncWork {
+            execs: jumps + 1 + u64::from(shape.look_for_stale),
+            restore_rules: shape.table.common_rules + 5 + shape.written.own_rules,
+            table_rules: table,
+            saved_rules: if shape.look_for_stale && shape.kind == SyncKind::Partial { table } else { 0 },
+            service_ports: shape.table.ports,
+            ..SyncWork::default()
+        }
+    }
 }
 
 impl Dumps for Iptables {
@@ -105,4 +142,11 @@ impl Dumps for Iptables {
 fn nat_rules(rules: &NodeRules) -> u64 {
     let nat = rules.xtables.iter().filter(|t| t.name == TableName::Nat);
     nat.flat_map(|t| &t.chains).map(|c| c.rules.len() as u64).sum()
+}
+
+/// Whether a chain belongs to one service port.
+fn is_a_ports(chain: &str) -> bool {
+    ["KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-", "KUBE-FW-", "KUBE-EXT-"]
+        .iter()
+        .any(|start| chain.starts_with(start))
 }

@@ -8,6 +8,10 @@
 //!
 //! Left out: waiting (min-sync-period, the xtables lock, RCU), which is the sync loop's, and retries.
 
+mod shape;
+
+pub use shape::{Size, SyncKind, SyncShape};
+
 use crate::kernel::cost::CostProfile;
 use sim_core::units::SimSpan;
 
@@ -65,5 +69,28 @@ impl SyncWork {
         }
         let us: f64 = self.units().iter().map(|&(name, n)| n as f64 * profile.sync_price(name)).sum();
         Some(SimSpan::from_ns_f64(us * 1000.0))
+    }
+}
+
+/// What a sync takes on its node, undisturbed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncCost {
+    /// From its start to its end.
+    pub wall: SimSpan,
+    /// From its start to the instant from which packets meet the new rules.
+    pub live: SimSpan,
+    /// Processor time of kube-proxy itself.
+    pub own_cpu: SimSpan,
+    /// Processor time of the tools it runs, the kernel's part included.
+    pub tools_cpu: SimSpan,
+    /// Time for which it holds the xtables lock; nothing in nftables mode.
+    pub locked: SimSpan,
+}
+
+impl SyncWork {
+    /// What the sync costs, or `None` if the profile prices no syncs.
+    pub fn cost(&self, profile: &CostProfile) -> Option<SyncCost> {
+        let wall = self.time(profile)?;
+        Some(SyncCost { wall, live: wall, own_cpu: SimSpan::ZERO, tools_cpu: wall, locked: SimSpan::ZERO })
     }
 }
