@@ -12,6 +12,7 @@
 pub mod effect;
 pub mod log;
 pub mod pods;
+pub mod services;
 
 use crate::config::ProxyConfig;
 use crate::kernel::cost::CostProfile;
