@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod effect;
 pub mod log;
 pub mod pods;
+pub mod services;
 pub mod watch;
 
 use crate::config::ProxyConfig;

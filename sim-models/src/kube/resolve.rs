@@ -78,6 +78,24 @@ fn cluster_ip(service: &Service, family: Family) -> Option<IpAddr> {
     service.cluster_ips.iter().copied().find(|&ip| is_of(ip, family))
 }
 
+/// The ports of a Service, without endpoints; none if no proxy of this family has anything to do for it.
+pub fn ports_of(service: &Service, family: Family) -> Vec<ServicePort> {
+    let Some(cluster_ip) = cluster_ip(service, family) else { return Vec::new() };
+    service.ports.iter().map(|port| service_port(service, port, cluster_ip, family)).collect()
+}
+
+/// The lists of one port from its endpoints, each address and port once, as seen from a node.
+pub fn lists_of<'a>(
+    port: &ServicePort,
+    endpoints: impl Iterator<Item = (SocketAddr, &'a SliceEndpoint)>,
+    node: &str,
+    zone: Option<&str>,
+) -> EndpointLists {
+    let mut seen: Vec<Seen<'a>> = endpoints.map(|(addr, endpoint)| Seen { addr, endpoint }).collect();
+    seen.sort_by_key(|seen| AddrText::of(seen.addr));
+    categorize(port, &seen, Place { node, zone })
+}
+
 /// Everything but the endpoints.
 fn service_port(service: &Service, port: &Port, cluster_ip: IpAddr, family: Family) -> ServicePort {
     // Without host bits, as Go parses them.
