@@ -107,12 +107,7 @@ impl PodAddresses {
     fn new(config: &ClusterConfig, node_prefix: u8) -> Self {
         let bits = config.cluster_cidr.max_prefix_len() - node_prefix;
         let per_node = 1u64 << bits;
-        let words = per_node.div_ceil(64) as usize;
-        // The network's own address, the gateway's and the broadcast address are not a pod's.
-        let mut pool = NodePool { next: 2, free: per_node - 3, used: vec![0; words] };
-        for taken in [0, 1, per_node - 1] {
-            pool.mark(taken, true);
-        }
+        let pool = NodePool::new(per_node);
         let base = number(config.cluster_cidr.network());
         let nodes = vec![pool; config.nodes as usize];
         PodAddresses { base, family: Family::of(config.cluster_cidr.addr()), per_node, nodes }
@@ -143,6 +138,12 @@ impl PodAddresses {
         }
     }
 
+    /// A node joins; its pod network follows the last one's.
+    pub fn add_node(&mut self) {
+        let fresh = NodePool::new(self.per_node);
+        self.nodes.push(fresh);
+    }
+
     /// Index of the node whose pod network holds `addr`.
     pub fn node_of(&self, addr: IpAddr) -> Option<usize> {
         let offset = number(addr).checked_sub(self.base).filter(|_| Family::of(addr) == self.family)?;
@@ -152,6 +153,15 @@ impl PodAddresses {
 }
 
 impl NodePool {
+    fn new(per_node: u64) -> Self {
+        let words = per_node.div_ceil(64) as usize;
+        // The network's own address, the gateway's and the broadcast address are not a pod's.
+        let mut pool = NodePool { next: 2, free: per_node - 3, used: vec![0; words] };
+        for taken in [0, 1, per_node - 1] {
+            pool.mark(taken, true);
+        }
+        pool
+    }
     fn is_used(&self, at: u64) -> bool {
         self.used[(at / 64) as usize] >> (at % 64) & 1 == 1
     }
