@@ -141,29 +141,6 @@ struct Seen<'a> {
     endpoint: &'a SliceEndpoint,
 }
 
-/// The lists of one Service port whose slices have these endpoints, as a node sees them: what [`resolve`] does for every
-/// port.
-pub fn endpoint_lists<'a>(
-    port: &ServicePort,
-    endpoints: impl Iterator<Item = (SocketAddr, &'a SliceEndpoint)>,
-    node: &str,
-    zone: Option<&str>,
-) -> EndpointLists {
-    let seen = endpoints.map(|(addr, endpoint)| (AddrText::of(addr), Seen { addr, endpoint })).collect();
-    categorize(port, &one_each(seen), Place { node, zone })
-}
-
-/// The Services that have ports of this family, with their ports and without endpoints: in the order of the objects, that
-/// of the ports in [`resolve`].
-pub fn services_with_ports(objects: &Objects, family: Family) -> Vec<(&Service, Vec<ServicePort>)> {
-    let of = |service| {
-        let cluster_ip = cluster_ip(service, family)?;
-        let ports = service.ports.iter().map(|port| service_port(service, port, cluster_ip, family));
-        Some((service, ports.collect::<Vec<_>>())).filter(|(_, ports)| !ports.is_empty())
-    };
-    objects.services.iter().filter_map(of).collect()
-}
-
 /// The endpoints that slices give to a Service port, one per address and port, sorted by the text "IP:port".
 /// The target port is the slice's: what the Service says is for the controller that writes slices.
 fn endpoints_of<'a>(slices: &[&'a EndpointSlice], port: &Port) -> Vec<Seen<'a>> {
@@ -176,11 +153,6 @@ fn endpoints_of<'a>(slices: &[&'a EndpointSlice], port: &Port) -> Vec<Seen<'a>> 
             }
         }
     }
-    one_each(seen)
-}
-
-/// One of each address and port, sorted.
-fn one_each<'a>(mut seen: Vec<(AddrText, Seen<'a>)>) -> Vec<Seen<'a>> {
     // Stable, so that copies of one endpoint stay in the order of the slices.
     seen.sort_by_key(|(text, _)| *text);
     let mut out: Vec<Seen<'a>> = Vec::with_capacity(seen.len());

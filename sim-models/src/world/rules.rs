@@ -12,9 +12,10 @@ mod view;
 use crate::config::ProxyConfig;
 use crate::control::log::ChangeLog;
 use crate::control::pods::Pods;
+use crate::control::services::{Services, State};
 use crate::kernel::path::Stack;
 use crate::kernel::rules::NodeRules;
-use crate::kube::objects::{Node, Objects, Service};
+use crate::kube::objects::{Node, Objects, SliceEndpoint};
 use crate::kube::resolve::resolve;
 use crate::kube::{ProxyObjects, ServicePort};
 use crate::proxy::fleet::RulesId;
@@ -23,7 +24,7 @@ use sim_core::classify::Family;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use view::{Catalogue, Seat, View};
+use view::{Seat, View};
 
 /// Compiled rules that are kept although no node has them: a node that lags a little finds them.
 const KEPT: usize = 4;
@@ -48,13 +49,17 @@ impl Mode {
     }
 }
 
-/// What the history is: writes, and the pods that they speak of.
+/// What happened, and what it speaks of.
 #[derive(Clone, Copy)]
 pub struct History<'a> {
     /// Writes.
     pub log: &'a ChangeLog,
     /// Pods.
     pub pods: &'a Pods,
+    /// Services.
+    pub services: &'a Services,
+    /// What slices said at the beginning ([`Cluster::first`](crate::control::services::Cluster::first)).
+    pub first: &'a [SliceEndpoint],
 }
 
 struct Built {
@@ -72,7 +77,8 @@ pub struct RuleBook {
     nodes: Vec<Node>,
     names: Vec<Arc<str>>,
     by_node: bool,
-    catalogue: Catalogue,
+    /// Endpoints at version 0.
+    start: State,
     views: BTreeMap<u32, View>,
     built: BTreeMap<(u32, RulesId), Built>,
     empty: Arc<Stack>,
@@ -81,10 +87,9 @@ pub struct RuleBook {
 }
 
 impl RuleBook {
-    /// The rules of `modes` for `objects`, whose endpoints are among `pods`, on `nodes`.
-    pub fn new(modes: Vec<Mode>, objects: Arc<Objects>, nodes: Vec<Node>, pods: &Pods, seed: u64) -> Self {
+    /// The rules of `modes` on `nodes` for `objects`, whose endpoints are `start`.
+    pub fn new(modes: Vec<Mode>, objects: Arc<Objects>, nodes: Vec<Node>, start: State, seed: u64) -> Self {
         let family = Family::Ipv4;
-        let catalogue = Catalogue::new(&objects, pods, family);
         let nothing = NodeRules { ipvs_tables: modes[0].config.ipvs.tables, ..NodeRules::default() };
         RuleBook {
             family,
@@ -95,7 +100,7 @@ impl RuleBook {
             modes,
             objects,
             nodes,
-            catalogue,
+            start,
             views: BTreeMap::new(),
             built: BTreeMap::new(),
             asked: 0,
@@ -107,11 +112,6 @@ impl RuleBook {
     pub fn add_node(&mut self, node: Node) {
         self.names.push(node.name.clone());
         self.nodes.push(node);
-    }
-
-    /// A Service is created later, with the port that its pods listen on: the next id.
-    pub fn add_service(&mut self, service: &Service, target: u16) {
-        self.catalogue.add(service, target);
     }
 
     /// Which nodes share rules: those with equal groups.
@@ -132,7 +132,7 @@ impl RuleBook {
         history: History<'_>,
     ) -> Vec<(ServicePort, BTreeSet<SocketAddr>)> {
         self.view(node, version, history);
-        self.views[&self.group(node)].udp(&self.catalogue)
+        self.views[&self.group(node)].udp(history)
     }
 
     /// The compiled rules called `id` on `node`; without rules, an empty kernel.
@@ -178,11 +178,11 @@ impl RuleBook {
             // The objects do not know a node that was made up for them or joined later.
             let of_family = |ip: &IpAddr| Family::of(*ip) == self.family;
             objects.node_ips = here.addresses.iter().copied().filter(of_family).collect();
-            let seat = Seat { node: here.name.clone(), zone: here.zone.clone(), is_shared: !self.by_node };
-            View::new(seat, objects, &self.catalogue)
+            let seat = Seat { node: self.by_node.then_some(group), zone: here.zone.clone() };
+            View::new(seat, objects, self.start.clone(), history)
         });
         if view.at() != version {
-            view.move_to(version, history.log, history.pods, &self.names, &self.catalogue);
+            view.move_to(version, history, &self.names);
         }
         view
     }

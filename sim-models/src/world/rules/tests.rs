@@ -4,17 +4,20 @@ use super::*;
 use crate::config::{ClusterConfig, EndpointLaw};
 use crate::control::log::{Change, Conditions, Delta, PodId, ServiceId, What};
 use crate::control::pods::{Answering, Pod};
+use crate::control::services::{Cluster, ServiceEntry};
 use crate::kernel::path::{NodeState, Origin, cross};
+use crate::kube::ServicePort;
 use crate::kube::generate::generate;
-use crate::kube::objects::SliceEndpoint;
+use crate::kube::resolve::ports_of;
 use sim_core::classify::{Packet, Verdict};
 use sim_core::rng::Stream;
 use sim_core::units::SimTime;
 use smallvec::smallvec;
+use std::collections::BTreeMap;
 
 /// A cluster and what was written to it, with the objects of every version.
 struct Written {
-    pods: Pods,
+    cluster: Cluster,
     log: ChangeLog,
     versions: Vec<Objects>,
 }
@@ -33,19 +36,9 @@ impl Written {
         if local {
             objects.services.iter_mut().step_by(2).for_each(|s| s.internal_local = true);
         }
-        let mut pods = Pods::default();
-        for (service, slice) in objects.slices.iter().enumerate() {
-            for endpoint in &slice.endpoints {
-                let node = objects.nodes.iter().position(|n| Some(&n.name) == endpoint.node.as_ref());
-                pods.add(Pod {
-                    address: endpoint.address,
-                    node: node.map(|n| n as u32),
-                    service: ServiceId(service as u32),
-                    state: Answering::Listening,
-                });
-            }
-        }
-        Written { pods, log: ChangeLog::default(), versions: vec![objects] }
+        let index: BTreeMap<&str, u32> = objects.nodes.iter().zip(0..).map(|(n, i)| (&*n.name, i)).collect();
+        let cluster = Cluster::of(&objects, &index, Family::Ipv4);
+        Written { cluster, log: ChangeLog::default(), versions: vec![objects] }
     }
 
     fn objects(&self) -> &Objects {
@@ -61,7 +54,7 @@ impl Written {
     /// A pod of a Service gets other conditions, comes or goes.
     fn set(&mut self, service: u32, pod: PodId, from: Option<Conditions>, to: Option<Conditions>) {
         let mut objects = self.objects().clone();
-        let Pod { address, node, .. } = *self.pods.get(pod);
+        let Pod { address, node, .. } = *self.cluster.pods.get(pod);
         let node = node.map(|n| objects.nodes[n as usize].name.clone());
         let endpoints = &mut objects.slices[service as usize].endpoints;
         endpoints.retain(|e| e.address != address);
@@ -73,7 +66,8 @@ impl Written {
     }
 
     fn history(&self) -> History<'_> {
-        History { log: &self.log, pods: &self.pods }
+        let Cluster { pods, services, first, .. } = &self.cluster;
+        History { log: &self.log, pods, services, first }
     }
 
     fn book(&self, modes: &[&str]) -> RuleBook {
@@ -87,7 +81,7 @@ impl Written {
         };
         let objects = Arc::new(self.versions[0].clone());
         let nodes = objects.nodes.clone();
-        RuleBook::new(modes.iter().map(mode).collect(), objects, nodes, &self.pods, 1)
+        RuleBook::new(modes.iter().map(mode).collect(), objects, nodes, self.cluster.state.clone(), 1)
     }
 }
 
@@ -114,8 +108,12 @@ fn churned(local: bool) -> Written {
         if n % 10 == 0 {
             let address = [10, 129, 0, n as u8 + 1].into();
             let state = Answering::Listening;
-            let pod =
-                written.pods.add(Pod { address, node: Some(n % 3), service: ServiceId(service), state });
+            let pod = written.cluster.pods.add(Pod {
+                address,
+                node: Some(n % 3),
+                service: ServiceId(service),
+                state,
+            });
             written.set(service, pod, None, READY);
             now.push((service, pod, READY));
         }
@@ -170,8 +168,9 @@ fn services_come_and_go_with_their_ports_in_their_places() {
     written.write(What::ServiceRemoved { service: ServiceId(1) }, removed(with, 1));
     let all = removed(written.objects().clone(), 3);
     written.write(What::ServiceRemoved { service: ServiceId(4) }, all);
+    let ports = ports_of(&later, Family::Ipv4);
+    written.cluster.services.add(ServiceEntry { ports, targets: vec![8080] });
     let mut book = written.book(&["iptables"]);
-    book.add_service(&later, 8080);
     for version in [0u64, 1, 2, 3, 2, 1, 0, 3, 0] {
         let names = |ports: &[ServicePort]| ports.iter().map(|p| p.name.to_string()).collect::<Vec<_>>();
         let seen = names(&book.objects(0, version, written.history()).ports);
