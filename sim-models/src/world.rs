@@ -9,6 +9,7 @@
 mod clients;
 mod measure;
 mod nodes;
+pub mod rules;
 mod setup;
 #[cfg(test)]
 mod tests;
