@@ -117,6 +117,8 @@ fn simulate_point(point: &PlannedPoint, profile: &Arc<CostProfile>) -> Result<Po
             Stopped::Cancelled => Failure::Interrupted,
         })?;
     record.index = point.index;
+    record.variant.clone_from(&point.variant);
+    record.timeline = point.moments();
     record.axes = point.axes.iter().map(|(key, value)| (key.clone(), Fixed::new(*value))).collect();
     Ok(record)
 }
@@ -142,8 +144,9 @@ fn record(loaded: &Loaded, simulated: Simulated) -> RunRecord {
         points: simulated.points,
         charts: plan.charts.clone(),
         gates: Vec::new(),
+        published: Vec::new(),
     };
-    record.gates = plan.gates.iter().map(|gate| gate.evaluate(&record)).collect();
+    plan.judge(&mut record);
     record
 }
 
@@ -157,7 +160,7 @@ fn crossovers(charts: &[ChartRecord], points: &[PointRecord]) -> Vec<Crossover> 
 /// Remarks on what the figures are worth.
 fn notes(profile: &CostProfile, points: &[PointRecord]) -> Vec<String> {
     let mut notes = Vec::new();
-    let at = |p: &PointRecord| format!("{} at {} Services", p.mode, p.services);
+    let at = |p: &PointRecord| format!("{} at {} Services", p.line(), p.services);
     let value = |p: &PointRecord, name: &str| p.metric(name).map_or(0.0, |m| m.value.get());
     let list = |points: Vec<String>| points.join(", ");
     for (figure, what) in [("first_packet_mean", "Costs of packets"), ("first_full_sync", "Times of syncs")] {

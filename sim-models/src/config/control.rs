@@ -13,6 +13,8 @@ pub struct ControlConfig {
     pub etcd_write: SimSpan,
     /// API servers that watchers are spread over.
     pub api_servers: u32,
+    /// Cores of each that send events (assumed).
+    pub api_server_cores: u32,
     /// Processor time of an API server to send one event to one watcher, beside its bytes.
     pub event_cpu: SimSpan,
     /// Processor time per 1,000 bytes sent to one watcher.
@@ -114,6 +116,7 @@ impl Default for ControlConfig {
             encoding: Encoding::Protobuf,
             etcd_write: SimSpan::from_ms(3),
             api_servers: 1,
+            api_server_cores: 8,
             event_cpu: SimSpan::from_us(8),
             kilobyte_cpu: SimSpan::from_us(1),
             watch_fixed: SimSpan::from_ms(2),

@@ -9,10 +9,12 @@
 //! Left out so far: the EndpointSlice controller's batching, API server load, pods' readiness, the periodic
 //! full sync, failures.
 
+pub mod backoff;
 pub mod effect;
 pub mod log;
 pub mod pods;
 pub mod services;
+pub mod watch;
 
 use crate::config::ProxyConfig;
 use crate::kernel::cost::CostProfile;

@@ -265,6 +265,11 @@ fn endpoint_counts(config: &ClusterConfig, seed: u64) -> Result<Vec<u32>, Genera
     Ok(counts)
 }
 
+/// `namespace/name` of the generated Service of that number.
+pub fn service_name(number: usize) -> String {
+    format!("ns-{}/svc-{number:05}", number % NAMESPACES as usize)
+}
+
 /// Makes the cluster that `config` describes; its `objects` field is not looked at.
 pub fn generate(config: &ClusterConfig, seed: u64) -> Result<Generated, GenerateError> {
     let prefix = node_prefix(config)?;

@@ -256,6 +256,7 @@ impl World {
         PointRecord {
             index: 0,
             mode: self.config.proxy.mode.clone(),
+            variant: String::new(),
             axes: BTreeMap::new(),
             services: self.start.services,
             endpoints: Fixed::new(self.start.endpoints as f64 / (self.start.services.max(1) as f64)),
@@ -267,6 +268,8 @@ impl World {
                 distribution("connection", &m.connection, "ns"),
                 distribution("convergence", &m.convergence, "ns"),
             ],
+            series: Vec::new(),
+            timeline: Vec::new(),
             work: Unit::ALL
                 .iter()
                 .filter(|&&u| m.work[u as usize] > 0)

@@ -1,0 +1,4 @@
+//! Tests of the fleet.
+
+mod rig;
+mod scenes;
