@@ -7,8 +7,10 @@
 //! costs; then it goes on to the next node or to its socket.
 
 mod clients;
+mod fate;
 mod measure;
 mod nodes;
+mod places;
 pub mod rules;
 mod setup;
 #[cfg(test)]
@@ -19,12 +21,14 @@ pub use measure::PointResult;
 
 use crate::config::WorldConfig;
 use crate::control::{Builder, Change, SyncLoop, Versions};
-use crate::host::Host;
+use crate::host::Hosts;
 use crate::kernel::cost::{CostProfile, Residency};
 use crate::network::Network;
+use crate::workload::patience::Failure;
 use crate::workload::{Connection, Step};
 use clients::Clients;
 use measure::Measures;
+use places::Places;
 use sim_core::des::{Context, Ending, Model, Simulation};
 use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
@@ -70,6 +74,20 @@ pub enum Event {
         /// What it sends.
         step: Step,
     },
+    /// A packet was lost, and its sender sends it again.
+    Again {
+        /// Its connection.
+        conn: ConnId,
+        /// Which packet of it.
+        step: Step,
+    },
+    /// A client learns that its connection has failed.
+    Fail {
+        /// The connection.
+        conn: ConnId,
+        /// How.
+        why: Failure,
+    },
     /// An endpoint is replaced.
     Replace,
     /// A node's kube-proxy learns of a version of the objects.
@@ -102,7 +120,8 @@ pub struct World {
     config: Arc<WorldConfig>,
     profile: Arc<CostProfile>,
     network: Network,
-    hosts: Vec<Host>,
+    hosts: Hosts,
+    places: Places,
     /// Client pods' addresses and next source port, by node.
     pods: Vec<Vec<(IpAddr, u16)>>,
     syncs: Vec<SyncLoop>,
@@ -126,6 +145,8 @@ pub struct World {
     churn: Stream,
     watch: Stream,
     residency: Residency,
+    /// The same for packets on a core that a sync runs on.
+    disturbed: Residency,
     start: setup::Start,
     measuring: bool,
     /// No more connections and changes; what is under way goes on to its end.
@@ -182,6 +203,8 @@ impl Model for World {
             Event::Reach { conn, step, last } => self.reach(conn, step, last, now, cx),
             Event::Deliver { conn, step } => self.deliver(conn, step, now, cx),
             Event::Send { conn, step } => self.send(conn, step, now, cx),
+            Event::Again { conn, step } => self.again(conn, step, now, cx),
+            Event::Fail { conn, why } => self.told(conn, why, now, cx),
             Event::Replace => self.replace(now, cx),
             Event::Learn { node, version } => self.learn(node, version, now, cx),
             Event::SyncStarts { node } => self.sync_starts(node, cx),
@@ -207,6 +230,8 @@ impl Model for World {
             Event::SyncEnds { node, version } => pack(9, u64::from(node), version),
             Event::Measure => pack(10, 0, 0),
             Event::End => pack(11, 0, 0),
+            Event::Again { conn, step } => pack(12, u64::from(conn.slot), step as u64),
+            Event::Fail { conn, why } => pack(13, u64::from(conn.slot), why as u64),
         }
     }
 }
@@ -217,11 +242,11 @@ impl World {
     /// takes long.
     fn end(&mut self) {
         self.ended = true;
-        self.measures.end(self.hosts.iter().map(|h| h.busy).fold(SimSpan::ZERO, |a, b| a + b));
+        self.measures.end(self.hosts.busy());
     }
 
     fn begin_measuring(&mut self, now: SimTime) {
         self.measuring = true;
-        self.measures.begin(now, self.hosts.iter().map(|h| h.busy).fold(SimSpan::ZERO, |a, b| a + b));
+        self.measures.begin(now, self.hosts.busy());
     }
 }

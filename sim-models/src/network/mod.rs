@@ -28,8 +28,35 @@ pub enum Place {
     Spine,
 }
 
+/// What a packet meets at the address of a pod that is gone: a matter of the network plugin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GonePod {
+    /// Pods of a node are on a link (bridge plugins, flannel, kubenet): the node asks for the address three times, a second
+    /// apart, and then says that the host is unreachable (`net/ipv4/arp.c:arp_error_report` after `mcast_solicit` tries
+    /// of `retrans_time_ms`).
+    #[default]
+    AskedFor,
+    /// Every pod has a route of its own, and the node answers at once that there is none (`ip route add unreachable`).
+    Unreachable,
+    /// Packets vanish: a blackhole route for the node's block of addresses (Calico), or a policy that drops.
+    Silent,
+}
+
+impl GonePod {
+    /// When the node says so; never, if it does not.
+    pub fn answers_after(self) -> Option<SimSpan> {
+        match self {
+            GonePod::AskedFor => Some(SimSpan::from_secs(3)),
+            GonePod::Unreachable => Some(SimSpan::ZERO),
+            GonePod::Silent => None,
+        }
+    }
+}
+
 /// Hosts, switches and links.
 pub struct Network {
+    /// What packets for pods that are gone meet.
+    pub gone: GonePod,
     graph: UnGraph<Place, SimSpan>,
     /// Delay from each rack's switch to each other's.
     between_racks: Vec<Vec<SimSpan>>,
@@ -57,7 +84,7 @@ impl Network {
                 switches.iter().map(|to| SimSpan::from_ns(delays[to])).collect()
             })
             .collect();
-        Network { graph, between_racks }
+        Network { gone: GonePod::default(), graph, between_racks }
     }
 
     /// Time from one host's device to another's; nothing within a host.

@@ -3,6 +3,7 @@
 use super::World;
 use crate::host::Served;
 use crate::kernel::path::Crossing;
+use crate::workload::patience::Failure;
 use sim_core::classify::{Unit, Work};
 use sim_core::des::Fingerprint;
 use sim_core::record::{Basis, Distribution, Fixed, Metric, PointRecord};
@@ -33,6 +34,14 @@ pub(super) struct Measures {
     packets: u64,
     connections: u64,
     failed: u64,
+    /// Tries that failed, by how.
+    failures: [u64; Failure::ALL.len()],
+    /// The same for each second of the measured time and after it, until the last connection has ended.
+    failures_by_second: Vec<[u64; Failure::ALL.len()]>,
+    /// Calls that failed at first and succeeded in the end.
+    recovered: u64,
+    /// Entries of connection tracking that kube-proxy deleted.
+    cleaned: u64,
     began: SimTime,
     busy_before: SimSpan,
     busy_at_end: SimSpan,
@@ -53,6 +62,10 @@ impl Measures {
             packets: 0,
             connections: 0,
             failed: 0,
+            failures: [0; Failure::ALL.len()],
+            failures_by_second: Vec::new(),
+            recovered: 0,
+            cleaned: 0,
             began: SimTime::ZERO,
             busy_before: SimSpan::ZERO,
             busy_at_end: SimSpan::ZERO,
@@ -67,14 +80,45 @@ impl Measures {
         self.connections += u64::from(measuring);
     }
 
-    pub(super) fn failed(&mut self, measured: bool) {
-        self.failed += u64::from(measured);
+    /// One try has failed; it was the last one if `given_up`.
+    pub(super) fn failed(&mut self, why: Failure, now: SimTime, given_up: bool, measured: bool) {
+        if !measured {
+            return;
+        }
+        self.failed += u64::from(given_up);
+        self.failures[why as usize] += 1;
+        let second = (now.since(self.began).as_ns() / 1_000_000_000) as usize;
+        if self.failures_by_second.len() <= second {
+            self.failures_by_second.resize(second + 1, Default::default());
+        }
+        self.failures_by_second[second][why as usize] += 1;
     }
 
-    pub(super) fn closed(&mut self, lasted: SimSpan, measured: bool) {
+    pub(super) fn closed(&mut self, lasted: SimSpan, is_retry: bool, measured: bool) {
         if measured {
             self.connection.record(lasted.as_ns());
+            self.recovered += u64::from(is_retry);
         }
+    }
+
+    /// kube-proxy has deleted entries of connection tracking.
+    pub(super) fn cleaned(&mut self, entries: u32) {
+        self.cleaned += u64::from(entries);
+    }
+
+    /// Tries that failed in one way.
+    pub(super) fn failures(&self, why: Failure) -> u64 {
+        self.failures[why as usize]
+    }
+
+    /// Tries that failed in each second from the beginning of measuring on, by [`Failure`].
+    pub(super) fn failures_by_second(&self) -> &[[u64; Failure::ALL.len()]] {
+        &self.failures_by_second
+    }
+
+    /// Calls that failed at first and succeeded in the end.
+    pub(super) fn recovered(&self) -> u64 {
+        self.recovered
     }
 
     /// The last node has the rules of a change made at `made`.

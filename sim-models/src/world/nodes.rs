@@ -2,6 +2,7 @@
 
 use super::{Event, World, setup};
 use crate::control::{self, Change, SyncLoop};
+use crate::proxy::fleet::{Loaded, RulesId};
 use sim_core::des::Context;
 use sim_core::dist;
 use sim_core::units::{SimSpan, SimTime};
@@ -35,6 +36,10 @@ impl World {
         }
     }
 
+    fn version_of(&self, node: u32) -> u64 {
+        self.hosts.rules(node).map_or(0, |rules| rules.version)
+    }
+
     pub(super) fn replace(&mut self, now: SimTime, cx: &mut Context<Event>) {
         if self.ended {
             return;
@@ -61,7 +66,7 @@ impl World {
         let sync = &mut self.syncs[node as usize];
         sync.target = sync.known;
         let version = sync.target;
-        let from = self.hosts[node as usize].version;
+        let from = self.version_of(node);
         let group = &mut self.versions[self.group[node as usize]];
         let (_, duration) = group.load(version, from, &self.changes, &self.builder);
         cx.schedule_after(duration, Event::SyncEnds { node, version });
@@ -69,21 +74,21 @@ impl World {
 
     pub(super) fn sync_ends(&mut self, node: u32, version: u64, now: SimTime, cx: &mut Context<Event>) {
         let group = self.group[node as usize];
-        let from = self.hosts[node as usize].version;
-        let (stack, _) = self.versions[group].load(version, from, &self.changes, &self.builder);
-        let host = &mut self.hosts[node as usize];
+        let from = self.version_of(node);
+        self.versions[group].load(version, from, &self.changes, &self.builder);
         for change in &mut self.changes[from as usize..version as usize] {
             change.nodes_left -= 1;
             if change.nodes_left == 0 {
                 self.measures.converged(change.at, now);
             }
         }
-        host.load(stack, version);
+        let rules = RulesId { mode: 0, version, under: None };
+        self.rules_loaded(Loaded { node, rules: Some(rules), udp_cleanup: false }, now);
         // Rules that every node of the group has left behind and none is loading are not needed again.
         let members = (0..self.hosts.len()).filter(|&n| self.group[n] == group);
         let oldest = members.map(|n| match self.syncs[n] {
-            SyncLoop { busy: true, target, .. } => target.min(self.hosts[n].version),
-            _ => self.hosts[n].version,
+            SyncLoop { busy: true, target, .. } => target.min(self.version_of(n as u32)),
+            _ => self.version_of(n as u32),
         });
         let oldest = oldest.min().unwrap_or(version);
         self.versions[group].forget_before(oldest);

@@ -1,10 +1,11 @@
 //! From a [`WorldConfig`] to a world at rest: objects, nodes, client pods, rules.
 
 use super::measure::Measures;
+use super::places::Places;
 use super::{Clients, World};
-use crate::config::{FeatureGates, TrafficTarget, WorldConfig};
+use crate::config::{CacheState, FeatureGates, TrafficTarget, WorldConfig};
 use crate::control::{Builder, SyncLoop, Versions};
-use crate::host::Host;
+use crate::host::{Hosts, Machine};
 use crate::kernel::conntrack::ConntrackConfig;
 use crate::kernel::cost::{CostProfile, Locality};
 use crate::kernel::ipvs::scheduler;
@@ -15,7 +16,7 @@ use crate::kube::objects::{Node, Objects};
 use crate::kube::resolve::resolve;
 use crate::kube::{ProxyObjects, ServicePort};
 use crate::network::Network;
-use crate::proxy;
+use crate::proxy::{self, fleet::RulesId};
 use crate::workload::{CLIENT_PODS, LOCAL_PORTS};
 use sim_core::classify::{Family, Packet};
 use sim_core::rng::Stream;
@@ -81,18 +82,12 @@ impl World {
         }
         let group: Vec<usize> = (0..nodes.len()).map(|n| if views.len() == 1 { 0 } else { n }).collect();
         let start = start(&objects, &nodes[0], &builder, config.kernel.cores);
-        let hosts: Vec<Host> = nodes
-            .iter()
-            .enumerate()
-            .map(|(n, node)| {
-                let (stack, _) = versions[group[n]].load(0, 0, &[], &builder);
-                let path = format!("node/{n}");
-                let mut state = NodeState::new(config.seed, &path, config.kernel.cores, &node.addresses);
-                let settings = ConntrackConfig::new(config.kernel.cores, &config.proxy.conntrack);
-                state.conntrack = state.conntrack.configured(settings);
-                Host::new(node.name.clone(), node.addresses.clone(), state, stack, config.kernel.cores)
-            })
-            .collect();
+        let settings = ConntrackConfig::new(config.kernel.cores, &config.proxy.conntrack);
+        let machine = Machine { seed: config.seed, cores: config.kernel.cores, conntrack: settings };
+        let mut hosts = Hosts::new(machine, nodes.iter().map(|node| node.addresses.clone()).collect());
+        for node in 0..nodes.len() as u32 {
+            hosts.load(node, Some(RulesId { mode: 0, version: 0, under: None }));
+        }
         let pods = client_pods(&objects, &nodes, &mut addresses);
         if let Some(n) = pods.iter().position(Vec::is_empty) {
             return Err(format!("node {}: its pod network has no address left for a client", nodes[n].name));
@@ -100,8 +95,16 @@ impl World {
         let clients = clients(&config, &versions[0].objects().ports, nodes.len())?;
         let index: BTreeMap<&str, u32> = nodes.iter().zip(0..).map(|(n, i)| (&*n.name, i)).collect();
         let (alive, endpoints) = endpoints(&objects, versions[0].objects(), &index);
+        let places = Places::of(alive.iter().map(|(addr, node)| (addr.ip(), *node)));
+        let (first, _) = versions[0].load(0, 0, &[], &builder);
         let ports = &versions[0].objects().ports;
-        let residency = profile.residency(&locality(&config, ports, &hosts[0].stack, &clients));
+        let locality = locality(&config, ports, &first, &clients);
+        let residency = profile.residency(&locality);
+        let state = match locality.state {
+            CacheState::Hot => CacheState::Shared,
+            pushed_out => pushed_out,
+        };
+        let disturbed = profile.residency(&Locality { state, ..locality });
         let first_sync = start.first_sync.unwrap_or(SimSpan::ZERO);
         Ok(World {
             network: Network::new(nodes.len() as u32),
@@ -129,6 +132,8 @@ impl World {
             endpoints,
             addresses,
             residency,
+            disturbed,
+            places,
         })
     }
 
@@ -150,7 +155,8 @@ impl World {
             }
             Addresses::Imported => {
                 let clients: BTreeSet<IpAddr> = self.pods.iter().flatten().map(|(ip, _)| *ip).collect();
-                let hosts = self.hosts.iter().flat_map(|h| h.addresses.iter().copied());
+                let all = 0..self.hosts.len() as u32;
+                let hosts = all.flat_map(|node| self.hosts.addresses(node).iter().copied());
                 neighbour(old, &self.alive, &hosts.chain(clients).collect())?
             }
         };
@@ -170,6 +176,7 @@ impl World {
             self.alive.remove(&addr);
             self.alive.insert(SocketAddr::new(new, addr.port()), Some(node));
         }
+        self.places.replace(old, new, node);
         Some(Replaced { ports, old, new, node })
     }
 }
@@ -303,6 +310,8 @@ fn clients(config: &WorldConfig, ports: &[ServicePort], nodes: usize) -> Result<
         all.push(Clients {
             gap: SimSpan::from_ns_f64(1e9 / traffic.rate_per_node),
             requests: traffic.requests,
+            timeout: traffic.timeout,
+            retries: traffic.retries,
             think: traffic.think,
             service_time: traffic.service_time,
             targets,
