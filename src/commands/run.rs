@@ -75,8 +75,8 @@ fn simulate(loaded: &Loaded, args: &RunArgs) -> Result<Simulated, Failure> {
             .par_iter()
             .map(|point| {
                 interrupt::poll()?;
-                let record = simulate_point(point, &shared)?;
-                progress.done(&point.config.proxy.mode);
+                let record = simulate_point(point, &shared, &progress)?;
+                progress.done(point.index);
                 Ok(record)
             })
             .collect::<Result<Vec<_>, Failure>>()
@@ -109,7 +109,12 @@ fn profile_record(profile: &CostProfile) -> ProfileRecord {
 }
 
 /// One `World`, run to its end.
-fn simulate_point(point: &PlannedPoint, profile: &Arc<CostProfile>) -> Result<PointRecord, Failure> {
+fn simulate_point(
+    point: &PlannedPoint,
+    profile: &Arc<CostProfile>,
+    progress: &Progress,
+) -> Result<PointRecord, Failure> {
+    progress.at(point.index, &point.line(), 0, 1);
     let go_on = || interrupt::poll().is_ok();
     let mut record =
         world::run(point.config.clone(), profile.clone(), &go_on).map_err(|stopped| match stopped {
