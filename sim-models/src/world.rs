@@ -20,6 +20,8 @@ pub use clients::ConnId;
 pub use measure::PointResult;
 
 use crate::config::WorldConfig;
+use crate::control::log::{ChangeLog, ServiceId};
+use crate::control::services::Cluster;
 use crate::control::{Builder, Change, SyncLoop, Versions};
 use crate::host::Hosts;
 use crate::kernel::cost::{CostProfile, Residency};
@@ -29,6 +31,7 @@ use crate::workload::{Connection, Step};
 use clients::Clients;
 use measure::Measures;
 use places::Places;
+use rules::RuleBook;
 use sim_core::des::{Context, Ending, Model, Simulation};
 use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
@@ -131,6 +134,15 @@ pub struct World {
     /// Group of each node.
     group: Vec<usize>,
     changes: Vec<Change>,
+    /// Rules by version.
+    book: RuleBook,
+    /// Services and pods as they are numbered, and what was written about them.
+    cluster: Cluster,
+    log: ChangeLog,
+    /// Service of each service port.
+    owners: Vec<ServiceId>,
+    /// Version of the log after each change.
+    logged: Vec<u64>,
     first_sync: SimSpan,
     ready: u32,
     /// Node of every endpoint that is alive; `None` outside the cluster.

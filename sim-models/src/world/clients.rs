@@ -4,7 +4,9 @@
 //! is busy for as long as that work costs; then it goes on to the next node or to its socket. What becomes of packets that
 //! do not arrive is in [`fate`](super::fate).
 
+use super::rules::History;
 use super::{Event, World};
+use crate::control::services::Cluster;
 use crate::kernel::path::Origin;
 use crate::proxy::fleet::Loaded;
 use crate::workload::patience::Failure;
@@ -240,9 +242,9 @@ impl World {
     /// Hands the node its rules if it has loaded others since the last packet.
     fn prepare(&mut self, node: u32, now: SimTime) {
         if self.hosts.wants_rules(node) {
-            let version = self.hosts.rules(node).map_or(0, |rules| rules.version);
-            let group = &mut self.versions[self.group[node as usize]];
-            let (stack, _) = group.load(version, version, &self.changes, &self.builder);
+            let Cluster { pods, services, first, .. } = &self.cluster;
+            let history = History { log: &self.log, pods, services, first };
+            let stack = self.book.stack(node, self.hosts.rules(node), history);
             self.hosts.give(node, stack, now);
         }
     }
@@ -254,8 +256,11 @@ impl World {
         if self.hosts.follows_versions(node) {
             self.prepare(node, now);
         }
-        if udp_cleanup {
-            let udp = Vec::new();
+        // Where nothing is tracked there is nothing to look for.
+        if let Some(rules) = rules.filter(|_| udp_cleanup && self.hosts.tracked(node) > 0) {
+            let Cluster { pods, services, first, .. } = &self.cluster;
+            let history = History { log: &self.log, pods, services, first };
+            let udp = self.book.udp(node, rules.version, history);
             let cleaned = self.hosts.clean_udp(node, &udp);
             self.measures.cleaned(cleaned);
         }

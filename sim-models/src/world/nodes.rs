@@ -1,11 +1,16 @@
 //! Changes of the objects and the syncs that bring them to nodes.
 
 use super::{Event, World, setup};
+use crate::control::log::{self, Conditions, Delta, ServiceId, What};
+use crate::control::pods::{Answering, Pod};
 use crate::control::{self, Change, SyncLoop};
 use crate::proxy::fleet::{Loaded, RulesId};
 use sim_core::des::Context;
 use sim_core::dist;
 use sim_core::units::{SimSpan, SimTime};
+use smallvec::smallvec;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 /// Changes and syncs.
 impl World {
@@ -37,7 +42,8 @@ impl World {
     }
 
     fn version_of(&self, node: u32) -> u64 {
-        self.hosts.rules(node).map_or(0, |rules| rules.version)
+        let loaded = self.hosts.rules(node).map_or(0, |rules| rules.version);
+        self.logged.partition_point(|version| *version < loaded) as u64
     }
 
     pub(super) fn replace(&mut self, now: SimTime, cx: &mut Context<Event>) {
@@ -47,12 +53,33 @@ impl World {
         self.schedule_change(cx);
         let nodes = self.hosts.len() as u32;
         let Some(setup::Replaced { ports, old, new, node }) = self.draw_change() else { return };
+        self.write(&ports, old, new, node, now);
         self.changes.push(Change { at: now, ports, old, new, node, nodes_left: nodes });
         let version = self.changes.len() as u64;
         for node in 0..nodes {
             let delay = control::watch_delay(&mut self.watch);
             cx.schedule_after(delay, Event::Learn { node, version });
         }
+    }
+
+    /// Writes the change to the log: one write for each Service of the pod.
+    fn write(&mut self, ports: &[u32], old: IpAddr, new: IpAddr, node: u32, now: SimTime) {
+        let old = self.places.find(old).expect("it was replaced").pod;
+        self.cluster.pods.get_mut(old).state = Answering::Absent;
+        let pod = Pod { address: new, node: Some(node), ..*self.cluster.pods.get(old) };
+        let new = self.cluster.pods.add(Pod { state: Answering::Listening, ..pod });
+        for pod in [old, new] {
+            self.places.set(pod, self.cluster.pods.get(pod));
+        }
+        let services: BTreeSet<ServiceId> = ports.iter().map(|&port| self.owners[port as usize]).collect();
+        for service in services {
+            let ready = Some(Conditions::READY);
+            let gone = Delta { pod: old, from: ready, to: None };
+            let come = Delta { pod: new, from: None, to: ready };
+            let what = What::Endpoints { service, deltas: smallvec![gone, come] };
+            self.log.push(log::Change { what, trigger: Some(now), committed: now, bytes: 0 });
+        }
+        self.logged.push(self.log.version());
     }
 
     pub(super) fn learn(&mut self, node: u32, version: u64, now: SimTime, cx: &mut Context<Event>) {
@@ -82,7 +109,7 @@ impl World {
                 self.measures.converged(change.at, now);
             }
         }
-        let rules = RulesId { mode: 0, version, under: None };
+        let rules = RulesId { mode: 0, version: self.logged[version as usize], under: None };
         self.rules_loaded(Loaded { node, rules: Some(rules), udp_cleanup: false }, now);
         // Rules that every node of the group has left behind and none is loading are not needed again.
         let members = (0..self.hosts.len()).filter(|&n| self.group[n] == group);

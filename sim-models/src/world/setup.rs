@@ -2,8 +2,11 @@
 
 use super::measure::Measures;
 use super::places::Places;
+use super::rules::{Mode, RuleBook};
 use super::{Clients, World};
 use crate::config::{CacheState, FeatureGates, TrafficTarget, WorldConfig};
+use crate::control::log::{ChangeLog, ServiceId};
+use crate::control::services::Cluster;
 use crate::control::{Builder, SyncLoop, Versions};
 use crate::host::{Hosts, Machine};
 use crate::kernel::conntrack::ConntrackConfig;
@@ -66,6 +69,12 @@ impl World {
             profile: profile.clone(),
         };
         let views = views(&objects, &nodes);
+        let index: BTreeMap<&str, u32> = nodes.iter().zip(0..).map(|(n, i)| (&*n.name, i)).collect();
+        let cluster = Cluster::of(&objects, &index, Family::Ipv4);
+        let modes = vec![Mode { mode, config: config.proxy.clone() }];
+        let book = RuleBook::new(modes, objects.clone(), nodes.clone(), cluster.state.clone(), config.seed);
+        let ids = (0..cluster.services.len() as u32).map(ServiceId);
+        let owners = ids.flat_map(|id| cluster.services.get(id).ports.iter().map(move |_| id)).collect();
         let mut versions = Vec::new();
         for view in &views {
             let name = &nodes[view.unwrap_or(0) as usize].name;
@@ -93,9 +102,8 @@ impl World {
             return Err(format!("node {}: its pod network has no address left for a client", nodes[n].name));
         }
         let clients = clients(&config, &versions[0].objects().ports, nodes.len())?;
-        let index: BTreeMap<&str, u32> = nodes.iter().zip(0..).map(|(n, i)| (&*n.name, i)).collect();
         let (alive, endpoints) = endpoints(&objects, versions[0].objects(), &index);
-        let places = Places::of(alive.iter().map(|(addr, node)| (addr.ip(), *node)));
+        let places = Places::of(&cluster.pods);
         let (first, _) = versions[0].load(0, 0, &[], &builder);
         let ports = &versions[0].objects().ports;
         let locality = locality(&config, ports, &first, &clients);
@@ -113,6 +121,11 @@ impl World {
             watch: Stream::new(config.seed, "control", "watch delays"),
             measures: Measures::new(),
             changes: Vec::new(),
+            book,
+            cluster,
+            log: ChangeLog::default(),
+            owners,
+            logged: vec![0],
             connections: Vec::new(),
             free: Vec::new(),
             measuring: false,
@@ -176,7 +189,6 @@ impl World {
             self.alive.remove(&addr);
             self.alive.insert(SocketAddr::new(new, addr.port()), Some(node));
         }
-        self.places.replace(old, new, node);
         Some(Replaced { ports, old, new, node })
     }
 }
