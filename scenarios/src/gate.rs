@@ -257,6 +257,7 @@ mod tests {
             mode: (*mode).to_owned(),
             variant: String::new(),
             axes: [("cluster.services".to_owned(), Fixed::new(*services))].into(),
+            axis_units: Default::default(),
             services: *services as u64,
             endpoints: Fixed::new(1.0),
             metrics: vec![Metric {

@@ -24,6 +24,7 @@ use sim_models::config::{
     CacheState, ChurnConfig, ClusterConfig, KernelConfig, TrafficConfig, TrafficTarget, WorldConfig,
 };
 use sim_models::kube::objects::Objects;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What will be simulated.
@@ -185,6 +186,17 @@ impl Plan {
 }
 
 impl PlannedPoint {
+    /// Units of its axes that are no counts.
+    pub fn axis_units(&self) -> BTreeMap<String, String> {
+        let unit = |key: &str| match keys::find(key).ok()?.kind {
+            keys::Kind::Span { .. } => Some("ns"),
+            keys::Kind::Rate { .. } => Some("per_s"),
+            keys::Kind::Ratio => Some("ratio"),
+            _ => None,
+        };
+        self.axes.iter().filter_map(|(key, _)| Some((key.clone(), unit(key)?.to_owned()))).collect()
+    }
+
     /// What is planned to happen, in order of time; what lasts is there with its end.
     pub fn moments(&self) -> Vec<Moment> {
         let mut moments = Vec::new();

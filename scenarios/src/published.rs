@@ -269,18 +269,14 @@ impl Figure {
         let simulated = simulated.filter(|_| same_unit);
         let value = self.value.value();
         let error = simulated.filter(|_| value != 0.0).map(|simulated| simulated / value - 1.0);
-        let mut at = self.at.told();
-        if let Some(less) = &self.less {
-            let from = [less.mode.clone(), less.told()];
-            let from: Vec<&str> = from.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
-            let gap = if at.is_empty() { "" } else { ", " };
-            at = format!("{at}{gap}less that of {}", from.join(", "));
-        }
+        let less = self.less.as_ref().map_or_else(String::new, Place::told);
         PublishedRecord {
             what: self.what.clone(),
             metric: self.metric.clone(),
             mode: self.at.mode.clone(),
-            at,
+            variant: self.at.variant.clone(),
+            axes: self.at.axes.iter().map(|(key, value)| (key.clone(), Fixed::new(*value))).collect(),
+            less,
             value: Fixed::new(value),
             unit: if same_unit { unit } else { self.value.unit().to_owned() },
             simulated: simulated.map(Fixed::new),
@@ -305,10 +301,11 @@ pub fn judge(record: &RunRecord) -> GateRecord {
     let missed: Vec<String> = claimed()
         .filter(|p| p.within != Some(true))
         .map(|p| {
-            let place = [p.mode.as_str(), p.at.as_str()];
-            let place: Vec<&str> = place.into_iter().filter(|text| !text.is_empty()).collect();
+            let axes = p.axes.iter().map(|(key, value)| format!(", {key} = {}", value.get()));
+            let place: String = [p.mode.as_str(), " ", p.variant.as_str()].concat().trim_end().to_owned();
+            let place: String = std::iter::once(place).chain(axes).collect();
             let simulated = p.simulated.map_or_else(|| "nothing".to_owned(), |v| v.get().to_string());
-            format!("{} {simulated} against {} {} ({})", p.metric, p.value.get(), p.unit, place.join(", "))
+            format!("{} {simulated} against {} {} ({place})", p.metric, p.value.get(), p.unit)
         })
         .collect();
     let observed = match missed.first() {

@@ -143,6 +143,9 @@ pub struct PointRecord {
     pub variant: String,
     /// Swept keys and their values at this point, for example `cluster.services` = `4000`.
     pub axes: BTreeMap<String, Fixed>,
+    /// Units of those that are no counts: `ns`, `per_s`, `ratio`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub axis_units: BTreeMap<String, String>,
     /// Services in the cluster.
     pub services: u64,
     /// Endpoints in the cluster divided by Services.
@@ -218,8 +221,15 @@ pub struct PublishedRecord {
     pub metric: String,
     /// Mode that it is of.
     pub mode: String,
-    /// Where: swept values and variant, as text; empty if there is only one place.
-    pub at: String,
+    /// Variant that it is of; empty if there are none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+    /// Swept keys and their values there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub axes: BTreeMap<String, Fixed>,
+    /// What is taken off first, in words, where the figure is a difference; empty if it is not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub less: String,
     /// The published figure.
     pub value: Fixed,
     /// Unit of both figures.
@@ -287,7 +297,21 @@ pub struct GateRecord {
     pub observed: String,
 }
 
+impl PublishedRecord {
+    /// Whether it is a figure of this point as it is, and no difference of two.
+    pub fn is_of(&self, point: &PointRecord, metric: &str) -> bool {
+        let on = |(key, value): (&String, &Fixed)| point.axes.get(key).is_none_or(|there| there == value);
+        let same = self.metric == metric && self.mode == point.mode && self.variant == point.variant;
+        same && self.less.is_empty() && self.axes.iter().all(on)
+    }
+}
+
 impl PointRecord {
+    /// Unit of a swept key.
+    pub fn axis_unit(&self, key: &str) -> &str {
+        self.axis_units.get(key).map_or("count", String::as_str)
+    }
+
     /// What tells this point's line or row from others at the same place: the mode, with its variant.
     pub fn line(&self) -> String {
         if self.variant.is_empty() { self.mode.clone() } else { format!("{} {}", self.mode, self.variant) }

@@ -117,6 +117,7 @@ fn simulate_point(point: &PlannedPoint, profile: &Arc<CostProfile>) -> Result<Po
             Stopped::Cancelled => Failure::Interrupted,
         })?;
     record.index = point.index;
+    record.axis_units = point.axis_units();
     record.variant.clone_from(&point.variant);
     record.timeline = point.moments();
     record.axes = point.axes.iter().map(|(key, value)| (key.clone(), Fixed::new(*value))).collect();

@@ -126,6 +126,7 @@ pub fn point(mode: &str, services: u64, index: u32) -> PointRecord {
         mode: mode.into(),
         variant: String::new(),
         axes: BTreeMap::new(),
+        axis_units: Default::default(),
         services,
         endpoints: Fixed::new(3.0),
         metrics,

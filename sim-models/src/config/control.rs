@@ -107,6 +107,18 @@ pub struct NodeConfig {
     pub lock_held: SimSpan,
 }
 
+impl ControlConfig {
+    /// Bytes of an object of so many endpoints in a watch event.
+    pub fn encoded(&self, endpoints: u32) -> u64 {
+        let json = self.object_bytes + u64::from(endpoints) * self.endpoint_bytes;
+        match self.encoding {
+            Encoding::Json => json,
+            // Whole bytes; the ratio is an estimate anyway.
+            Encoding::Protobuf => (json as f64 / self.protobuf_ratio) as u64,
+        }
+    }
+}
+
 impl Default for ControlConfig {
     /// `cmd/kube-controller-manager/app/options/endpointslicecontroller.go` and `pkg/controller/endpointslice`: 100
     /// endpoints a slice, 5 workers, no batching; the clients' 20 writes/s with bursts of 30 (`--kube-api-qps`,

@@ -9,12 +9,29 @@
 //! Left out so far: the EndpointSlice controller's batching, API server load, pods' readiness, the periodic
 //! full sync, failures.
 
+pub mod actions;
+pub mod addresses;
+pub mod alone;
+pub mod api_server;
 pub mod backoff;
+pub mod churn;
+pub mod deployment;
 pub mod effect;
+pub mod endpointslice;
+pub mod fanout;
 pub mod log;
+pub mod node_lifecycle;
+pub mod plane;
+pub mod pod;
 pub mod pods;
+pub mod replicas;
+pub mod scheduler;
 pub mod services;
+pub mod slices;
 pub mod watch;
+
+#[cfg(test)]
+mod plane_tests;
 
 use crate::config::ProxyConfig;
 use crate::kernel::cost::CostProfile;

@@ -157,6 +157,12 @@ impl Watch {
         self.nodes.push(node);
     }
 
+    /// A node with the next index is there whose kube-proxy does not watch yet: [`Watch::opened`] is when it does.
+    pub fn joined(&mut self) {
+        self.add_node();
+        self.closed(self.nodes.len() as u32 - 1);
+    }
+
     /// What was sent so far.
     pub fn sent(&self) -> Sent {
         self.sent

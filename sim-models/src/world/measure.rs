@@ -258,6 +258,7 @@ impl World {
             mode: self.config.proxy.mode.clone(),
             variant: String::new(),
             axes: BTreeMap::new(),
+            axis_units: Default::default(),
             services: self.start.services,
             endpoints: Fixed::new(self.start.endpoints as f64 / (self.start.services.max(1) as f64)),
             metrics,

@@ -292,7 +292,11 @@ impl Fleet {
         self.totals = Totals::default();
     }
 
-    fn follow(&mut self, env: &Env<'_>) {
+    fn follow(&mut self, env: &mut Env<'_>) {
+        // The API servers send it whether a node asks or not.
+        for version in self.latencies.version() + 1..=env.log.version() {
+            env.watch.committed(version, env.log.of(version));
+        }
         for mode in &mut self.modes {
             mode.ledger.follow(env.log, env.services);
         }
@@ -340,27 +344,38 @@ impl Fleet {
                 self.listed(node, now, cx, env);
             }
             ProxyEvent::Canary { node } => self.canary(node, now, cx, env),
-            ProxyEvent::Crash { node } => {
+            ProxyEvent::Crash { node } if self.nodes[node as usize].faults.is_some() => {
                 self.restart_node(node, now, cx, env);
                 self.next_crash(node, now, cx);
             }
-            ProxyEvent::Drop { node } => {
+            ProxyEvent::Drop { node } if self.nodes[node as usize].faults.is_some() => {
                 if self.nodes[node as usize].is_running() {
                     env.watch.broken(node, now, now);
                 }
                 self.next_drop(node, now, cx);
             }
-            // Of a sync, a process or a plan that is no more.
+            // Of a sync, a process, a plan or a time of misfortunes that is no more.
             ProxyEvent::Run { .. }
             | ProxyEvent::Live { .. }
             | ProxyEvent::End { .. }
             | ProxyEvent::Started { .. }
-            | ProxyEvent::Listed { .. } => {}
+            | ProxyEvent::Listed { .. }
+            | ProxyEvent::Crash { .. }
+            | ProxyEvent::Drop { .. } => {}
         }
     }
 
     fn is_current(&self, node: u32, ticket: u32) -> bool {
         self.nodes[node as usize].ticket == ticket
+    }
+
+    /// No more misfortunes at random from now on.
+    pub fn end_faults(&mut self) {
+        self.config.faults = FaultConfig::default();
+        for node in &mut self.nodes {
+            node.faults = None;
+            node.lock = None;
+        }
     }
 
     /// Random faults of a node from `now` on.

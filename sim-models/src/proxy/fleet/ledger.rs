@@ -96,6 +96,11 @@ impl Beginning {
     /// If it is at another.
     pub fn of(services: &Services, state: &State) -> Self {
         assert_eq!(state.version(), 0, "not the beginning");
+        Beginning::of_state(services, state)
+    }
+
+    /// Of any state, taken for a beginning.
+    pub fn of_state(services: &Services, state: &State) -> Self {
         let ids = (0..services.len() as u32).map(ServiceId);
         let counts = |id| {
             let conditions = state.endpoints(id).iter().map(|(_, c)| Counts::of(Some(*c)));

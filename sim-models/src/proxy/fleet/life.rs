@@ -54,6 +54,7 @@ impl Fleet {
     fn boot(&mut self, index: u32, at: SimTime, cx: &mut impl Schedule<ProxyEvent>) {
         let node = &mut self.nodes[index as usize];
         node.phase = Phase::Starting;
+        node.is_new = true;
         cx.at(at, ProxyEvent::Started { node: index, ticket: node.ticket });
     }
 
@@ -75,7 +76,6 @@ impl Fleet {
             node.mode = wanted;
             node.started = now;
             node.beat = now;
-            node.is_new = true;
             node.need_full = false;
             node.last_stale = None;
             node.last_sync = None;
@@ -288,8 +288,9 @@ impl Fleet {
     }
 
     /// A new node joined, with the next index and an empty kernel.
-    pub fn node_added(&mut self, now: SimTime, cx: &mut impl Schedule<ProxyEvent>) -> u32 {
+    pub fn node_added(&mut self, now: SimTime, cx: &mut impl Schedule<ProxyEvent>, env: &mut Env<'_>) -> u32 {
         let index = self.push_node();
+        env.watch.joined();
         self.start_faults(index, now, cx);
         self.boot(index, now + self.config.nodes.boot + self.config.start_up, cx);
         index

@@ -24,7 +24,7 @@ pub use engine::{Env, Fleet, FleetConfig, ProxyEvent, Totals};
 pub use exposition::Scope;
 pub use health::HealthAnswer;
 pub use latency::Latencies;
-pub use ledger::{Amount, Ledger, Window};
+pub use ledger::{Amount, Beginning, Ledger, Window};
 pub use lock::Lock;
 pub use metrics::{Durations, Metrics, Programming};
 pub use node::{Account, Node, Phase, Run};

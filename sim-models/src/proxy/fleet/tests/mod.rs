@@ -1,4 +1,5 @@
 //! Tests of the fleet.
 
+mod faults;
 mod rig;
 mod scenes;

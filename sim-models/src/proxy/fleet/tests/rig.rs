@@ -35,6 +35,7 @@ pub enum Event {
     Flush(u32),
     Restart(u32),
     FailRestores(u32, SimSpan),
+    DropWatches(u32, SimSpan),
     Switch(ModeSwitch),
 }
 
@@ -246,7 +247,7 @@ impl Model for Rig {
             Event::Down(node) => fleet.node_down(node, now, cx, &mut env, loaded),
             Event::Up(node) => fleet.node_up(node, now, cx),
             Event::Join => {
-                let node = fleet.node_added(now, cx);
+                let node = fleet.node_added(now, cx, &mut env);
                 assert_eq!(node as usize, self.kernels.len());
                 self.kernels.push(None);
             }
@@ -256,6 +257,7 @@ impl Model for Rig {
             Event::Flush(node) => fleet.flush(node, now, cx, loaded),
             Event::Restart(node) => fleet.restart(&[node], now, cx, &mut env, loaded),
             Event::FailRestores(node, lasts) => fleet.fail_restores(node, now + lasts),
+            Event::DropWatches(node, lasts) => fleet.drop_watches(node, now, now + lasts, &mut env),
             Event::Switch(switch) => {
                 let config = proxy(&switch.to, 36);
                 fleet.switch_mode(&switch, config, now, cx, &mut env, loaded);
