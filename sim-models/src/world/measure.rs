@@ -6,7 +6,7 @@ use crate::kernel::path::Crossing;
 use crate::workload::patience::Failure;
 use sim_core::classify::{Unit, Work};
 use sim_core::des::Fingerprint;
-use sim_core::record::{Basis, Distribution, Fixed, Metric, PointRecord};
+use sim_core::record::{Basis, Distribution, Fixed, Metric, PointRecord, Series};
 use sim_core::stats::Histogram;
 use sim_core::units::{SimSpan, SimTime};
 use std::collections::BTreeMap;
@@ -38,6 +38,10 @@ pub(super) struct Measures {
     failures: [u64; Failure::ALL.len()],
     /// The same for each second of the measured time and after it, until the last connection has ended.
     failures_by_second: Vec<[u64; Failure::ALL.len()]>,
+    /// Calls begun in each of these seconds.
+    opened_by_second: Vec<u64>,
+    /// Tries that were followed by another.
+    retried: u64,
     /// Calls that failed at first and succeeded in the end.
     recovered: u64,
     /// Entries of connection tracking that kube-proxy deleted.
@@ -64,6 +68,8 @@ impl Measures {
             failed: 0,
             failures: [0; Failure::ALL.len()],
             failures_by_second: Vec::new(),
+            opened_by_second: Vec::new(),
+            retried: 0,
             recovered: 0,
             cleaned: 0,
             began: SimTime::ZERO,
@@ -76,8 +82,18 @@ impl Measures {
         (self.began, self.busy_before) = (now, busy);
     }
 
-    pub(super) fn opened(&mut self, measuring: bool) {
-        self.connections += u64::from(measuring);
+    /// A client calls.
+    pub(super) fn opened(&mut self, now: SimTime, measuring: bool) {
+        if measuring {
+            self.connections += 1;
+            let second = self.second(now);
+            *at(&mut self.opened_by_second, second) += 1;
+        }
+    }
+
+    /// Whole seconds since measuring began.
+    fn second(&self, now: SimTime) -> usize {
+        (now.since(self.began).as_ns() / 1_000_000_000) as usize
     }
 
     /// One try has failed; it was the last one if `given_up`.
@@ -86,12 +102,10 @@ impl Measures {
             return;
         }
         self.failed += u64::from(given_up);
+        self.retried += u64::from(!given_up);
         self.failures[why as usize] += 1;
-        let second = (now.since(self.began).as_ns() / 1_000_000_000) as usize;
-        if self.failures_by_second.len() <= second {
-            self.failures_by_second.resize(second + 1, Default::default());
-        }
-        self.failures_by_second[second][why as usize] += 1;
+        let second = self.second(now);
+        at(&mut self.failures_by_second, second)[why as usize] += 1;
     }
 
     pub(super) fn closed(&mut self, lasted: SimSpan, is_retry: bool, measured: bool) {
@@ -112,13 +126,31 @@ impl Measures {
     }
 
     /// Tries that failed in each second from the beginning of measuring on, by [`Failure`].
+    #[cfg(test)]
     pub(super) fn failures_by_second(&self) -> &[[u64; Failure::ALL.len()]] {
         &self.failures_by_second
     }
 
     /// Calls that failed at first and succeeded in the end.
+    #[cfg(test)]
     pub(super) fn recovered(&self) -> u64 {
         self.recovered
+    }
+
+    /// Calls and tries that failed, second by second; nothing if nobody called.
+    pub(super) fn traffic_series(&self) -> Vec<Series> {
+        let seconds = self.opened_by_second.len().max(self.failures_by_second.len());
+        let series = |name: &str, of: &dyn Fn(usize) -> u64| Series {
+            name: name.to_owned(),
+            unit: "1/s".to_owned(),
+            points: (0..seconds).map(|s| (s as u64 * 1_000_000_000, Fixed::new(of(s) as f64))).collect(),
+        };
+        let opened = |s: usize| self.opened_by_second.get(s).copied().unwrap_or(0);
+        let failed = |s: usize| self.failures_by_second.get(s).map_or(0, |all| all.iter().sum());
+        match seconds {
+            0 => Vec::new(),
+            _ => vec![series("connections", &opened), series("failures", &failed)],
+        }
     }
 
     /// The last node has the rules of a change made at `made`.
@@ -167,6 +199,14 @@ impl Measures {
             (false, _) => self.established.record(cost),
         }
     }
+}
+
+/// A second's place in a list that grows.
+fn at<T: Clone + Default>(list: &mut Vec<T>, second: usize) -> &mut T {
+    if list.len() <= second {
+        list.resize(second + 1, T::default());
+    }
+    &mut list[second]
 }
 
 /// Rules that a packet was held against, in tables of either kind.
@@ -247,6 +287,13 @@ impl World {
         add("packets", Some(m.packets as f64), "count", Basis::Simulated);
         add("services_without_endpoints", Some(self.start.empty as f64), "count", Basis::Counted);
         add("failed_connections", Some(m.failed as f64), "count", Basis::Simulated);
+        for why in Failure::ALL {
+            let name = format!("failed_{}", why.name());
+            add(&name, Some(m.failures(why) as f64), "count", Basis::Simulated);
+        }
+        add("retried_connections", Some(m.retried as f64), "count", Basis::Simulated);
+        add("recovered_connections", Some(m.recovered as f64), "count", Basis::Simulated);
+        add("conntrack_deleted", Some(m.cleaned as f64), "count", Basis::Simulated);
         add("cpu_utilisation", Some(self.utilisation()), "ratio", Basis::Simulated);
         let distribution = |name: &str, h: &Histogram, unit: &str| Distribution {
             name: name.to_owned(),
@@ -269,7 +316,7 @@ impl World {
                 distribution("connection", &m.connection, "ns"),
                 distribution("convergence", &m.convergence, "ns"),
             ],
-            series: Vec::new(),
+            series: m.traffic_series(),
             timeline: Vec::new(),
             work: Unit::ALL
                 .iter()

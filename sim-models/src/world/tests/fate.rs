@@ -1,12 +1,19 @@
 //! What clients meet when packets do not arrive: one connection at a time, on a cluster that stands still.
 
 use super::*;
-use crate::control::pods::Answering;
+use crate::control::log::ServiceId;
+use crate::control::pods::{Answering, Pod};
+use crate::kernel::path::Stack;
+use crate::kube::{EndpointLists, ProxyObjects, ServicePort};
 use crate::network::GonePod;
 use crate::proxy::fleet::{Cores as _, Loaded, RulesId};
 use crate::workload::patience::Failure;
 use crate::world::clients::Call;
-use std::net::SocketAddr;
+use crate::world::places::Holder;
+use sim_core::classify::{Family, Proto};
+
+/// The only Service.
+const SERVICE: ([u8; 4], u16) = ([10, 96, 0, 1], 80);
 
 /// A cluster of one Service on three nodes.
 struct Scene {
@@ -38,10 +45,9 @@ impl Scene {
     /// A pod of node 0 calls the Service.
     fn call(&mut self, requests: u32, retries_left: u32) {
         let (world, cx) = self.simulation.parts();
-        let port = &world.versions[0].objects().ports[0];
-        let (service, proto) = (SocketAddr::new(port.cluster_ip, port.port), port.proto);
+        let (service, proto) = (SERVICE.into(), Proto::Tcp);
         let (started, now) = (cx.now(), cx.now());
-        world.measures.opened(true);
+        world.measures.opened(now, true);
         let call = Call {
             class: 0,
             node: 0,
@@ -61,9 +67,8 @@ impl Scene {
     /// All pods but the first `but` are in another state from now on.
     fn set(&mut self, but: usize, state: Answering) {
         let world = self.world();
-        for id in (0..world.cluster.pods.len() as u32).map(crate::control::log::PodId).skip(but) {
-            world.cluster.pods.get_mut(id).state = state;
-            world.places.set(id, world.cluster.pods.get(id));
+        for (address, Holder { pod, node, .. }) in world.places.all().into_iter().skip(but) {
+            world.places.set(pod, &Pod { address, node, service: ServiceId(0), state });
         }
     }
 
@@ -179,6 +184,14 @@ fn a_client_that_may_try_again_finds_a_pod_that_answers() {
     assert!(once.end().1 < 20);
 }
 
+/// Rules of the Service when all its pods are on their way out.
+fn without_endpoints(mode: &str) -> Arc<Stack> {
+    let port = ServicePort::http("ns-0", "svc-00000", SERVICE.0.into(), EndpointLists::default());
+    let objects = ProxyObjects { ports: vec![port], ..ProxyObjects::default() };
+    let rules = crate::proxy::mode(mode).unwrap().build(&objects, &config(mode).proxy, Family::Ipv4);
+    Arc::new(Stack::new(&rules, 7).unwrap())
+}
+
 #[test]
 fn a_connection_goes_on_to_a_pod_that_drains_and_is_reset_by_one_that_has_stopped() {
     for mode in MODES {
@@ -186,21 +199,10 @@ fn a_connection_goes_on_to_a_pod_that_drains_and_is_reset_by_one_that_has_stoppe
             let mut scene = Scene::with(mode, 2, |config| config.traffic[0].think = secs(2));
             scene.call(2, 0);
             scene.run_for(secs(1));
-            // Rules without the first pod; with it gone the connection is the second one's, or has nobody.
-            let pods: Vec<_> = (0..2).map(crate::control::log::PodId).collect();
             let now = scene.simulation.context().now();
-            let world = scene.world();
-            for &pod in &pods {
-                let ready = Some(crate::control::log::Conditions::READY);
-                let delta = crate::control::log::Delta { pod, from: ready, to: None };
-                let what = crate::control::log::What::Endpoints {
-                    service: ServiceId(0),
-                    deltas: smallvec::smallvec![delta],
-                };
-                world.log.push(crate::control::log::Change { what, trigger: None, committed: now, bytes: 0 });
-            }
-            let rules = Some(RulesId { mode: 0, version: 2, under: None });
-            world.rules_loaded(Loaded { node: 0, rules, udp_cleanup: false }, now);
+            let hosts = &mut scene.world().hosts;
+            hosts.load(0, Some(RulesId { mode: 0, version: 1, under: None }));
+            hosts.give(0, without_endpoints(mode), now);
             scene.set(0, state);
             scene.call(1, 0);
             let (at, closed, failures) = scene.end();
