@@ -110,7 +110,7 @@ fn profile_record(profile: &CostProfile) -> ProfileRecord {
 
 /// One `World`, run to its end.
 fn simulate_point(point: &PlannedPoint, profile: &Arc<CostProfile>) -> Result<PointRecord, Failure> {
-    let go_on = || interrupt::poll().is_ok();
+    let go_on = |_now, _end| interrupt::poll().is_ok();
     let mut record =
         world::run(point.config.clone(), profile.clone(), &go_on).map_err(|stopped| match stopped {
             Stopped::Impossible(why) => Failure::Input(format!("error: point {}: {why}\n", point.index)),
