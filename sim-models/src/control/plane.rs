@@ -254,11 +254,8 @@ impl ControlPlane {
             let (mut slice, mut lengths) = (0u32, vec![0u32]);
             let mut all: Vec<(u32, Listed)> = Vec::with_capacity(endpoints.len());
             for &(pod, conditions) in endpoints {
-                if lengths[slice as usize] == max {
-                    if self.controller.cut.single {
-                        all.push((pod.0, None));
-                        continue;
-                    }
+                // The one Endpoints object has all that are there at the beginning, whatever its limit is.
+                if lengths[slice as usize] == max && !self.controller.cut.single {
                     slice += 1;
                     lengths.push(0);
                 }
