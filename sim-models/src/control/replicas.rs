@@ -5,7 +5,7 @@
 //! running, the one that is not ready, the one with more pods of its Service on its node, the one that became ready
 //! later (on a logarithmic scale, then at random: `LogarithmicScaleDown`), the newer one.
 //!
-//! A Deployment's controller looks at it some milliseconds after anything of it changed ([`ControlPlane::look_after`]): a
+//! A Deployment's controller looks at it some milliseconds after anything of it changed (`look_after`): a
 //! write and two watches. Its new ReplicaSet and all old ones then create and delete pods, through a client with the
 //! controller's rate limit.
 //!
