@@ -20,12 +20,14 @@ use crate::kernel::path::Stack;
 use crate::kernel::rules::NodeRules;
 use crate::kube::ProxyObjects;
 use crate::proxy::Simulated;
+use crate::proxy::sync::{Size, SyncShape};
 use sim_core::classify::Family;
 use sim_core::dist;
 use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Add;
 use std::sync::Arc;
 
 /// Fixed part of the delay from a change to a node's kube-proxy knowing it: API server, watch, informer.
@@ -85,14 +87,25 @@ impl Builder {
         Arc::new(Stack::new(rules, self.seed).unwrap_or_else(|e| panic!("the mode's own rules: {e}")))
     }
 
-    /// Time of the first full sync; nothing if the profile prices no syncs.
-    pub fn first_sync(&self, objects: &ProxyObjects, rules: &NodeRules) -> Option<SimSpan> {
-        self.mode.first_sync(objects, rules).time(&self.profile)
+    /// Sizes of all ports, added up.
+    fn table(&self, objects: &ProxyObjects) -> Size {
+        let size = |port| self.mode.size(port, &self.config, self.family);
+        objects.ports.iter().map(size).fold(Size::default(), Add::add)
     }
 
-    /// Time of the sync after changes to these service ports; nothing if the profile prices no syncs.
-    pub fn change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, ports: &[u32]) -> Option<SimSpan> {
-        self.mode.endpoint_change_sync(objects, rules, ports).time(&self.profile)
+    /// Time of the first full sync; nothing if the profile prices no syncs.
+    pub fn first_sync(&self, objects: &ProxyObjects) -> Option<SimSpan> {
+        let table = self.table(objects);
+        self.mode.sync(&SyncShape::first(table), &self.config).time(&self.profile)
+    }
+
+    /// Time of the sync after one endpoint of each of these service ports was replaced; nothing if the profile prices no
+    /// syncs.
+    pub fn change_sync(&self, objects: &ProxyObjects, ports: &[u32]) -> Option<SimSpan> {
+        let changed = ports.iter().map(|&p| self.mode.size(&objects.ports[p as usize], &self.config, self.family));
+        let changed = changed.fold(Size::default(), Add::add);
+        let shape = SyncShape::change(self.table(objects), changed);
+        self.mode.sync(&shape, &self.config).time(&self.profile)
     }
 }
 
@@ -149,7 +162,7 @@ impl Versions {
             changes[from as usize..version as usize].iter().flat_map(|c| c.ports.iter().copied()).collect();
         ports.sort_unstable();
         ports.dedup();
-        let duration = builder.change_sync(&self.objects, &rules, &ports).unwrap_or(SimSpan::ZERO);
+        let duration = builder.change_sync(&self.objects, &ports).unwrap_or(SimSpan::ZERO);
         let loaded = (builder.stack(&rules), duration);
         self.built.insert(version, loaded.clone());
         loaded

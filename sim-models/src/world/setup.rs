@@ -241,8 +241,8 @@ fn start(objects: &Objects, node: &Node, builder: &Builder, cores: u32) -> Start
         endpoints: seen.ports.iter().map(|p| p.endpoints.reachable.len() as u64).sum(),
         rules: builder.mode.rule_count(&rules),
         memory: builder.stack(&rules).memory_bytes(u64::from(cores)),
-        first_sync: builder.first_sync(&seen, &rules),
-        change_sync: busiest.and_then(|(port, _)| builder.change_sync(&seen, &rules, &[port as u32])),
+        first_sync: builder.first_sync(&seen),
+        change_sync: busiest.and_then(|(port, _)| builder.change_sync(&seen, &[port as u32])),
         empty: seen.ports.iter().filter(|p| p.endpoints.reachable.is_empty()).count() as u64,
     }
 }
