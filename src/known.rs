@@ -1,5 +1,6 @@
 //! The names that scenarios may use, gathered from the tables of the models.
 
+use reports::metrics::{DISTRIBUTIONS, KNOWN, SERIES};
 use scenarios::known::{Known, ModeHistory, Named};
 use sim_models::kernel::cost::PROFILES;
 use sim_models::kernel::ipvs::scheduler::SCHEDULERS;
@@ -17,7 +18,10 @@ pub fn known() -> Known {
         rules_only: rules_only().map(|m| named(m.name(), m.describe())).collect(),
         schedulers: SCHEDULERS.iter().map(|(name, doc, _)| named(name, doc)).collect(),
         profiles: PROFILES.iter().map(|(name, _)| named(name, &profile_line(name))).collect(),
-        metrics: reports::metrics::KNOWN.iter().map(|m| named(m.name, m.description)).collect(),
+        metrics: KNOWN.iter().map(|m| named(m.name, m.description)).collect(),
+        metric_units: KNOWN.iter().map(|m| (m.name.to_owned(), m.unit.to_owned())).collect(),
+        distributions: DISTRIBUTIONS.iter().map(|d| named(d.name, d.description)).collect(),
+        series: SERIES.iter().map(|s| named(s.name, s.description)).collect(),
         kubernetes_minors: KUBERNETES_MINORS,
         mode_history: MODES
             .iter()

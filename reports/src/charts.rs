@@ -1,14 +1,13 @@
 //! The charts of a record: those that the scenario names, and those that every report should have.
 //!
-//! A chart of a metric over a swept key has a line per mode and points out where lines cross. A chart of a
-//! distribution shows, for each mode, the share of packets above a cost, at the largest swept point: where the line
-//! passes 1 % is the 99th percentile.
+//! A chart of a metric over a swept key has a line per mode and points out where lines cross; figures that others have
+//! published stand beside the lines as crosses. Distributions and figures over time are in [`curves`].
 
 use crate::grid::{Slice, modes, slices};
-use crate::palette::{Look, looks};
+use crate::palette::looks;
 use crate::svg::{Axis, Labels, Line, Plot, render};
-use crate::{crossover, human, metrics};
-use sim_core::record::{Basis, ChartRecord, Crossover, Distribution, PointRecord, RunRecord};
+use crate::{crossover, curves, human, metrics};
+use sim_core::record::{Basis, ChartRecord, Crossover, PointRecord, RunRecord};
 
 /// Charts of one key stop at this many combinations of the other swept keys.
 const SLICES_MAX: usize = 8;
@@ -30,7 +29,9 @@ pub fn all(record: &RunRecord) -> Vec<Chart> {
     let mut charts: Vec<Chart> = Vec::new();
     for wanted in plan(record) {
         let plots = match wanted.x.as_str() {
-            "distribution" => distribution(record, &wanted).into_iter().collect(),
+            "distribution" => curves::distribution(record, &wanted).into_iter().collect(),
+            "cumulative" => curves::cumulative(record, &wanted).into_iter().collect(),
+            "time" => curves::over_time(record, &wanted).into_iter().collect(),
             _ => lines(record, &wanted, &crossovers),
         };
         for plot in plots {
@@ -44,7 +45,8 @@ pub fn all(record: &RunRecord) -> Vec<Chart> {
     charts
 }
 
-/// The charts to draw: the scenario's, or a usual set; in either case the crossover chart and a distribution.
+/// The charts to draw: the scenario's, or a usual set; in either case the crossover chart, a distribution, and what a
+/// run has over time.
 pub fn plan(record: &RunRecord) -> Vec<ChartRecord> {
     let mut axes: Vec<&String> = record.points.iter().flat_map(|point| point.axes.keys()).collect();
     axes.sort_unstable();
@@ -73,6 +75,15 @@ pub fn plan(record: &RunRecord) -> Vec<ChartRecord> {
     if !charts.iter().any(|c| c.x == "distribution") {
         let at = charts.iter().take_while(|c| c.y == crossover::METRIC).count();
         charts.insert(at, chart("distribution", "first_packet", true, true));
+    }
+    let changes = |point: &PointRecord| curves::distribution_of(point, curves::CHANGES).is_some();
+    if record.points.iter().any(changes) && !charts.iter().any(|c| c.x == "cumulative") {
+        charts.push(chart("cumulative", curves::CHANGES, false, false));
+    }
+    for series in metrics::SERIES.iter().filter(|series| curves::is_worth_a_chart(record, series.name)) {
+        if !charts.iter().any(|c| c.x == "time" && c.y == series.name) {
+            charts.push(chart("time", series.name, false, false));
+        }
     }
     charts
 }
@@ -107,14 +118,24 @@ fn line_plot(
 ) -> Option<Plot> {
     let modes = modes(&slice.points);
     let looks = looks(&modes);
+    let at = |point: &PointRecord| point.axes[&wanted.x].get();
+    let published: Vec<_> = record
+        .published
+        .iter()
+        .filter_map(|p| {
+            let point = slice.points.iter().find(|point| p.is_of(point, &wanted.y))?;
+            let look = modes.iter().position(|mode| *mode == point.line())?;
+            Some((at(point), p.value.get(), looks[look]))
+        })
+        .collect();
     let with: Vec<&&PointRecord> =
         slice.points.iter().filter(|point| point.metric(&wanted.y).is_some()).collect();
     let unit = with.first()?.metric(&wanted.y)?.unit.as_str();
     let lines: Vec<Line> = modes
         .iter()
-        .zip(looks)
+        .zip(looks.iter().copied())
         .map(|(mode, look)| {
-            let here = with.iter().filter(|point| point.mode == *mode);
+            let here = with.iter().filter(|point| point.line() == *mode);
             let mut points: Vec<_> = here
                 .filter_map(|point| {
                     let metric = point.metric(&wanted.y)?;
@@ -133,17 +154,21 @@ fn line_plot(
         .collect();
     let places: Vec<(f64, f64, bool)> = lines.iter().flat_map(|line| &line.points).copied().collect();
     let xs = range(places.iter().map(|p| p.0));
-    let ys = range(places.iter().map(|p| p.1));
+    let ys = range(places.iter().map(|p| p.1).chain(published.iter().map(|p| p.1)));
     let (log_x, log_y) = (wanted.log_x && xs.0 > 0.0, wanted.log_y && ys.0 > 0.0);
     let noun = metrics::axis_label(&wanted.x);
-    let mut x = Axis::new(noun.to_owned(), log_x, xs, 1.0, human::count);
+    let swept_unit = slice.points.first().map_or("count", |point| point.axis_unit(&wanted.x));
+    let (factor, unit_name) = human::axis_unit(xs.1, swept_unit);
+    let name = if unit_name.is_empty() || log_x { noun.to_owned() } else { format!("{noun} ({unit_name})") };
+    let tick = |at: f64| if swept_unit == "count" { human::count(at) } else { human::tick(at, swept_unit) };
+    let mut x = Axis::new(name, log_x, xs, factor, tick);
     let mut swept: Vec<f64> = places.iter().map(|p| p.0).collect();
     swept.sort_by(f64::total_cmp);
     swept.dedup();
     if log_x && xs.0 < xs.1 {
         // Swept values are where the data is: they are the ticks, and the axis is as wide as they.
         x.range = xs;
-        x.ticks = swept.iter().map(|at| (*at, human::count(*at))).collect();
+        x.ticks = swept.iter().map(|at| (*at, tick(*at))).collect();
     } else if !log_x && xs.1 > 0.0 {
         x.range.1 = xs.1;
         x.ticks.retain(|(at, _)| *at <= xs.1);
@@ -160,13 +185,15 @@ fn line_plot(
     };
     Some(Plot {
         title: short(&title),
-        subtitle: subtitle(record, places.iter().any(|p| p.2), &with, &wanted.y),
+        subtitle: subtitle(record, places.iter().any(|p| p.2), &with, &wanted.y, !published.is_empty()),
         marks: marks(wanted, slice, crossovers, &lines, &modes, (log_x, log_y)),
         x,
         y,
         lines,
         labels: Labels::Margin,
         key: Vec::new(),
+        moments: Vec::new(),
+        published,
     })
 }
 
@@ -176,7 +203,7 @@ fn marks(
     slice: &Slice,
     crossovers: &[Crossover],
     lines: &[Line],
-    modes: &[&str],
+    modes: &[String],
     logs: (bool, bool),
 ) -> Vec<(f64, f64, String)> {
     let axis =
@@ -206,105 +233,8 @@ fn marks(
     .collect()
 }
 
-/// The distribution of a cost at the largest swept point, as the share above it.
-fn distribution(record: &RunRecord, wanted: &ChartRecord) -> Option<Plot> {
-    let has = |point: &&PointRecord| of(point, &wanted.y).is_some();
-    let largest = record.points.iter().filter(has).max_by(|a, b| {
-        let key =
-            |p: &PointRecord| (p.axes.values().copied().collect::<Vec<_>>(), std::cmp::Reverse(p.index));
-        key(a).cmp(&key(b))
-    })?;
-    let points: Vec<&PointRecord> =
-        record.points.iter().filter(|p| p.axes == largest.axes).filter(has).collect();
-    let modes = modes(&points);
-    let unit = of(largest, &wanted.y)?.unit.as_str();
-    let of_modes: Vec<(&str, Look, &Distribution)> = modes
-        .iter()
-        .zip(looks(&modes))
-        .filter_map(|(mode, look)| {
-            Some((*mode, look, of(points.iter().find(|p| p.mode == *mode)?, &wanted.y)?))
-        })
-        .collect();
-    let smallest =
-        of_modes.iter().flat_map(|(.., d)| above(d)).map(|(_, share)| share).filter(|share| *share > 0.0);
-    let floor = if wanted.log_y { smallest.fold(0.005, f64::min).max(1e-6) } else { 0.0 };
-    let bounds = of_modes.iter().flat_map(|(.., d)| d.buckets.iter().map(|(bound, _)| *bound as f64));
-    let xs = range(bounds);
-    let log_x = wanted.log_x && xs.0 > 0.0;
-    let line = |(mode, look, d): &(&str, Look, &Distribution)| Line {
-        label: short(mode),
-        look: *look,
-        points: steps(&above(d), floor),
-    };
-    let key = |(mode, look, d): &(&str, Look, &Distribution)| {
-        let quantile = |share: f64| {
-            let at = above(d).into_iter().find(|(_, above)| *above <= 1.0 - share + 1e-12);
-            at.map_or_else(|| "-".into(), |(bound, _)| human::value(bound, unit))
-        };
-        (*look, vec![short(mode), format!("p50 {}", quantile(0.5)), format!("p99 {}", quantile(0.99))])
-    };
-    let label = metrics::label(&wanted.y).replace('_', " ");
-    let at: Vec<String> = largest
-        .axes
-        .iter()
-        .map(|(k, v)| format!("{} {}", human::count(v.get()), metrics::axis_label(k)))
-        .collect();
-    let at = if at.is_empty() { String::new() } else { format!(" at {}", at.join(", ")) };
-    let title = match wanted.title.is_empty() {
-        true => format!("Distribution of {label}{at}"),
-        false => format!("{}{at}", wanted.title),
-    };
-    let share = |share: f64| format!("{} %", human::trimmed(&format!("{:.4}", share * 100.0)));
-    let scale = if wanted.log_y { " (log scale)" } else { "" };
-    let decades = [1.0, 0.1, 0.01, 0.001, 0.0001, 0.00001, 0.000001];
-    let shares = if wanted.log_y { &decades[..] } else { &[1.0, 0.8, 0.6, 0.4, 0.2, 0.0] };
-    let y = Axis {
-        title: format!("Share above the value{scale}"),
-        range: (floor, 1.0),
-        ticks: shares.iter().filter(|s| **s >= floor).map(|s| (*s, share(*s))).collect(),
-        log: wanted.log_y,
-    };
-    Some(Plot {
-        title: short(&title),
-        subtitle: format!(
-            "Share of samples above each value; where a line passes 1 % is its p99. Profile {}",
-            short(&record.profile.name)
-        ),
-        x: value_axis(&metrics::capital(&label), log_x, xs, unit),
-        y,
-        lines: of_modes.iter().map(line).collect(),
-        labels: Labels::Ends,
-        marks: Vec::new(),
-        key: of_modes.iter().map(key).collect(),
-    })
-}
-
-/// Bounds and the share of samples above each.
-fn above(distribution: &Distribution) -> Vec<(f64, f64)> {
-    let total: u64 = distribution.buckets.iter().map(|(_, count)| count).sum();
-    let mut left = total;
-    let mut shares = Vec::with_capacity(distribution.buckets.len());
-    for (bound, count) in &distribution.buckets {
-        left -= count;
-        shares.push((*bound as f64, left as f64 / total.max(1) as f64));
-    }
-    shares
-}
-
-/// A falling staircase from all samples to `floor`.
-fn steps(shares: &[(f64, f64)], floor: f64) -> Vec<(f64, f64, bool)> {
-    let mut height = 1.0;
-    let mut points = Vec::with_capacity(shares.len() * 2);
-    for (bound, share) in shares {
-        points.push((*bound, height, false));
-        height = share.max(floor);
-        points.push((*bound, height, false));
-    }
-    points
-}
-
 /// An axis for values in `unit`.
-fn value_axis(label: &str, log: bool, (low, high): (f64, f64), unit: &str) -> Axis {
+pub(crate) fn value_axis(label: &str, log: bool, (low, high): (f64, f64), unit: &str) -> Axis {
     let (factor, name) = human::axis_unit(high, unit);
     let title = match (log, name.is_empty()) {
         (true, _) if unit == "instr" => format!("{label}, instructions (log scale)"),
@@ -316,7 +246,13 @@ fn value_axis(label: &str, log: bool, (low, high): (f64, f64), unit: &str) -> Ax
     Axis::new(title, log, (low, high), factor, |at| human::tick(at, unit))
 }
 
-fn subtitle(record: &RunRecord, extrapolated: bool, with: &[&&PointRecord], metric: &str) -> String {
+fn subtitle(
+    record: &RunRecord,
+    extrapolated: bool,
+    with: &[&&PointRecord],
+    metric: &str,
+    published: bool,
+) -> String {
     let mut kinds: Vec<Basis> =
         with.iter().filter_map(|point| point.metric(metric)).map(|m| m.basis).collect();
     kinds.sort_unstable();
@@ -326,19 +262,18 @@ fn subtitle(record: &RunRecord, extrapolated: bool, with: &[&&PointRecord], metr
     if extrapolated {
         kinds.push("hollow markers: extrapolated beyond the calibrated range");
     }
+    if published {
+        kinds.push("crosses: published");
+    }
     format!("Profile {}; {}", short(&record.profile.name), kinds.join("; "))
 }
 
-fn of<'a>(point: &'a PointRecord, name: &str) -> Option<&'a Distribution> {
-    point.distributions.iter().find(|d| d.name == name && !d.buckets.is_empty())
-}
-
-fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
+pub(crate) fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     values.fold((f64::INFINITY, 0.0), |(low, high), v| (low.min(v), high.max(v)))
 }
 
 /// Text without control characters and of a length that a chart has room for.
-fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     let mut text: String = text.chars().filter(|c| !c.is_control()).collect();
     if let Some((at, _)) = text.char_indices().nth(90) {
         text.truncate(at);

@@ -5,7 +5,7 @@
 //! neighbours. Touching without changing sides is no crossing. Nothing is extrapolated: a crossing outside the swept
 //! range is not found, and the words then say who is lower from end to end.
 
-use crate::grid::{Slice, modes, slices};
+use crate::grid::{Slice, axis_value, modes, slices};
 use crate::{human, metrics};
 use sim_core::record::{Basis, Crossover, Fixed, PointRecord, RunRecord};
 
@@ -41,7 +41,7 @@ pub fn find_in(points: &[PointRecord], metric: &str) -> Vec<Crossover> {
 /// Both modes' values where both have one, by rising swept value.
 fn pairs(slice: &Slice, axis: &str, metric: &str, first: &str, second: &str) -> Vec<(Fixed, Fixed, Fixed)> {
     let value = |mode: &str, x: Fixed| {
-        let here = |point: &&&PointRecord| point.mode == mode && point.axes.get(axis) == Some(&x);
+        let here = |point: &&&PointRecord| point.line() == mode && point.axes.get(axis) == Some(&x);
         slice.points.iter().find(here)?.metric(metric).map(|m| m.value)
     };
     let mut xs: Vec<Fixed> = slice.points.iter().filter_map(|point| point.axes.get(axis).copied()).collect();
@@ -153,16 +153,19 @@ pub fn words(crossover: &Crossover, points: &[PointRecord]) -> String {
     };
     let mut xs: Vec<Fixed> = points
         .iter()
-        .filter(|point| point.mode == crossover.better || point.mode == crossover.worse)
+        .filter(|point| [&crossover.better, &crossover.worse].contains(&&point.line()))
         .filter_map(|point| point.axes.get(key).copied())
         .collect();
     xs.sort_unstable();
     let (Crossover { better, worse, .. }, (low, high)) = (crossover, crossover.at_end);
-    let size = |x: Fixed| match metrics::axis_noun(key) {
-        Some(noun) => format!("{} {noun}", human::count(x.get())),
-        None => format!("{key} = {}", human::count(x.get())),
+    let number = |x: Fixed| match points.first() {
+        Some(point) => axis_value(point, key, x),
+        None => human::count(x.get()),
     };
-    let number = |x: Fixed| human::count(x.get());
+    let size = |x: Fixed| match metrics::axis_noun(key) {
+        Some(noun) => format!("{} {noun}", number(x)),
+        None => format!("{key} = {}", number(x)),
+    };
     let beats = match (crossover.at, crossover.between, xs.first(), xs.last()) {
         (Some(at), Some((from, to)), ..) => {
             let about = Fixed::new(at.get().round());
@@ -191,7 +194,7 @@ pub fn words(crossover: &Crossover, points: &[PointRecord]) -> String {
     };
     let guess = |x: Option<&Fixed>| {
         let rests = |point: &&PointRecord| {
-            (point.mode == *better || point.mode == *worse) && point.axes.get(key) == x && x.is_some()
+            [better, worse].contains(&&point.line()) && point.axes.get(key) == x && x.is_some()
         };
         let guessed = |point: &PointRecord| {
             point.metric(&crossover.metric).is_some_and(|metric| metric.basis == Basis::Extrapolated)
@@ -204,14 +207,14 @@ pub fn words(crossover: &Crossover, points: &[PointRecord]) -> String {
 
 /// How the modes compare in [`METRIC`] where nothing is swept; `None` if fewer than two modes have it.
 fn compare(points: &[PointRecord]) -> Option<String> {
-    let mut values: Vec<(Fixed, &str, &str)> = Vec::new();
+    let mut values: Vec<(Fixed, String, &str)> = Vec::new();
     for point in points {
         if let Some(metric) = point.metric(METRIC) {
-            values.push((metric.value, &point.mode, &metric.unit));
+            values.push((metric.value, point.line(), &metric.unit));
         }
     }
     values.sort_by_key(|(value, ..)| *value); // stable: plan order among equals
-    let ((low, best, unit), (high, worst, _)) = (*values.first()?, *values.last()?);
+    let ((low, best, unit), (high, worst, _)) = (values.first()?, values.last()?);
     if values.len() < 2 {
         return None;
     }

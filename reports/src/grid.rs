@@ -1,9 +1,9 @@
-//! [`Grid`]: the points of a record as modes by swept values.
+//! [`Grid`]: the points of a record as modes, with their variants, by swept values.
 //!
 //! Modes and columns keep the order of the plan. A sweep over several keys has one column per combination; for lines
 //! over one key, [`slices`] holds the other keys fixed.
 
-use crate::metrics;
+use crate::{human, metrics};
 use sim_core::record::{Fixed, Metric, PointRecord};
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 pub struct Grid<'a> {
     /// Swept keys, sorted; empty if nothing is swept.
     pub axes: Vec<&'a str>,
-    /// Modes in plan order.
-    pub modes: Vec<&'a str>,
+    /// Modes in plan order, each with its variant if there are any.
+    pub modes: Vec<String>,
     /// One value per axis and column, in plan order; a point without the key has `None`.
     pub columns: Vec<Vec<Option<Fixed>>>,
     points: BTreeMap<(usize, usize), &'a PointRecord>,
@@ -28,7 +28,7 @@ impl<'a> Grid<'a> {
         let mut grid = Grid { axes, modes: Vec::new(), columns: Vec::new(), points: BTreeMap::new() };
         for point in points {
             let column: Vec<_> = grid.axes.iter().map(|axis| point.axes.get(*axis).copied()).collect();
-            let place = (place_of(&mut grid.modes, point.mode.as_str()), place_of(&mut grid.columns, column));
+            let place = (place_of(&mut grid.modes, point.line()), place_of(&mut grid.columns, column));
             grid.points.entry(place).or_insert(point);
         }
         grid
@@ -77,7 +77,7 @@ pub fn slices<'a>(points: &'a [PointRecord], key: &str) -> Vec<Slice<'a>> {
         let at = place_of(&mut keys, others(point));
         if at == slices.len() {
             let fixed: Vec<_> =
-                keys[at].iter().map(|(k, v)| format!("{k} = {}", crate::human::count(v.get()))).collect();
+                keys[at].iter().map(|(k, v)| format!("{k} = {}", axis_value(point, k, *v))).collect();
             slices.push(Slice { fixed: fixed.join(", "), points: Vec::new() });
         }
         slices[at].points.push(point);
@@ -89,11 +89,19 @@ pub fn slices<'a>(points: &'a [PointRecord], key: &str) -> Vec<Slice<'a>> {
     slices
 }
 
-/// Modes of some points in their order.
-pub fn modes<'a>(points: &[&'a PointRecord]) -> Vec<&'a str> {
+/// A value of a swept key as people read it.
+pub fn axis_value(point: &PointRecord, key: &str, value: Fixed) -> String {
+    match point.axis_unit(key) {
+        "count" => human::count(value.get()),
+        unit => human::tick(value.get(), unit),
+    }
+}
+
+/// Modes of some points in their order, each with its variant if there are any.
+pub fn modes(points: &[&PointRecord]) -> Vec<String> {
     let mut modes = Vec::new();
     for point in points {
-        place_of(&mut modes, point.mode.as_str());
+        place_of(&mut modes, point.line());
     }
     modes
 }

@@ -1,9 +1,10 @@
 //! The report as one page: no script, no outside resource, readable on screen and on paper.
 
+use crate::grid::axis_value;
 use crate::sheet::{Block, Cell, Sheet, headline_title, run_line};
-use crate::{charts, crossover, human, metrics};
+use crate::{charts, crossover, human, metrics, published};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use sim_core::record::{PointRecord, RunRecord};
+use sim_core::record::{Fixed, PointRecord, RunRecord};
 
 const STYLE: &str = "
 body{margin:0 auto;padding:2rem 1.5rem 4rem;max-width:62rem;color:#1a1a1a;background:#fff;
@@ -58,6 +59,7 @@ pub fn render(record: &RunRecord) -> String {
                 p { (what_was_run(record)) }
                 (headline(record))
                 (failed_gates(record))
+                (published(record))
                 (figures(record))
                 (tables(&sheet))
                 (gates(record))
@@ -97,9 +99,13 @@ fn what_was_run(record: &RunRecord) -> String {
     for key in
         keys.into_iter().filter(|key| !matches!(key.as_str(), "cluster.services" | "cluster.endpoints"))
     {
-        let values: Vec<f64> =
-            points.iter().filter_map(|point| point.axes.get(key)).map(|v| v.get()).collect();
-        text.push_str(&format!(" Swept: {} {}.", between(&values), metrics::axis_label(key)));
+        let mut values: Vec<_> = points.iter().filter_map(|p| Some((*p.axes.get(key)?, *p))).collect();
+        values.sort_by_key(|(value, _)| *value); // stable
+        let told =
+            |at: Option<&(Fixed, &PointRecord)>| at.map(|(v, p)| axis_value(p, key, *v)).unwrap_or_default();
+        let (low, high) = (told(values.first()), told(values.last()));
+        let range = if low == high { low } else { format!("{low} to {high}") };
+        text.push_str(&format!(" Swept: {range} {}.", metrics::axis_label(key)));
     }
     text
 }
@@ -110,6 +116,31 @@ fn headline(record: &RunRecord) -> Markup {
         @if !sentences.is_empty() {
             h2 { (headline_title(record)) }
             ul.headline { @for sentence in &sentences { li { (sentence) } } }
+        }
+    }
+}
+
+/// Published figures beside simulated ones; a missed one is as loud as a failed gate.
+fn published(record: &RunRecord) -> Markup {
+    let rows = published::rows(record);
+    html! {
+        @if !rows.is_empty() {
+            h2 { "Published and simulated" }
+            p { (published::summary(record)) }
+            div.scroll { table {
+                thead { tr { @for head in published::HEADS { th scope="col" { (head) } } } }
+                tbody {
+                    @for row in &rows {
+                        tr {
+                            th scope="row" { (row.cells[0]) }
+                            @for cell in &row.cells[1..3] { td.text { (cell) } }
+                            @for cell in &row.cells[3..6] { td { (cell) } }
+                            @if row.missed { td.text.failed { (row.cells[6]) } } @else { td.text { (row.cells[6]) } }
+                        }
+                    }
+                }
+            } }
+            ul.quiet { @for source in published::sources(record) { li { (source) } } }
         }
     }
 }

@@ -14,6 +14,7 @@
 pub mod charts;
 pub mod crossover;
 pub mod csv;
+pub mod curves;
 pub mod grid;
 pub mod html;
 pub mod human;
@@ -21,6 +22,7 @@ pub mod json;
 pub mod markdown;
 pub mod metrics;
 pub mod palette;
+pub mod published;
 mod report;
 pub mod scale;
 pub mod sheet;

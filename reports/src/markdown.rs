@@ -1,7 +1,7 @@
 //! The report as GitHub-flavoured Markdown: headline, tables, gates, notes, provenance.
 
 use crate::sheet::{Cell, Sheet, headline_title, run_line};
-use crate::{crossover, human};
+use crate::{crossover, human, published};
 use sim_core::record::RunRecord;
 
 /// The report of a record.
@@ -35,6 +35,7 @@ pub fn render(record: &RunRecord) -> String {
     if !sheet.zero.is_empty() {
         out.push_str(&format!("\nZero everywhere: {}.\n", escape(&sheet.zero.join("; "))));
     }
+    published(&mut out, record);
     if !record.gates.is_empty() {
         out.push_str("\n## Gates\n\n| outcome | gate | observed |\n| --- | --- | --- |\n");
         for gate in &record.gates {
@@ -61,6 +62,28 @@ pub fn render(record: &RunRecord) -> String {
     }
     out.push_str(&format!("\n{}, scenario {}\n", escape(&record.tool), escape(&record.scenario_hash)));
     out
+}
+
+/// Published figures beside simulated ones.
+fn published(out: &mut String, record: &RunRecord) {
+    let rows = published::rows(record);
+    if rows.is_empty() {
+        return;
+    }
+    out.push_str(&format!("\n## Published and simulated\n\n{}\n\n", escape(&published::summary(record))));
+    row(out, published::HEADS[0], published::HEADS[1..].iter().map(|head| (*head).to_owned()));
+    row(out, "---", ["---", "---", "---:", "---:", "---:", "---"].map(str::to_owned).into_iter());
+    for there in rows {
+        let [figure, rest @ ..] = &there.cells;
+        let bold = |text: &String| if there.missed { format!("**{}**", escape(text)) } else { escape(text) };
+        row(out, figure, rest.iter().map(bold));
+    }
+    list_of(out, "\nSources:\n\n", &published::sources(record));
+}
+
+fn list_of(out: &mut String, head: &str, items: &[String]) {
+    out.push_str(head);
+    items.iter().for_each(|item| out.push_str(&format!("- {}\n", escape(item))));
 }
 
 fn list(out: &mut String, title: &str, items: &[String]) {

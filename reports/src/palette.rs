@@ -48,7 +48,8 @@ const LOOKS: [Look; 7] = [
 const KNOWN: [&str; 5] = ["iptables", "ipvs", "nftables", "ebpf", "userspace"];
 
 /// The looks of `modes`, in their order.
-pub fn looks(modes: &[&str]) -> Vec<Look> {
+pub fn looks(modes: &[impl AsRef<str>]) -> Vec<Look> {
+    let modes: Vec<&str> = modes.iter().map(AsRef::as_ref).collect();
     let known = |mode: &str| KNOWN.iter().position(|known| *known == mode);
     let mut free = (0..LOOKS.len()).filter(|i| !modes.iter().any(|mode| known(mode) == Some(*i)));
     let mut at = |mode: &&str| known(mode).or_else(|| free.next());

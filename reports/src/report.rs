@@ -52,6 +52,12 @@ impl<'a> Report<'a> {
             (PathBuf::from("csv/distributions.csv"), csv::distributions(self.record)),
             (PathBuf::from("csv/constants.csv"), csv::constants(self.record)),
         ];
+        if !self.record.published.is_empty() {
+            files.push((PathBuf::from("csv/published.csv"), csv::published(self.record)));
+        }
+        if self.record.points.iter().any(|point| !point.series.is_empty()) {
+            files.push((PathBuf::from("csv/series.csv"), csv::series(self.record)));
+        }
         let svg =
             |chart: charts::Chart| (PathBuf::from("svg").join(format!("{}.svg", chart.name)), chart.svg);
         files.extend(charts::all(self.record).into_iter().map(svg));

@@ -5,10 +5,10 @@
 //! is better and the modes differ as printed; extrapolated values are marked too, so that no figure looks firmer than
 //! it is.
 
-use crate::grid::Grid;
+use crate::grid::{Grid, axis_value};
 use crate::metrics::{self, Group};
 use crate::{crossover, human};
-use sim_core::record::{Basis, Metric, RunRecord};
+use sim_core::record::{Basis, Fixed, Metric, RunRecord};
 
 /// A table of blocks that share their columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,8 +73,14 @@ impl Sheet {
     }
 
     fn by_mode(grid: &Grid, names: &[&str], zero: Vec<String>) -> Self {
-        let text = |value: &Option<_>| {
-            value.map_or_else(|| "-".into(), |v: sim_core::record::Fixed| human::count(v.get()))
+        let unit_of = |i: usize| {
+            let columns = 0..grid.columns.len();
+            let mut points = columns.flat_map(|column| (0..grid.modes.len()).map(move |mode| (mode, column)));
+            points.find_map(|(mode, column)| grid.point(mode, column)).map(|point| (point, grid.axes[i]))
+        };
+        let text = |(i, value): (usize, &Option<Fixed>)| match (value, unit_of(i)) {
+            (Some(value), Some((point, key))) => axis_value(point, key, *value),
+            _ => "-".to_owned(),
         };
         let block = |name: &&str| {
             let figures: Vec<Vec<Option<&Metric>>> = (0..grid.modes.len())
@@ -88,9 +94,8 @@ impl Sheet {
                     mark(cells.iter_mut().map(|row| row[column].as_mut()), best);
                 }
             }
-            let label = |mode: &&str| (*mode).to_owned();
             let rows =
-                grid.modes.iter().map(label).zip(cells).map(|(label, cells)| Row { label, cells }).collect();
+                grid.modes.iter().cloned().zip(cells).map(|(label, cells)| Row { label, cells }).collect();
             let title = metrics::capital(metrics::label(name));
             Block {
                 group: metrics::group(name),
@@ -101,7 +106,7 @@ impl Sheet {
         };
         Sheet {
             corner: grid.axes.iter().map(|axis| metrics::axis_label(axis).to_owned()).collect(),
-            heads: grid.columns.iter().map(|column| column.iter().map(text).collect()).collect(),
+            heads: grid.columns.iter().map(|column| column.iter().enumerate().map(text).collect()).collect(),
             blocks: names.iter().map(block).collect(),
             zero,
         }
@@ -127,7 +132,7 @@ impl Sheet {
             let row = Row { label: metrics::label(name).to_owned(), cells };
             blocks.last_mut().expect("pushed above").rows.push(row);
         }
-        let heads = grid.modes.iter().map(|mode| vec![(*mode).to_owned()]).collect();
+        let heads = grid.modes.iter().map(|mode| vec![mode.clone()]).collect();
         Sheet { corner: vec![String::new()], heads, blocks, zero }
     }
 

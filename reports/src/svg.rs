@@ -18,6 +18,9 @@ const SIZE: (u32, u32) = (960, 540);
 const LEFT: i32 = 84;
 const TOP: i32 = 64;
 const BOTTOM: i32 = 472;
+/// Lines of text above the plot that moments may take, and their height.
+const BAND_MAX: usize = 5;
+const BAND_LINE: i32 = 17;
 /// Text of the body in pixels, and how wide a character of it is at most.
 const FONT: i32 = 14;
 const CHARACTER: i32 = 8;
@@ -88,6 +91,8 @@ pub enum Labels {
     Margin,
     /// Beside the ends inside the plot, stacked upwards where they meet; the lines have no markers.
     Ends,
+    /// In the right margin like [`Labels::Margin`], on lines of many points, which have no markers.
+    Plain,
 }
 
 /// A chart.
@@ -109,6 +114,10 @@ pub struct Plot {
     pub marks: Vec<(f64, f64, String)>,
     /// Text in the right margin, a line each, with the look of a line.
     pub key: Vec<(Look, Vec<String>)>,
+    /// Places on the horizontal axis at which something happened, rising: a dashed line each, its text above the plot.
+    pub moments: Vec<(f64, String)>,
+    /// Places that others have published, as crosses in the look of their line.
+    pub published: Vec<(f64, f64, Look)>,
 }
 
 /// The chart as an SVG document.
@@ -130,14 +139,17 @@ fn draw(root: &Area, plot: &Plot) -> Outcome {
     let keys = plot.key.iter().flat_map(|(_, lines)| {
         lines.iter().enumerate().map(|(i, text)| bold_width(text) + if i == 0 { 40 } else { 0 })
     });
-    let margin = if plot.labels == Labels::Margin { ends.max() } else { keys.max() }.unwrap_or(0);
+    let margin = if plot.labels == Labels::Ends { keys.max() } else { ends.max() }.unwrap_or(0);
     let right = SIZE.0 as i32 - 28 - margin.clamp(40, 280);
     let x = Scale::new(plot.x.log, plot.x.range, (LEFT, right));
-    let y = Scale::new(plot.y.log, plot.y.range, (BOTTOM, TOP));
+    let (band, rows) = band(&plot.moments, &x, right);
+    let top = TOP + BAND_LINE * rows;
+    let y = Scale::new(plot.y.log, plot.y.range, (BOTTOM, top));
     text(root, &plot.title, (LEFT, 20), 18, INK, HPos::Left, true)?;
     text(root, &plot.subtitle, (LEFT, 43), 13, GREY, HPos::Left, false)?;
-    axes(root, plot, &x, &y, right)?;
-    marks(root, plot, &x, &y, right)?;
+    axes(root, plot, &x, &y, (top, right))?;
+    moments(root, &band)?;
+    marks(root, plot, &x, &y, (top, right))?;
     for line in &plot.lines {
         let pixels: Vec<Pixel> = line.points.iter().map(|(px, py, _)| (x.pixel(*px), y.pixel(*py))).collect();
         stroke(root, &pixels, line.look)?;
@@ -147,14 +159,61 @@ fn draw(root: &Area, plot: &Plot) -> Outcome {
             }
         }
     }
+    for (px, py, look) in &plot.published {
+        cross(root, (x.pixel(*px), y.pixel(*py)), *look)?;
+    }
     match plot.labels {
-        Labels::Margin => margin_labels(root, plot, &x, &y, right)?,
+        Labels::Margin | Labels::Plain => margin_labels(root, plot, &x, &y, (top, right))?,
         Labels::Ends => end_labels(root, plot, &x, &y)?,
     }
     key(root, plot, right)
 }
 
-fn axes(root: &Area, plot: &Plot, x: &Scale, y: &Scale, right: i32) -> Outcome {
+/// A moment as it is drawn: its pixel, its text with the side it stands on, and the height of that.
+struct Told<'a> {
+    at: i32,
+    text: &'a str,
+    anchor: HPos,
+    height: i32,
+}
+
+/// Moments in lines above the plot, each in the first line that is free there; and how many lines these are.
+fn band<'a>(moments: &'a [(f64, String)], x: &Scale, right: i32) -> (Vec<Told<'a>>, i32) {
+    let mut ends: Vec<i32> = Vec::new();
+    let mut told = Vec::new();
+    for (at, text) in moments {
+        let at = x.pixel(*at);
+        let wide = width(text);
+        // Texts stand right of their line, and left of it where the canvas ends.
+        let left = at + 4 + wide > right + 60;
+        let (from, to) = if left { (at - 4 - wide, at - 2) } else { (at - 2, at + 4 + wide) };
+        let free = ends.iter().position(|end| *end + 8 <= from).unwrap_or(ends.len());
+        if free == ends.len() {
+            ends.push(to);
+        } else {
+            ends[free] = to;
+        }
+        let text = if free < BAND_MAX { text.as_str() } else { "" };
+        let row = i32::try_from(free.min(BAND_MAX - 1)).expect("a few lines");
+        let anchor = if left { HPos::Right } else { HPos::Left };
+        told.push(Told { at, text, anchor, height: TOP + 4 + BAND_LINE * row });
+    }
+    (told, i32::try_from(ends.len().min(BAND_MAX)).expect("a few lines"))
+}
+
+fn moments(root: &Area, band: &[Told]) -> Outcome {
+    for told in band {
+        let line = [(told.at, told.height - 6), (told.at, BOTTOM)];
+        root.draw(&DashedPathElement::new(line, 4, 4, GREY.stroke_width(1)))?;
+    }
+    for told in band {
+        let side = if matches!(told.anchor, HPos::Right) { -4 } else { 4 };
+        text(root, told.text, (told.at + side, told.height), 13, INK, told.anchor, false)?;
+    }
+    Ok(())
+}
+
+fn axes(root: &Area, plot: &Plot, x: &Scale, y: &Scale, (top, right): (i32, i32)) -> Outcome {
     for (at, label) in &plot.y.ticks {
         let py = y.pixel(*at);
         root.draw(&PathElement::new([(LEFT, py), (right, py)], GRID.stroke_width(1)))?;
@@ -163,7 +222,7 @@ fn axes(root: &Area, plot: &Plot, x: &Scale, y: &Scale, right: i32) -> Outcome {
     let mut free = i32::MIN;
     for (at, label) in &plot.x.ticks {
         let px = x.pixel(*at);
-        root.draw(&PathElement::new([(px, TOP), (px, BOTTOM)], GRID.stroke_width(1)))?;
+        root.draw(&PathElement::new([(px, top), (px, BOTTOM)], GRID.stroke_width(1)))?;
         root.draw(&PathElement::new([(px, BOTTOM), (px, BOTTOM + 5)], INK.stroke_width(1)))?;
         let half = width(label) / 2;
         if px - half >= free {
@@ -171,29 +230,29 @@ fn axes(root: &Area, plot: &Plot, x: &Scale, y: &Scale, right: i32) -> Outcome {
             free = px + half + 6;
         }
     }
-    root.draw(&PathElement::new([(LEFT, TOP), (LEFT, BOTTOM), (right, BOTTOM)], INK.stroke_width(1)))?;
+    root.draw(&PathElement::new([(LEFT, top), (LEFT, BOTTOM), (right, BOTTOM)], INK.stroke_width(1)))?;
     text(root, &plot.x.title, ((LEFT + right) / 2, BOTTOM + 44), FONT, INK, HPos::Center, false)?;
     let style = style(FONT, INK, HPos::Center, false).transform(FontTransform::Rotate270);
-    root.draw_text(&printable(&plot.y.title), &style, (16, (TOP + BOTTOM) / 2))?;
+    root.draw_text(&printable(&plot.y.title), &style, (16, (top + BOTTOM) / 2))?;
     Ok(())
 }
 
 /// Crossings: a ring, and a dashed line to the texts, which are stacked where there is more room, above or below.
 /// Crossings that nearly coincide share ring and line.
-fn marks(root: &Area, plot: &Plot, x: &Scale, y: &Scale, right: i32) -> Outcome {
+fn marks(root: &Area, plot: &Plot, x: &Scale, y: &Scale, (top, right): (i32, i32)) -> Outcome {
     let mut marks: Vec<(Pixel, &str)> = plot
         .marks
         .iter()
         .map(|(at, height, label)| ((x.pixel(*at), y.pixel(*height)), label.as_str()))
         .collect();
     marks.sort_by_key(|mark| mark.0.0); // stable
-    let above = marks.iter().all(|mark| mark.0.1 > (TOP + BOTTOM) / 2);
+    let above = marks.iter().all(|mark| mark.0.1 > (top + BOTTOM) / 2);
     let mut column = i32::MIN;
     for (i, ((px, py), label)) in marks.iter().enumerate() {
-        let end = if above { TOP + 14 + 18 * i as i32 } else { BOTTOM - 12 - 18 * i as i32 };
+        let end = if above { top + 14 + 18 * i as i32 } else { BOTTOM - 12 - 18 * i as i32 };
         if *px >= column.saturating_add(10) {
             column = *px;
-            let edge = if above { TOP + 6 } else { BOTTOM };
+            let edge = if above { top + 6 } else { BOTTOM };
             root.draw(&DashedPathElement::new([(column, edge), (column, *py)], 3, 3, GREY.stroke_width(1)))?;
             root.draw(&Circle::new((column, *py), 8, GREY.stroke_width(1)))?;
         }
@@ -206,14 +265,14 @@ fn marks(root: &Area, plot: &Plot, x: &Scale, y: &Scale, right: i32) -> Outcome 
 }
 
 /// Labels at the right, moved apart, with a thin leader where one was moved.
-fn margin_labels(root: &Area, plot: &Plot, x: &Scale, y: &Scale, right: i32) -> Outcome {
+fn margin_labels(root: &Area, plot: &Plot, x: &Scale, y: &Scale, (top, right): (i32, i32)) -> Outcome {
     let lines: Vec<(&Line, Pixel)> = plot
         .lines
         .iter()
         .filter_map(|line| line.points.last().map(|(px, py, _)| (line, (x.pixel(*px), y.pixel(*py)))))
         .collect();
     let wanted: Vec<i32> = lines.iter().map(|(_, end)| end.1).collect();
-    for ((line, end), place) in lines.iter().zip(apart(&wanted, FONT + 4, (TOP, BOTTOM - 6))) {
+    for ((line, end), place) in lines.iter().zip(apart(&wanted, FONT + 4, (top, BOTTOM - 6))) {
         let colour = line.look.colour;
         root.draw(&PathElement::new([(end.0 + 7, end.1), (right + 16, place)], colour.stroke_width(1)))?;
         text(root, &line.label, (right + 20, place), FONT, colour, HPos::Left, true)?;
@@ -286,6 +345,19 @@ fn marker(root: &Area, (px, py): Pixel, look: Look, hollow: bool) -> Outcome {
     let outline: Vec<Pixel> = shape.iter().chain(&shape[..1]).copied().collect();
     root.draw(&Polygon::new(shape, if hollow { WHITE } else { look.colour }))?;
     root.draw(&PathElement::new(outline, look.colour.stroke_width(2)))?;
+    Ok(())
+}
+
+/// A cross over white, so that it is seen on its line.
+fn cross(root: &Area, (px, py): Pixel, look: Look) -> Outcome {
+    let strokes =
+        |by: i32| [[(px - by, py - by), (px + by, py + by)], [(px - by, py + by), (px + by, py - by)]];
+    for line in strokes(7) {
+        root.draw(&PathElement::new(line, WHITE.stroke_width(5)))?;
+    }
+    for line in strokes(6) {
+        root.draw(&PathElement::new(line, look.colour.stroke_width(3)))?;
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 //! record cannot drive the terminal.
 
 use crate::sheet::{Block, Sheet, headline_title, run_line};
-use crate::{crossover, metrics};
+use crate::{crossover, metrics, published};
 use sim_core::record::RunRecord;
 use std::fmt::Write as _;
 
@@ -27,6 +27,7 @@ pub fn render(record: &RunRecord, width: usize, colour: bool) -> String {
     }
     columns(&mut out, &sheet, width, paint);
     footnotes(&mut out, &sheet, width);
+    published(&mut out, record, width, paint);
     let headline = crossover::headline(record);
     section(&mut out, headline_title(record), &headline, width, paint);
     if !record.gates.is_empty() {
@@ -129,6 +130,46 @@ fn footnotes(out: &mut String, sheet: &Sheet, width: usize) {
         for text in wrap(&notes.join("   "), width, 0) {
             line(out, &text);
         }
+    }
+}
+
+/// Published figures beside simulated ones, a line each; the figure's name stands above its lines.
+fn published(out: &mut String, record: &RunRecord, width: usize, paint: Paint) {
+    let rows = published::rows(record);
+    if rows.is_empty() {
+        return;
+    }
+    line(out, "");
+    line(out, &paint.bold("Published and simulated"));
+    let cells = |row: &published::Row| row.cells.each_ref().map(|text| clean(text));
+    let heads = published::HEADS.map(str::to_owned);
+    let wide: Vec<usize> = (1..7)
+        .map(|i| rows.iter().map(|row| chars(&cells(row)[i])).chain([chars(&heads[i])]).max().unwrap_or(0))
+        .collect();
+    let shown = |cells: &[String; 7]| {
+        let mut text = String::from("   ");
+        for (i, wide) in wide.iter().enumerate() {
+            let cell = &cells[i + 1];
+            let gap = " ".repeat(wide.saturating_sub(chars(cell)));
+            let right = (2..5).contains(&i);
+            write!(text, " {}{cell}{} ", if right { &gap } else { "" }, if right { "" } else { &gap })
+                .expect("writing to a String");
+        }
+        text.trim_end().to_owned()
+    };
+    line(out, &paint.dim(&shown(&heads)));
+    for (i, row) in rows.iter().enumerate() {
+        let cells = cells(row);
+        if i == 0 || rows[i - 1].cells[0] != row.cells[0] {
+            wrap(&cells[0], width.saturating_sub(2), 0)
+                .iter()
+                .for_each(|text| line(out, &format!("  {text}")));
+        }
+        let text = shown(&cells);
+        line(out, &if row.missed { paint.code("31", &text) } else { text });
+    }
+    for text in wrap(&clean(&published::summary(record)), width.saturating_sub(2), 0) {
+        line(out, &format!("  {text}"));
     }
 }
 

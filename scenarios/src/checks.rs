@@ -2,6 +2,7 @@
 //!
 //! Everything here is arithmetic on settings: absurd input is refused before anything is allocated.
 
+use crate::contradictions;
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::endpoints;
 use crate::keys::{CONNECTIONS_MAX, ENDPOINTS_MAX, NODES_MAX, SERVICES_MAX, grouped};
@@ -32,6 +33,7 @@ pub fn check(cx: &mut Context<'_>, s: &Settings, import: Option<&Objects>) {
         imported(cx, s, objects);
     }
     targets(cx, s, import);
+    contradictions::check(cx, s, import);
 }
 
 fn one_source_of_services(cx: &mut Context<'_>, s: &Settings) {

@@ -17,6 +17,8 @@ pub struct Diagnostic {
     pub at: Option<At>,
     /// Text beside the caret, may be empty.
     pub label: String,
+    /// The other side of a contradiction: its place and its key.
+    pub and: Option<(At, String)>,
     /// Lines of help: what is allowed, why there is a limit.
     pub help: Vec<String>,
 }
@@ -29,8 +31,14 @@ impl Diagnostic {
             key: key.to_owned(),
             at: Some(at),
             label: String::new(),
+            and: None,
             help: Vec::new(),
         }
+    }
+    /// With the other side of a contradiction.
+    pub fn and(mut self, at: At, key: &str) -> Self {
+        self.and = Some((at, key.to_owned()));
+        self
     }
     /// With text beside the caret.
     pub fn label(mut self, text: impl Into<String>) -> Self {
@@ -97,27 +105,9 @@ impl Diagnostics {
         };
         let _ = writeln!(out, "{}: {}", paint("1;31", "error"), paint("1", &d.message));
         if let Some(at) = d.at {
-            let place = Place::find(&self.sources, at);
-            let width = place.line.to_string().len();
-            let bar = paint("34", "|");
-            let pad = " ".repeat(width);
-            let arrow = paint("34", "-->");
-            let _ = writeln!(
-                out,
-                "{pad}{arrow} {}:{}:{}",
-                self.sources.name(at.source),
-                place.line,
-                place.column
-            );
-            let _ = writeln!(out, "{pad} {bar}");
-            let number = paint("34", &place.line.to_string());
-            let _ = writeln!(out, "{}", format!("{number} {bar} {}", place.shown).trim_end());
-            let carets = paint("31", &"^".repeat(place.carets));
-            let label =
-                if d.label.is_empty() { String::new() } else { format!(" {}", paint("31", &d.label)) };
-            let _ = writeln!(out, "{pad} {bar} {}{carets}{label}", " ".repeat(place.indent));
-            if !d.key.is_empty() {
-                let _ = writeln!(out, "{pad} = key: {}", d.key);
+            let mut pad = self.render_place(at, &d.label, &d.key, &paint, out);
+            if let Some((at, key)) = &d.and {
+                pad = self.render_place(*at, "", key, &paint, out);
             }
             for help in &d.help {
                 let _ = writeln!(out, "{pad} = {help}");
@@ -127,6 +117,33 @@ impl Diagnostics {
                 let _ = writeln!(out, "  = {help}");
             }
         }
+    }
+
+    /// A line with its caret and key; returns what indents the lines that follow.
+    fn render_place(
+        &self,
+        at: At,
+        label: &str,
+        key: &str,
+        paint: &impl Fn(&str, &str) -> String,
+        out: &mut String,
+    ) -> String {
+        let place = Place::find(&self.sources, at);
+        let bar = paint("34", "|");
+        let pad = " ".repeat(place.line.to_string().len());
+        let arrow = paint("34", "-->");
+        let _ =
+            writeln!(out, "{pad}{arrow} {}:{}:{}", self.sources.name(at.source), place.line, place.column);
+        let _ = writeln!(out, "{pad} {bar}");
+        let number = paint("34", &place.line.to_string());
+        let _ = writeln!(out, "{}", format!("{number} {bar} {}", place.shown).trim_end());
+        let carets = paint("31", &"^".repeat(place.carets));
+        let label = if label.is_empty() { String::new() } else { format!(" {}", paint("31", label)) };
+        let _ = writeln!(out, "{pad} {bar} {}{carets}{label}", " ".repeat(place.indent));
+        if !key.is_empty() {
+            let _ = writeln!(out, "{pad} = key: {key}");
+        }
+        pad
     }
 }
 

@@ -6,7 +6,7 @@
 //! op      = "<" | "<=" | ">" | ">="
 //! limit   = quantity | [ factor "*" ] mode "." metric
 //! ```
-//! A gate holds if it holds at every point it speaks of. A gate that finds no figure to judge fails.
+//! Places are separated by commas, and `variant = name` is one. A gate holds if it holds at every point it speaks of. A gate that finds no figure to judge fails.
 
 use crate::keys::Family;
 use crate::known::Known;
@@ -25,8 +25,10 @@ pub struct Gate {
     pub op: Op,
     /// With what.
     pub limit: Limit,
-    /// Swept key and value it is confined to.
-    pub at: Option<(String, f64)>,
+    /// Swept keys and values it is confined to.
+    pub at: Vec<(String, f64)>,
+    /// Variant it is confined to.
+    pub variant: Option<String>,
 }
 
 /// A figure of a mode.
@@ -81,24 +83,48 @@ impl Op {
 /// How gates are written, for messages.
 pub const SYNTAX: &str = "[mode.]metric < limit [at key = value]; the limit is a quantity or [factor *] mode.metric; also <=, >, >=";
 
-/// Parses a gate whose modes must be among `modes` and whose `at` must name one of the swept keys.
+/// What gates may name.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a> {
+    /// Figures.
+    pub known: &'a Known,
+    /// Modes that run.
+    pub modes: &'a [String],
+    /// Swept keys.
+    pub swept: &'a [&'a str],
+    /// Variants that run.
+    pub variants: &'a [&'a str],
+}
+
+/// Parses a gate.
 ///
 /// # Errors
 /// What is wrong, and what is allowed instead.
-pub fn parse(text: &str, known: &Known, modes: &[String], swept: &[&str]) -> Result<Gate, (String, String)> {
-    let (condition, at) = match text.split_once(" at ") {
-        None => (text, None),
-        Some((condition, place)) => {
-            let syntax = || (format!("`{}` is not `key = value`", place.trim()), SYNTAX.to_owned());
-            let (key, value) = place.split_once('=').ok_or_else(syntax)?;
-            let key = key.trim();
-            if !swept.contains(&key) {
-                return Err((format!("`{key}` is not swept"), format!("swept keys: {}", swept.join(", "))));
-            }
-            let value = quantity(value.trim()).map_err(|e| (e, SYNTAX.to_owned()))?;
-            (condition, Some((key.to_owned(), value.value())))
-        }
+pub fn parse(text: &str, names: Names<'_>) -> Result<Gate, (String, String)> {
+    let Names { known, modes, swept, variants } = names;
+    let (condition, places) = match text.split_once(" at ") {
+        Some((condition, places)) => (condition, places.split(',').map(str::trim).collect()),
+        None => (text, Vec::new()),
     };
+    let (mut at, mut variant) = (Vec::new(), None);
+    for place in places {
+        let syntax = || (format!("`{place}` is not `key = value`"), SYNTAX.to_owned());
+        let (key, value) = place.split_once('=').ok_or_else(syntax)?;
+        let (key, value) = (key.trim(), value.trim().trim_matches('"'));
+        if key == "variant" {
+            if !variants.contains(&value) {
+                let allowed = format!("variants: {}", variants.join(", "));
+                return Err((format!("there is no variant `{value}`"), allowed));
+            }
+            variant = Some(value.to_owned());
+            continue;
+        }
+        if !swept.contains(&key) {
+            return Err((format!("`{key}` is not swept"), format!("swept keys: {}", swept.join(", "))));
+        }
+        let value = quantity(value).map_err(|e| (e, SYNTAX.to_owned()))?;
+        at.push((key.to_owned(), value.value()));
+    }
     let start = condition
         .find(['<', '>'])
         .ok_or_else(|| (format!("`{text}` compares nothing"), SYNTAX.to_owned()))?;
@@ -122,7 +148,7 @@ pub fn parse(text: &str, known: &Known, modes: &[String], swept: &[&str]) -> Res
         Limit::Figure(1.0, figure(right, known, modes)?)
     };
     let figure = figure(left.trim(), known, modes)?;
-    Ok(Gate { expect: text.to_owned(), figure, op, limit, at })
+    Ok(Gate { expect: text.to_owned(), figure, op, limit, at, variant })
 }
 
 fn figure(text: &str, known: &Known, modes: &[String]) -> Result<Figure, (String, String)> {
@@ -163,7 +189,7 @@ impl Gate {
             // The ratio makes points comparable where the limit itself varies from point to point.
             let closeness = if limit != 0.0 { value / limit } else { value };
             let observed =
-                format!("{value} {} against {limit} ({}{})", metric.unit, point.mode, place(point));
+                format!("{value} {} against {limit} ({}{})", metric.unit, point.line(), place(point));
             if worst.as_ref().is_none_or(|(w, _)| self.op.worse(closeness, *w)) {
                 worst = Some((closeness, observed.clone()));
             }
@@ -181,11 +207,9 @@ impl Gate {
 
     fn speaks_of(&self, point: &PointRecord) -> bool {
         let mode = self.figure.mode.as_ref().is_none_or(|m| *m == point.mode);
-        let place = self
-            .at
-            .as_ref()
-            .is_none_or(|(key, value)| point.axes.get(key).is_some_and(|v| v.get() == *value));
-        mode && place
+        let variant = self.variant.as_ref().is_none_or(|name| *name == point.variant);
+        let on = |(key, value): &(String, f64)| point.axes.get(key).is_some_and(|v| v.get() == *value);
+        mode && variant && self.at.iter().all(on)
     }
 
     fn limit_at(&self, point: &PointRecord, metric: &Metric, record: &RunRecord) -> Result<f64, String> {
@@ -198,7 +222,9 @@ impl Gate {
             }
             Limit::Figure(factor, figure) => {
                 let mode = figure.mode.as_ref().unwrap_or(&point.mode);
-                let other = record.points.iter().find(|p| p.mode == *mode && p.axes == point.axes);
+                let same =
+                    |p: &&PointRecord| p.mode == *mode && p.axes == point.axes && p.variant == point.variant;
+                let other = record.points.iter().find(same);
                 let other = other.and_then(|p| p.metric(&figure.metric));
                 other
                     .map(|m| factor * m.value.get())
@@ -219,7 +245,8 @@ mod tests {
 
     fn gate(text: &str) -> Gate {
         let modes = ["iptables".to_owned(), "ipvs".to_owned()];
-        parse(text, &crate::tests::known(), &modes, &["cluster.services"])
+        let (known, swept) = (&crate::tests::known(), &["cluster.services"][..]);
+        parse(text, Names { known, modes: &modes, swept, variants: &[] })
             .unwrap_or_else(|(m, h)| panic!("{m}: {h}"))
     }
 
@@ -228,7 +255,9 @@ mod tests {
         let points = rows.iter().enumerate().map(|(i, (mode, services, value))| PointRecord {
             index: i as u32,
             mode: (*mode).to_owned(),
+            variant: String::new(),
             axes: [("cluster.services".to_owned(), Fixed::new(*services))].into(),
+            axis_units: Default::default(),
             services: *services as u64,
             endpoints: Fixed::new(1.0),
             metrics: vec![Metric {
@@ -238,6 +267,8 @@ mod tests {
                 basis: Basis::Calibrated,
             }],
             distributions: Vec::new(),
+            series: Vec::new(),
+            timeline: Vec::new(),
             work: [].into(),
             events: 0,
             fingerprint: String::new(),
@@ -260,6 +291,7 @@ mod tests {
             charts: Vec::new(),
             crossovers: Vec::new(),
             gates: Vec::new(),
+            published: Vec::new(),
             notes: Vec::new(),
             fingerprint: String::new(),
         }

@@ -3,10 +3,16 @@
 //! The reader takes kinds, limits and defaults from here, `windtunnel schema` prints it as a JSON Schema, the
 //! resolved scenario is written from it. A new key is a line here and its use in `settings.rs`.
 
+mod control;
+mod events;
 mod proxy;
+mod results;
 
 use crate::tree::Table;
+pub use control::{CONTROL, FAULTS, NODES, PODS};
+pub use events::EVENT;
 pub use proxy::{IN_CONFIG, PROXY};
+pub use results::{CHART, GATE, PUBLISHED, VARIANT};
 
 /// Families of names that the caller knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +25,8 @@ pub enum Family {
     Profile,
     /// Figures of a run.
     Metric,
+    /// What a chart can show: metrics, distributions, series.
+    Figure,
 }
 
 /// What a key takes.
@@ -48,9 +56,30 @@ pub enum Kind {
     Rate {
         /// Written `200/s per node` instead of `2/s`.
         per_node: bool,
+        /// Whether none at all can be written, as `0/s`.
+        none: bool,
         /// Largest value, per second.
         max: f64,
     },
+    /// A plain number, whole or not.
+    Number {
+        /// Least value.
+        min: f64,
+        /// Largest value.
+        max: f64,
+    },
+    /// A probability or share of one, such as `1%` or `0.01`.
+    Ratio,
+    /// A number of pods, or a share of them such as `25%`.
+    PodShare,
+    /// A list of nodes by number or name, or the word `all`.
+    Nodes,
+    /// A number, with its unit in quotes if it has one.
+    Quantity,
+    /// How far off a figure may be: `15%`, `factor 2` or `exact`.
+    Tolerance,
+    /// A table of dotted keys with a value each.
+    Set,
     /// A network such as `10.96.0.0/12`.
     Cidr,
     /// A list of networks.
@@ -73,6 +102,8 @@ pub enum Kind {
     Targets,
     /// A table.
     Table(&'static Section),
+    /// A table that says what is done: it is there only if it is written.
+    Action(&'static Section),
     /// A list of tables.
     Tables(&'static Section),
     /// Dotted keys and the lists of values they take in turn.
@@ -91,6 +122,13 @@ impl Kind {
             }
             Kind::Rate { per_node: true, .. } => "a rate in quotes, such as \"200/s per node\"".into(),
             Kind::Rate { per_node: false, .. } => "a rate in quotes, such as \"2/s\"".into(),
+            Kind::Number { min, max } => format!("a number from {min} to {max}"),
+            Kind::Ratio => "a share from 0 to 1, such as \"1%\" or 0.01".into(),
+            Kind::PodShare => "a number of pods, or a share in quotes such as \"25%\"".into(),
+            Kind::Nodes => "a list of nodes, such as [3, \"node-4\"], or \"all\"".into(),
+            Kind::Quantity => "a number, with its unit in quotes if it has one, such as \"27s\"".into(),
+            Kind::Tolerance => "\"exact\", a share such as \"15%\", or \"factor 2\"".into(),
+            Kind::Set => "a table of keys and values, such as { \"proxy.kubernetes\" = \"1.25\" }".into(),
             Kind::Cidr => "a network in quotes, such as \"10.96.0.0/12\"".into(),
             Kind::Cidrs => "a list of networks, such as [\"10.96.0.0/12\"]".into(),
             Kind::NodePortAddresses => {
@@ -102,10 +140,10 @@ impl Kind {
             Kind::Name(_) => "a name in quotes".into(),
             Kind::Names(_) => "a list of names, such as [\"iptables\", \"ipvs\"]".into(),
             Kind::Endpoints => {
-                "a number of endpoints, or shares such as { small = [5, 0.75], big = [250, 0.25] }".into()
+                "a number of endpoints, shares such as { small = [5, 0.75], big = [250, 0.25] }, or \"clusterloader2\"".into()
             }
             Kind::Targets => "a list of addresses, such as [\"192.168.1.61:6443\"]".into(),
-            Kind::Table(_) => "a table".into(),
+            Kind::Table(_) | Kind::Action(_) => "a table".into(),
             Kind::Tables(_) => "a list of tables, written [[...]]".into(),
             Kind::Sweep => "a table of keys and lists, such as \"cluster.services\" = [1000, 4000]".into(),
         }
@@ -113,7 +151,16 @@ impl Kind {
 
     /// Whether a sweep may vary it: sweeps put numbers on an axis.
     pub fn can_sweep(&self) -> bool {
-        matches!(self, Kind::Integer { .. } | Kind::Span { .. } | Kind::Rate { .. } | Kind::Endpoints)
+        matches!(
+            self,
+            Kind::Integer { .. }
+                | Kind::Span { .. }
+                | Kind::Rate { .. }
+                | Kind::Number { .. }
+                | Kind::Ratio
+                | Kind::PodShare
+                | Kind::Endpoints
+        )
     }
 }
 
@@ -227,9 +274,23 @@ pub static SCENARIO: Section = Section {
         ),
         optional("churn", Kind::Table(&CHURN), "Endpoint changes while traffic runs."),
         optional(
+            "control",
+            Kind::Table(&CONTROL),
+            "API server, etcd and the controllers that write endpoints.",
+        ),
+        optional("pods", Kind::Table(&PODS), "Lives of pods."),
+        optional("nodes", Kind::Table(&NODES), "Heartbeats of nodes, and what else runs on them."),
+        optional("faults", Kind::Table(&FAULTS), "Misfortunes that strike at random."),
+        optional("events", Kind::Tables(&EVENT), "What happens when, each at a time of its own."),
+        optional(
             "sweep",
             Kind::Sweep,
             "Keys that vary: the product of all lists, times the modes, is simulated.",
+        ),
+        optional(
+            "variants",
+            Kind::Tables(&VARIANT),
+            "Named sets of values that run beside each other, such as two versions of kube-proxy.",
         ),
         optional(
             "gates",
@@ -237,6 +298,11 @@ pub static SCENARIO: Section = Section {
             "Conditions that must hold; a run in which one fails exits with 3.",
         ),
         optional("charts", Kind::Tables(&CHART), "Charts of the report."),
+        optional(
+            "published",
+            Kind::Tables(&PUBLISHED),
+            "Figures that others have published: the report shows the simulated ones beside them.",
+        ),
     ],
 };
 
@@ -267,7 +333,8 @@ pub static CLUSTER: Section = Section {
             "endpoints",
             Kind::Endpoints,
             "3",
-            "Endpoints of each generated Service: a number, or named shares { small = [5, 0.75], big = [250, 0.25] }.",
+            "Endpoints of each generated Service: a number, named shares { small = [5, 0.75], big = [250, 0.25] }, or \
+             \"clusterloader2\": Kubernetes' own load test, whose number of Services follows from that of nodes.",
         ),
         with("service_cidr", Kind::Cidr, "\"10.96.0.0/12\"", "Network that cluster IPs come from."),
         with("cluster_cidr", Kind::Cidr, "\"10.128.0.0/9\"", "Network that pod addresses come from."),
@@ -329,7 +396,7 @@ pub static TRAFFIC: Section = Section {
         with("name", Kind::Text, "\"clients\"", "Name in reports."),
         required(
             "rate",
-            Kind::Rate { per_node: true, max: 1e7 },
+            Kind::Rate { per_node: true, none: false, max: 1e7 },
             "New connections from each node's pods, Poisson.",
         ),
         optional("connection", Kind::Table(&CONNECTION), "What happens on one connection."),
@@ -338,6 +405,18 @@ pub static TRAFFIC: Section = Section {
             Kind::Text,
             "\"uniform\"",
             "Which Services are called: \"uniform\", or one as \"namespace/name\".",
+        ),
+        with(
+            "timeout",
+            Kind::Span { min_ns: MS, max_ns: HOUR },
+            "\"10s\"",
+            "Time after which a client gives up a connection that nobody answers.",
+        ),
+        with(
+            "retries",
+            Kind::Integer { min: 0, max: 100, why: "whoever fails that often fails for good" },
+            "0",
+            "Times that a client whose connection failed tries again with a new one.",
         ),
     ],
 };
@@ -372,34 +451,10 @@ pub static CHURN: Section = Section {
     title: "[churn]",
     keys: &[with(
         "rate",
-        Kind::Rate { per_node: false, max: 1e5 },
+        Kind::Rate { per_node: false, none: true, max: 1e5 },
         "\"0/s\"",
         "Endpoint changes in the whole cluster, Poisson; each replaces one endpoint of one Service.",
     )],
-};
-
-/// `[[gates]]`
-pub static GATE: Section = Section {
-    title: "[[gates]]",
-    keys: &[required(
-        "expect",
-        Kind::Text,
-        "`[mode.]metric < limit`, at every point, or only at one: `... at cluster.services = 4000`. \
-         The limit is a quantity or another mode's figure: `ipvs.first_packet_p99 < 0.5 * iptables.first_packet_p99`.",
-    )],
-};
-
-/// `[[charts]]`
-pub static CHART: Section = Section {
-    title: "[[charts]]",
-    keys: &[
-        required("x", Kind::Text, "Swept key of the horizontal axis, or \"distribution\"."),
-        required("y", Kind::Name(Family::Metric), "Figure of the vertical axis."),
-        with("by", Kind::OneOf(&["mode"]), "\"mode\"", "What lines differ by."),
-        with("title", Kind::Text, "\"\"", "Heading; empty means one is made from x and y."),
-        with("log_x", Kind::Bool, "false", "Logarithmic horizontal axis."),
-        with("log_y", Kind::Bool, "false", "Logarithmic vertical axis."),
-    ],
 };
 
 /// The key at a dotted path such as `cluster.services`; list indices are skipped.
@@ -416,7 +471,7 @@ pub fn find(path: &str) -> Result<&'static Key, (&'static Section, String)> {
             return Ok(key);
         }
         match key.kind {
-            Kind::Table(inner) | Kind::Tables(inner) => section = inner,
+            Kind::Table(inner) | Kind::Tables(inner) | Kind::Action(inner) => section = inner,
             _ => return Err((section, parts.next().unwrap_or_default().to_owned())),
         }
     }

@@ -24,6 +24,12 @@ pub struct Known {
     pub profiles: Vec<Named>,
     /// Figures of a run.
     pub metrics: Vec<Named>,
+    /// Units of those: `ns`, `bytes`, `count`, ...; `cost` is the unit of the profile.
+    pub metric_units: Vec<(String, String)>,
+    /// Distributions of a run.
+    pub distributions: Vec<Named>,
+    /// Figures over time.
+    pub series: Vec<Named>,
     /// First and last minor version of Kubernetes that is modelled.
     pub kubernetes_minors: (u32, u32),
     /// Modes that came later than the first of these versions; the others are in all of them.
@@ -50,12 +56,13 @@ impl Named {
 
 impl Known {
     /// The names of one family.
-    pub fn names(&self, family: Family) -> &[Named] {
+    pub fn names(&self, family: Family) -> Vec<&Named> {
         match family {
-            Family::Mode => &self.modes,
-            Family::Scheduler => &self.schedulers,
-            Family::Profile => &self.profiles,
-            Family::Metric => &self.metrics,
+            Family::Mode => self.modes.iter().collect(),
+            Family::Scheduler => self.schedulers.iter().collect(),
+            Family::Profile => self.profiles.iter().collect(),
+            Family::Metric => self.metrics.iter().collect(),
+            Family::Figure => self.metrics.iter().chain(&self.distributions).chain(&self.series).collect(),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! `[proxy]`: kube-proxy's settings as a scenario writes them, over its configuration file if it names one.
 
-use crate::diagnostic::Diagnostic;
 use crate::keys::Family;
 use crate::kube_proxy::{INTERFACE_ALLOWED, KubeProxyConfiguration, interface_name};
-use crate::reader::{Context, Reader, Spot};
+use crate::reader::{Context, Reader, Spot, contradiction};
+use crate::refusal::plain_span;
 use crate::settings::{Cluster, Settings};
 use ipnet::IpNet;
 use sim_core::units::SimSpan;
@@ -115,11 +115,13 @@ impl Proxy {
         if let Some(least) = &self.min_sync_period
             && least.ok
             && self.sync_period.ok
-            && self.sync_period.written
             && least.value > self.sync_period.value
         {
-            let message = "`sync_period` is shorter than `min_sync_period`";
-            cx.out.push(Diagnostic::new(self.sync_period.at, &self.sync_period.key, message));
+            let told = |span: SimSpan| plain_span(span.as_ns());
+            let (min, max) = (told(least.value), told(self.sync_period.value));
+            let message = format!("`min_sync_period` ({min}) is longer than `sync_period` ({max})");
+            let d = contradiction(least.place(), self.sync_period.place(), &max, message);
+            cx.out.push(d.help("reason: kube-proxy refuses such a configuration"));
         }
     }
 
@@ -225,6 +227,9 @@ pub fn put_under(cx: &mut Context<'_>, s: &mut Settings, file: Option<&KubeProxy
             let d = spot.wrong(format!("its mode, {}, is not simulated", file.mode));
             cx.out.push(d.help(format!("proxy.modes says otherwise: {}", names.join(", "))));
         }
+    }
+    if !s.proxy.sync_period.written {
+        s.proxy.sync_period.value = file.proxy(&file.mode).sync_period;
     }
     if !s.cluster.cluster_cidr.written {
         let ipv4 = s.cluster.service_cidr.value.addr().is_ipv4();

@@ -73,6 +73,12 @@ fn split(text: &str) -> Option<(f64, &str)> {
     number.is_finite().then_some((number, text[end..].trim()))
 }
 
+/// Whether a text is a number below zero, whatever its unit: no time, rate or size is.
+pub fn is_negative(text: &str) -> bool {
+    let digits = text.trim().strip_prefix(['-', '\u{2212}']).map(str::trim_start);
+    digits.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
+}
+
 /// Reads a number with any unit that this module knows.
 ///
 /// # Errors

@@ -3,6 +3,11 @@
 //! A value that is wrong is reported once and replaced by a harmless one marked as not `ok`, so that reading goes on
 //! and the checks that span several keys can leave it alone.
 
+mod addresses;
+mod cluster;
+
+pub use cluster::{NodeList, NodeName, Tolerance};
+
 use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
 use crate::keys::{Key, Kind, Section};
 use crate::known::Known;
@@ -11,10 +16,7 @@ use crate::refusal::{
     Refusal, Refusals, known_name, kubernetes_minor, one_of, plain_span, unit_text, within,
 };
 use crate::tree::{At, Node, Table, Value, parse_value};
-use ipnet::IpNet;
 use sim_core::units::SimSpan;
-use sim_models::config::NodePortAddresses;
-use std::net::{IpAddr, SocketAddr};
 
 /// A value, where it comes from, and whether it is fit for use.
 #[derive(Clone, Debug)]
@@ -36,6 +38,37 @@ impl<T> Spot<T> {
     pub fn wrong(&self, message: impl Into<String>) -> Diagnostic {
         Diagnostic::new(self.at, &self.key, message)
     }
+    /// What a diagnostic needs to point at this value beside another.
+    pub fn place(&self) -> Place<'_> {
+        Place { at: self.at, key: &self.key, written: self.written }
+    }
+}
+
+/// Where a value stands, whatever it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Where it was written, or the place of its table if it is a default.
+    pub at: At,
+    /// Dotted path of its key.
+    pub key: &'a str,
+    /// False if it is the default.
+    pub written: bool,
+}
+
+/// Two values that cannot stand together: the message is about `here`, which should be what a person would change
+/// first; a default is only told, for there is nothing to point at.
+pub fn contradiction(
+    here: Place<'_>,
+    there: Place<'_>,
+    default: &str,
+    message: impl Into<String>,
+) -> Diagnostic {
+    let (first, second) = if here.written { (here, there) } else { (there, here) };
+    let d = Diagnostic::new(first.at, first.key, message);
+    match second.written {
+        true => d.and(second.at, second.key),
+        false => d.help(format!("key: {} = {default}, its default", second.key)),
+    }
 }
 
 /// What the readers of all tables share.
@@ -44,34 +77,6 @@ pub struct Context<'a> {
     pub known: &'a Known,
     /// Where errors go.
     pub out: &'a mut Diagnostics,
-}
-
-/// A network without bits beyond its prefix.
-fn network(key: &Key, text: &str) -> Result<IpNet, Refusal> {
-    let net: IpNet = text.parse().map_err(|_| {
-        Refusal::new(format!("`{text}` is not a network")).help(format!("allowed: {}", key.kind.expected()))
-    })?;
-    if net.addr() != net.network() {
-        return Err(Refusal::new(format!("`{text}` has bits beyond its prefix"))
-            .label(format!("did you mean `{}`?", net.trunc())));
-    }
-    Ok(net)
-}
-
-fn networks(key: &Key, node: &Node) -> Result<Vec<IpNet>, Refusals> {
-    let Value::Array(items) = &node.value else { return Err(Refusal::kind(key, node).into()) };
-    let mut nets = Vec::new();
-    let mut refusals = Vec::new();
-    for item in items {
-        match &item.value {
-            Value::Text(text) => match network(key, text) {
-                Ok(net) => nets.push(net),
-                Err(refusal) => refusals.push(refusal.at(item.at)),
-            },
-            _ => refusals.push(Refusal::kind(key, item).at(item.at)),
-        }
-    }
-    if refusals.is_empty() { Ok(nets) } else { Err(Refusals(refusals)) }
 }
 
 /// A table being read.
@@ -120,6 +125,10 @@ impl<'t> Reader<'t> {
     pub fn key_path(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
+    /// Dotted path of this table.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
     /// Place of the table.
     pub fn at(&self) -> At {
         self.at
@@ -127,6 +136,10 @@ impl<'t> Reader<'t> {
     /// The node written under `name`.
     pub fn entry(&self, name: &str) -> Option<&'t Node> {
         self.table.and_then(|t| t.get(name)).map(|e| &e.node)
+    }
+    /// Whether it has keys that no such table takes.
+    pub fn has_unknown(&self) -> bool {
+        self.table.iter().flat_map(|t| &t.entries).any(|entry| self.section.key(&entry.key).is_none())
     }
     /// Place of the key `name`, if it was written.
     pub fn key_at(&self, name: &str) -> Option<At> {
@@ -140,7 +153,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Reads `name`, written or default, with `read`, whose error is a finished diagnostic without place.
-    fn spot<T, E: Into<Refusals>>(
+    pub(crate) fn spot<T, E: Into<Refusals>>(
         &self,
         cx: &mut Context<'_>,
         name: &str,
@@ -246,81 +259,18 @@ impl<'t> Reader<'t> {
     /// A rate per second.
     pub fn rate(&self, cx: &mut Context<'_>, name: &str) -> Spot<f64> {
         self.spot(cx, name, 0.0, |key, node, _| {
-            let Kind::Rate { per_node, max } = key.kind else { panic!("{name} is not a rate") };
+            let Kind::Rate { per_node, none, max } = key.kind else { panic!("{name} is not a rate") };
             let rate = quantity::rate(unit_text(key, node)?, per_node).map_err(Refusal::new)?;
             if rate > max {
                 return Err(Refusal::new(format!("`{name}` is more than {max}/s")));
             }
-            // Once a day is the least that a run of at most a day can show; none at all is for churn only.
-            if rate < 1.0 / 86_400.0 && (per_node || rate != 0.0) {
-                let none = if per_node { "" } else { ", or 0/s for none" };
+            // Once a day is the least that a run of at most a day can show.
+            if rate < 1.0 / 86_400.0 && !(none && rate == 0.0) {
+                let none = if none { ", or 0/s for none" } else { "" };
                 return Err(Refusal::new(format!("`{name}` is zero or less than once a day"))
                     .help(format!("allowed: 0.05/h to {max}/s{none}")));
             }
             Ok(rate)
-        })
-    }
-
-    /// A network.
-    pub fn cidr(&self, cx: &mut Context<'_>, name: &str) -> Spot<IpNet> {
-        self.spot(cx, name, IpNet::default(), |key, node, _| {
-            let Value::Text(text) = &node.value else { return Err(Refusal::kind(key, node)) };
-            network(key, text)
-        })
-    }
-
-    /// A list of networks.
-    pub fn cidrs(&self, cx: &mut Context<'_>, name: &str) -> Spot<Vec<IpNet>> {
-        self.spot(cx, name, Vec::new(), |key, node, _| networks(key, node))
-    }
-
-    /// Addresses that answer NodePorts.
-    pub fn node_port_addresses(&self, cx: &mut Context<'_>, name: &str) -> Spot<NodePortAddresses> {
-        self.spot(cx, name, NodePortAddresses::Unset, |key, node, _| {
-            if let Value::Array(items) = &node.value
-                && let [Node { value: Value::Text(word), .. }] = &items[..]
-                && word == "primary"
-            {
-                return Ok(NodePortAddresses::Primary);
-            }
-            networks(key, node).map(|nets| match nets.is_empty() {
-                true => NodePortAddresses::Unset,
-                false => NodePortAddresses::Cidrs(nets),
-            })
-        })
-    }
-
-    /// An IP address.
-    pub fn address(&self, cx: &mut Context<'_>, name: &str) -> Spot<IpAddr> {
-        self.spot(cx, name, IpAddr::from([0, 0, 0, 0]), |key, node, _| {
-            let Value::Text(text) = &node.value else { return Err(Refusal::kind(key, node)) };
-            text.parse().map_err(|_| {
-                Refusal::new(format!("`{text}` is not an IP address"))
-                    .help(format!("allowed: {}", key.kind.expected()))
-            })
-        })
-    }
-
-    /// A list of `ip:port`.
-    pub fn targets(&self, cx: &mut Context<'_>, name: &str) -> Spot<Vec<SocketAddr>> {
-        self.spot(cx, name, Vec::new(), |key, node, _| {
-            let Value::Array(items) = &node.value else { return Err(Refusal::kind(key, node).into()) };
-            let mut targets = Vec::new();
-            let mut refusals = Vec::new();
-            for item in items {
-                match &item.value {
-                    Value::Text(text) => match text.parse() {
-                        Ok(target) => targets.push(target),
-                        Err(_) => refusals.push(
-                            Refusal::new(format!("`{text}` is not an address with a port"))
-                                .at(item.at)
-                                .help(format!("allowed: {}", key.kind.expected())),
-                        ),
-                    },
-                    _ => refusals.push(Refusal::kind(key, item).at(item.at)),
-                }
-            }
-            if refusals.is_empty() { Ok(targets) } else { Err(Refusals(refusals)) }
         })
     }
 
@@ -364,6 +314,19 @@ impl<'t> Reader<'t> {
             }
         });
         Reader::new(cx, section, table, &self.key_path(name), at)
+    }
+
+    /// The reader of the table under `name`, if it is written.
+    pub fn action(&self, cx: &mut Context<'_>, name: &str) -> Option<Reader<'t>> {
+        let key = self.key(name);
+        let Kind::Action(section) = key.kind else { panic!("{name} is not an action") };
+        let node = self.entry(name)?;
+        let path = self.key_path(name);
+        let Value::Table(table) = &node.value else {
+            cx.out.push(Refusal::kind(key, node).place(node.at, &path));
+            return None;
+        };
+        Some(Reader::new(cx, section, Some(table), &path, self.key_at(name).unwrap_or(node.at)))
     }
 
     /// The readers of the list of tables under `name`.

@@ -3,6 +3,7 @@
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::keys::{Family, Key, Kind, grouped};
 use crate::known::Known;
+use crate::quantity;
 use crate::tree::{At, Node, Value};
 
 /// Why a value is refused: one reason, or several for a list.
@@ -68,6 +69,7 @@ pub fn within(key: &Key, name: &str, n: i128) -> Result<u64, Refusal> {
     let Kind::Integer { min, max, why } = key.kind else { panic!("{name} is not an integer") };
     match u64::try_from(n) {
         Ok(n) if (min..=max).contains(&n) => Ok(n),
+        _ if n < 0 && min == 0 => Err(Refusal::new(format!("`{name}` is negative"))),
         _ if n < i128::from(min) => Err(Refusal::new(format!("`{name}` must be at least {min}"))),
         _ => {
             Err(Refusal::new(format!("`{name}` must be at most {}", grouped(max)))
@@ -79,6 +81,10 @@ pub fn within(key: &Key, name: &str, n: i128) -> Result<u64, Refusal> {
 /// The text of a quantity; a bare number lacks its unit.
 pub(crate) fn unit_text<'n>(key: &Key, node: &'n Node) -> Result<&'n str, Refusal> {
     match &node.value {
+        Value::Text(text) if quantity::is_negative(text) => {
+            Err(Refusal::new(format!("`{}` is negative", key.name))
+                .help(format!("allowed: {}", key.kind.expected())))
+        }
         Value::Text(text) => Ok(text),
         Value::Integer(n) => {
             let fix = match key.kind {
@@ -122,7 +128,11 @@ pub(crate) fn one_of<'a>(
     if words.clone().any(|w| w == text) {
         return Ok(());
     }
-    Err(unknown_name(text, &format!("`{text}` is not a {name}"), words))
+    Err(unknown_name(text, &format!("`{text}` is not {} {name}", article(name)), words))
+}
+
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
 }
 
 /// Checks a name against its family.
@@ -142,6 +152,7 @@ pub fn known_name(text: &str, family: Family, known: &Known) -> Result<(), Refus
         Family::Scheduler => "IPVS scheduler",
         Family::Profile => "cost profile",
         Family::Metric => "metric",
+        Family::Figure => "figure",
     };
     Err(unknown_name(text, &format!("there is no {what} `{text}`"), all()))
 }

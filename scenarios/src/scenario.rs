@@ -91,12 +91,25 @@ impl Scenario {
         self.pending.push(d);
     }
 
-    /// Leaves `node` as the only value of a swept key, written as one quoted key or as nested tables.
+    /// Leaves `node` as the only value of a swept key, written as one quoted key or as nested tables, and as the value
+    /// of every variant that sets the key.
     fn pin(&mut self, path: &str, node: &Node) {
+        if let Some(entry) = self.root.entries.iter_mut().find(|e| e.key == "variants")
+            && let Value::Array(items) = &mut entry.node.value
+        {
+            for item in items {
+                if let Value::Table(variant) = &mut item.value
+                    && let Some(set) = variant.entries.iter_mut().find(|e| e.key == "set")
+                    && let Value::Table(set) = &mut set.node.value
+                {
+                    pin(set, path, node.clone());
+                }
+            }
+        }
         if let Some(entry) = self.root.entries.iter_mut().find(|e| e.key == "sweep")
             && let Value::Table(sweep) = &mut entry.node.value
         {
-            pin(sweep, path, node);
+            pin(sweep, path, Node { at: node.at, value: Value::Array(vec![node.clone()]) });
         }
     }
 
@@ -207,9 +220,9 @@ pub(crate) fn unknown_path(at: At, path: &str, section: &keys::Section, part: &s
     d.help(format!("allowed: {}", names.join(", ")))
 }
 
-fn pin(table: &mut Table, path: &str, node: &Node) {
+fn pin(table: &mut Table, path: &str, node: Node) {
     if let Some(entry) = table.entries.iter_mut().find(|e| e.key == path) {
-        entry.node = Node { at: node.at, value: Value::Array(vec![node.clone()]) };
+        entry.node = node;
     } else if let Some((first, rest)) = path.split_once('.')
         && let Some(entry) = table.entries.iter_mut().find(|e| e.key == first)
         && let Value::Table(inner) = &mut entry.node.value
@@ -271,6 +284,10 @@ fn write_section(section: &keys::Section, table: &Table, path: &str, has_config:
                     _ => &empty,
                 };
                 out.push_str(&format!("{} = {}\n", key.name, inline(inner, inner_table)));
+            }
+            (Some(entry), Kind::Action(inner)) => {
+                let Value::Table(written) = &entry.node.value else { continue };
+                out.push_str(&format!("{} = {}\n", key.name, inline(inner, written)));
             }
             (Some(entry), _) => out.push_str(&format!("{} = {}\n", key.name, entry.node.value.to_toml())),
             (None, _) => {

@@ -39,13 +39,25 @@ fn property(key: &Key, known: &Known) -> Json {
 }
 
 fn kind(kind: &Kind, known: &Known) -> Json {
-    let names = |family: Family| known.names(family).iter().map(|n| n.name.as_str()).collect::<Vec<_>>();
+    let names = |family: Family| known.names(family).iter().map(|n| n.name.clone()).collect::<Vec<_>>();
     let pattern = |p: &str| json!({ "type": "string", "pattern": p });
     match kind {
         Kind::Text | Kind::Cidr | Kind::Address => json!({ "type": "string" }),
         Kind::Integer { min, max, .. } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Bool => json!({ "type": "boolean" }),
         Kind::Span { .. } => pattern(r"^[0-9][0-9_]*(\.[0-9]+)? ?(ns|us|µs|ms|s|m|h)$"),
+        Kind::Number { min, max } => json!({ "type": "number", "minimum": min, "maximum": max }),
+        Kind::Ratio => json!({ "anyOf": [
+            { "type": "number", "minimum": 0, "maximum": 1 }, pattern(r"^[0-9][0-9_]*(\.[0-9]+)? ?%$")
+        ] }),
+        Kind::PodShare => {
+            json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, pattern(r"^[0-9]+ ?%$")] })
+        }
+        Kind::Nodes => json!({ "anyOf": [
+            { "const": "all" }, { "type": "array", "minItems": 1, "items": { "type": ["integer", "string"] } }
+        ] }),
+        Kind::Quantity => json!({ "type": ["number", "string"] }),
+        Kind::Tolerance => pattern(r"^(exact|[0-9][0-9_]*(\.[0-9]+)? ?%|factor [0-9]+(\.[0-9]+)?)$"),
         Kind::Rate { per_node: true, .. } => pattern(r"^[0-9][0-9_]*(\.[0-9]+)? ?/(s|m|h) per node$"),
         Kind::Rate { per_node: false, .. } => pattern(r"^[0-9][0-9_]*(\.[0-9]+)? ?/(s|m|h)$"),
         Kind::Version => pattern(r"^v?1\.[0-9]+(\.[0-9]+)?$"),
@@ -56,6 +68,7 @@ fn kind(kind: &Kind, known: &Known) -> Json {
         }
         Kind::Endpoints => json!({ "anyOf": [
             { "type": "integer", "minimum": 0 },
+            { "const": "clusterloader2" },
             { "type": "object", "additionalProperties": {
                 "type": "array", "prefixItems": [{ "type": "integer" }, { "type": "number" }], "minItems": 2, "maxItems": 2
             } }
@@ -63,9 +76,9 @@ fn kind(kind: &Kind, known: &Known) -> Json {
         Kind::Targets | Kind::Cidrs | Kind::NodePortAddresses => {
             json!({ "type": "array", "items": { "type": "string" } })
         }
-        Kind::Table(inner) => section(inner, known),
+        Kind::Table(inner) | Kind::Action(inner) => section(inner, known),
         Kind::Tables(inner) => json!({ "type": "array", "items": section(inner, known) }),
-        Kind::Sweep => json!({ "type": "object" }),
+        Kind::Sweep | Kind::Set => json!({ "type": "object" }),
     }
 }
 

@@ -1,8 +1,11 @@
 //! One sweep point read from its tree: every key of the table in its unit, with its place for the checks that follow.
 
+use crate::control::Time;
 use crate::diagnostic::Diagnostic;
+use crate::events::Event;
 use crate::keys::SCENARIO;
 use crate::proxy::Proxy;
+use crate::published::Published;
 use crate::reader::{Context, Reader, Spot};
 use crate::tree::{At, Table};
 use ipnet::IpNet;
@@ -22,6 +25,10 @@ pub struct Settings {
     pub kernel: Kernel,
     pub traffic: Vec<Traffic>,
     pub churn_rate: Spot<f64>,
+    /// `[control]`, `[pods]`, `[nodes]`, `[faults]`
+    pub time: Time,
+    pub events: Vec<Event>,
+    pub published: Vec<Published>,
     pub gates: Vec<Spot<String>>,
     pub charts: Vec<Chart>,
 }
@@ -65,6 +72,8 @@ pub struct Traffic {
     pub think: Spot<SimSpan>,
     pub service_time: Spot<SimSpan>,
     pub to: Spot<String>,
+    pub timeout: Spot<SimSpan>,
+    pub retries: Spot<u64>,
 }
 
 /// `[[charts]]`
@@ -95,6 +104,9 @@ impl Settings {
             kernel: Kernel::read(cx, &kernel),
             traffic: top.tables(cx, "traffic").iter().map(|r| Traffic::read(cx, r)).collect(),
             churn_rate: churn.rate(cx, "rate"),
+            time: Time::read(cx, &top),
+            events: top.tables(cx, "events").iter().map(|r| Event::read(cx, r)).collect(),
+            published: top.tables(cx, "published").iter().map(|r| Published::read(cx, r)).collect(),
             gates: top.tables(cx, "gates").iter().map(|r| r.text(cx, "expect")).collect(),
             charts: top.tables(cx, "charts").iter().map(|r| Chart::read(cx, r)).collect(),
         }
@@ -169,6 +181,8 @@ impl Traffic {
             think: connection.span(cx, "think"),
             service_time: connection.span(cx, "service_time"),
             to: r.text(cx, "to"),
+            timeout: r.span(cx, "timeout"),
+            retries: r.integer(cx, "retries"),
         }
     }
 }

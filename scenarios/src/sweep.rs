@@ -56,11 +56,21 @@ fn collect(cx: &mut Context<'_>, table: &Table, prefix: &str, axes: &mut Vec<Axi
             Ok(key) if !key.kind.can_sweep() || path == "seed" => {
                 let d = Diagnostic::new(entry.key_at, &key_path, format!("`{path}` cannot be swept"));
                 cx.out.push(d.help(
-                    "allowed: keys that take a number, a time or a rate; modes are compared by listing them in proxy.modes",
+                    "allowed: keys that take a number, a time or a rate; modes are compared by listing them in proxy.modes, \
+                     anything else by [[variants]]",
                 ));
             }
             Ok(_) if axes.iter().any(|a| a.key == path) => {
                 cx.out.push(Diagnostic::new(entry.key_at, &key_path, format!("`{path}` is swept twice")));
+            }
+            // Other wrong values are told where the key is read.
+            Ok(key)
+                if matches!(key.kind, Kind::Endpoints | Kind::PodShare)
+                    && values.iter().any(|n| !matches!(n.value, Value::Integer(_))) =>
+            {
+                let message = format!("`{path}` stands on an axis, which takes numbers only");
+                let d = Diagnostic::new(entry.node.at, &key_path, message);
+                cx.out.push(d.help("[[variants]] compare anything else"));
             }
             Ok(_) => axes.push(Axis { key: path, at: entry.key_at, values }),
         }
@@ -102,6 +112,8 @@ pub fn combinations(cx: &mut Context<'_>, axes: &[Axis], modes: usize) -> Vec<Ve
 pub fn number(key: &str, node: &Node) -> Option<f64> {
     match (&node.value, keys::find(key).ok()?.kind) {
         (Value::Integer(n), _) => Some(*n as f64),
+        (Value::Float(x), Kind::Number { .. } | Kind::Ratio) => Some(*x),
+        (Value::Text(text), Kind::Ratio) => quantity::ratio(text).ok(),
         (Value::Text(text), Kind::Span { .. }) => Some(quantity::span(text).ok()?.as_ns() as f64),
         (Value::Text(text), Kind::Rate { per_node, .. }) => quantity::rate(text, per_node).ok(),
         _ => None,

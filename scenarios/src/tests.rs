@@ -6,7 +6,10 @@ use crate::known::{Known, Named};
 use crate::plan::Plan;
 use crate::scenario::Scenario;
 use sim_core::units::SimSpan;
-use sim_models::config::{DetectLocal, EndpointLaw, NodePortAddresses, XtablesBackend};
+use sim_models::config::{
+    Action, ControlConfig, DetectLocal, EndpointLaw, EndpointsObjects, FaultConfig, ModeSwitch, NodeConfig,
+    NodePortAddresses, Planned, PodConfig, Selection, Share, XtablesBackend,
+};
 
 /// Names for tests: a part of the real ones.
 pub fn known() -> Known {
@@ -101,7 +104,7 @@ fn paths(section: &Section, prefix: &str, out: &mut Vec<String>) {
     for key in section.keys {
         let path = format!("{prefix}{}", key.name);
         match key.kind {
-            Kind::Table(inner) => paths(inner, &format!("{path}."), out),
+            Kind::Table(inner) | Kind::Action(inner) => paths(inner, &format!("{path}."), out),
             Kind::Tables(inner) => paths(inner, &format!("{path}.0."), out),
             _ => out.push(path),
         }
@@ -114,7 +117,7 @@ fn no_key_of_the_table_is_accepted_and_then_ignored() {
     let mut all = Vec::new();
     paths(&SCENARIO, "", &mut all);
     assert!(all.len() > 40, "{all:?}");
-    let lists = "[[services]]\n[[traffic]]\n[[gates]]\n[[charts]]\n";
+    let lists = "[[services]]\n[[traffic]]\n[[gates]]\n[[charts]]\n[[events]]\n[[variants]]\n[[published]]\n";
     for path in all {
         let wrong = plan_with(lists, &[&format!("{path}=2026-01-01")]).expect_err("a date fits nowhere");
         assert!(
@@ -311,4 +314,144 @@ fn every_setting_of_the_proxy_reaches_it() {
     assert_eq!(proxy.conntrack.udp, SimSpan::from_secs(10));
     let second = planned(&plan.resolved);
     assert_eq!(second.resolved, plan.resolved);
+}
+
+#[test]
+fn defaults_of_the_cluster_in_time_are_those_of_the_models() {
+    let config = &planned("").points[0].config;
+    assert_eq!(config.control, ControlConfig::default());
+    assert_eq!(config.pods, PodConfig::default());
+    assert_eq!(config.nodes, NodeConfig::default());
+    assert_eq!((config.timeline.len(), config.faults), (0, FaultConfig::default()));
+}
+
+#[test]
+fn older_versions_watch_endpoints_and_wait_less_for_silent_nodes() {
+    let known = Known { kubernetes_minors: (0, 36), ..known() };
+    let of = |version: &str| {
+        let text = format!("[proxy]\nmodes = [\"iptables\"]\nkubernetes = \"{version}\"\n");
+        let plan = Plan::new(&Scenario::parse("test.toml", &text).unwrap(), &known).unwrap();
+        (plan.points[0].config.control.endpoints, plan.points[0].config.nodes.monitor_grace)
+    };
+    let (slices, short) = (EndpointsObjects::Slices { max: 100 }, SimSpan::from_secs(40));
+    assert_eq!(of("1.18"), (EndpointsObjects::Endpoints, short));
+    assert_eq!(of("1.19"), (slices, short));
+    assert_eq!(of("1.32"), (slices, SimSpan::from_secs(50)));
+}
+
+const TIMELINE: &str = "duration = \"10m\"\n[cluster]\nnodes = 20\nservices = 100\n[nodes]\nzones = 2\n\
+    [proxy]\nmodes = [\"iptables\"]\n\
+    [[events]]\nat = \"5m\"\nswitch_mode = { to = \"ipvs\", flush = false, parallel = 2 }\n\
+    [[events]]\nat = \"30s\"\nrolling_update = { pods = 30, max_surge = 2, max_unavailable = \"10%\" }\n\
+    [[events]]\nat = \"1m\"\nfail_nodes = { nodes = [3, \"node-4\"], recover_after = \"5m\" }\n\
+    [[events]]\nat = \"2m\"\napi_outage = { lasts = \"90s\" }\n\
+    [[events]]\nat = \"4m\"\nscale = { service = \"ns-7/svc-00007\", replicas = 9 }\n\
+    [[events]]\nat = \"4m\"\nrestart_proxies = {}\n\
+    [[events]]\nat = \"9m\"\nrelabel = { nodes = \"all\" }\n";
+
+#[test]
+fn events_become_the_timeline_in_order_of_time() {
+    let plan = planned(TIMELINE);
+    let timeline = &plan.points[0].config.timeline;
+    let of = |seconds: u64, action: Action| Planned { at: SimSpan::from_secs(seconds), action };
+    assert_eq!(
+        timeline[..6],
+        [
+            of(
+                30,
+                Action::RollingUpdate {
+                    services: Selection::Pods(30),
+                    max_surge: Share::Pods(2),
+                    max_unavailable: Share::Percent(10)
+                }
+            ),
+            of(60, Action::FailNodes { nodes: vec![3, 4], recover_after: Some(SimSpan::from_secs(300)) }),
+            of(120, Action::ApiOutage { lasts: SimSpan::from_secs(90) }),
+            of(240, Action::Scale { services: Selection::Named("ns-7/svc-00007".into()), replicas: 9 }),
+            of(240, Action::RestartProxies { nodes: Vec::new() }),
+            of(
+                300,
+                Action::SwitchMode(ModeSwitch {
+                    to: "ipvs".into(),
+                    restart: true,
+                    flush: false,
+                    wait: true,
+                    parallel: 2
+                })
+            ),
+        ]
+    );
+    assert!(matches!(&timeline[6].action, Action::Relabel { nodes } if nodes.len() == 20));
+    let told: Vec<String> = plan.points[0]
+        .moments()
+        .iter()
+        .map(|m| format!("{:>3} s  {}", m.at_ns / 1_000_000_000, m.what))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            " 30 s  rolling update of 30 pods",
+            " 60 s  2 nodes down",
+            "120 s  API server away",
+            "210 s  API server back",
+            "240 s  ns-7/svc-00007 to 9 pods",
+            "240 s  kube-proxy restarts, all nodes",
+            "300 s  switch to ipvs",
+            "360 s  2 nodes back",
+            "540 s  20 nodes relabelled",
+        ]
+    );
+    let second = planned(&plan.resolved);
+    assert_eq!(second.resolved, plan.resolved);
+    assert_eq!(format!("{:?}", second.points), format!("{:?}", plan.points));
+}
+
+#[test]
+fn times_and_numbers_of_events_can_be_swept() {
+    let plan = planned(&format!(
+        "{TIMELINE}[sweep]\n\"events.3.api_outage.lasts\" = [\"1s\", \"1m\"]\n\"faults.failed_restores\" = [0, \"1%\"]\n"
+    ));
+    let places: Vec<(f64, f64)> = plan.points.iter().map(|p| (p.axes[0].1, p.axes[1].1)).collect();
+    assert_eq!(places, [(1e9, 0.0), (1e9, 0.01), (6e10, 0.0), (6e10, 0.01)]);
+    assert_eq!(plan.points[1].config.faults.failed_restores, 0.01);
+}
+
+const VARIANTS: &str = "[proxy]\nmodes = [\"iptables\", \"ipvs\"]\n[cluster]\nservices = 100\n\
+    [[variants]]\nname = \"before\"\nset = { \"proxy.kubernetes\" = \"1.29\" }\n\
+    [[variants]]\nname = \"after\"\nset = { proxy.kubernetes = \"1.36\", \"proxy.modes\" = [\"nftables\"] }\n\
+    [sweep]\n\"cluster.nodes\" = [1, 2]\n";
+
+#[test]
+fn variants_run_beside_each_other_at_every_swept_value() {
+    let plan = planned(VARIANTS);
+    let shown: Vec<String> = plan
+        .points
+        .iter()
+        .map(|p| {
+            format!(
+                "{} {} {} 1.{}",
+                p.axes[0].1, p.variant, p.config.proxy.mode, p.config.proxy.kubernetes_minor
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "1 before iptables 1.29",
+            "1 before ipvs 1.29",
+            "1 after nftables 1.36",
+            "2 before iptables 1.29",
+            "2 before ipvs 1.29",
+            "2 after nftables 1.36",
+        ]
+    );
+    let second = planned(&plan.resolved);
+    assert_eq!(format!("{:?}", second.points), format!("{:?}", plan.points));
+}
+
+#[test]
+fn an_override_wins_over_variants() {
+    let plan = plan_with(VARIANTS, &["proxy.kubernetes=\"1.33\""])
+        .unwrap_or_else(|d| panic!("{}", d.render(Style::Plain)));
+    assert!(plan.points.iter().all(|p| p.config.proxy.kubernetes_minor == 33));
 }

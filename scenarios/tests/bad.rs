@@ -23,6 +23,7 @@ fn known() -> Known {
             first_minor: 29,
             told: "alpha in 1.29, stable in 1.33".into(),
         }],
+        ..Known::default()
     }
 }
 

@@ -94,6 +94,9 @@ pub struct RunRecord {
     pub crossovers: Vec<Crossover>,
     /// Gates and whether they held.
     pub gates: Vec<GateRecord>,
+    /// Figures that others have published, beside what was simulated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<PublishedRecord>,
     /// Remarks on validity: saturation, extrapolation, short runs. Empty means none.
     pub notes: Vec<String>,
     /// Combined fingerprint of every point's event stream, 16 hex digits.
@@ -135,8 +138,14 @@ pub struct PointRecord {
     pub index: u32,
     /// Proxy mode.
     pub mode: String,
+    /// Name of the variant of the scenario; empty if it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
     /// Swept keys and their values at this point, for example `cluster.services` = `4000`.
     pub axes: BTreeMap<String, Fixed>,
+    /// Units of those that are no counts: `ns`, `per_s`, `ratio`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub axis_units: BTreeMap<String, String>,
     /// Services in the cluster.
     pub services: u64,
     /// Endpoints in the cluster divided by Services.
@@ -145,6 +154,12 @@ pub struct PointRecord {
     pub metrics: Vec<Metric>,
     /// Distributions of this point.
     pub distributions: Vec<Distribution>,
+    /// Figures over time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub series: Vec<Series>,
+    /// What was planned to happen when, in order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timeline: Vec<Moment>,
     /// Total work by unit name.
     pub work: BTreeMap<String, u64>,
     /// Events handled.
@@ -160,7 +175,7 @@ pub struct Metric {
     pub name: String,
     /// The figure.
     pub value: Fixed,
-    /// Its unit: `ns`, `instr`, `count`, `bytes`, `per_s`, `ratio`.
+    /// Its unit: `ns`, `instr`, `count`, `bytes`, `per_s`, `ratio`, `cores`.
     pub unit: String,
     /// What it rests on.
     pub basis: Basis,
@@ -177,12 +192,70 @@ pub struct Distribution {
     pub buckets: Vec<(u64, u64)>,
 }
 
+/// A figure over simulated time, from the end of the warm-up on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Series {
+    /// Name, for example `failures`.
+    pub name: String,
+    /// Unit of the values.
+    pub unit: String,
+    /// (nanoseconds since measuring began, value), times rising. A value holds from its time to the next.
+    pub points: Vec<(u64, Fixed)>,
+}
+
+/// Something that was planned to happen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// When, in nanoseconds since measuring began.
+    pub at_ns: u64,
+    /// What, in a few words.
+    pub what: String,
+}
+
+/// A published figure beside the simulated one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedRecord {
+    /// What it says, in a few words; may be empty.
+    pub what: String,
+    /// Metric that it is held against.
+    pub metric: String,
+    /// Mode that it is of.
+    pub mode: String,
+    /// Variant that it is of; empty if there are none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+    /// Swept keys and their values there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub axes: BTreeMap<String, Fixed>,
+    /// What is taken off first, in words, where the figure is a difference; empty if it is not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub less: String,
+    /// The published figure.
+    pub value: Fixed,
+    /// Unit of both figures.
+    pub unit: String,
+    /// The simulated figure; none if it was not simulated.
+    pub simulated: Option<Fixed>,
+    /// Simulated over published, less one; none if either is missing or the published one is zero.
+    pub error: Option<Fixed>,
+    /// How far off it may be, as written: `15%`, `factor 2`, `exact`; empty if nothing is claimed.
+    pub tolerance: String,
+    /// Whether it is no farther off than that.
+    pub within: Option<bool>,
+    /// True if the profile was fitted on this figure, so that it proves nothing.
+    pub fit: bool,
+    /// How the figure was come by: `V` read in the source, `D` read off a chart, `C` calculated from such.
+    pub tag: String,
+    /// Link to the source.
+    pub source: String,
+}
+
 /// A chart that the scenario asks for: `y` over `x`, one line per `by`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChartRecord {
-    /// Swept key on the horizontal axis.
+    /// Swept key on the horizontal axis; or `time`, `distribution` (share above a value), `cumulative` (share up to it).
     pub x: String,
-    /// Metric on the vertical axis, or a distribution's name when `x` is `distribution`.
+    /// Metric on the vertical axis; a series' name over `time`, a distribution's over the other two.
     pub y: String,
     /// What lines differ by; today always `mode`.
     pub by: String,
@@ -224,7 +297,26 @@ pub struct GateRecord {
     pub observed: String,
 }
 
+impl PublishedRecord {
+    /// Whether it is a figure of this point as it is, and no difference of two.
+    pub fn is_of(&self, point: &PointRecord, metric: &str) -> bool {
+        let on = |(key, value): (&String, &Fixed)| point.axes.get(key).is_none_or(|there| there == value);
+        let same = self.metric == metric && self.mode == point.mode && self.variant == point.variant;
+        same && self.less.is_empty() && self.axes.iter().all(on)
+    }
+}
+
 impl PointRecord {
+    /// Unit of a swept key.
+    pub fn axis_unit(&self, key: &str) -> &str {
+        self.axis_units.get(key).map_or("count", String::as_str)
+    }
+
+    /// What tells this point's line or row from others at the same place: the mode, with its variant.
+    pub fn line(&self) -> String {
+        if self.variant.is_empty() { self.mode.clone() } else { format!("{} {}", self.mode, self.variant) }
+    }
+
     /// The metric of that name.
     pub fn metric(&self, name: &str) -> Option<&Metric> {
         self.metrics.iter().find(|m| m.name == name)

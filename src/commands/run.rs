@@ -14,6 +14,7 @@ use scenarios::scenario::{IMPORT_FILE, PROXY_CONFIG_FILE};
 use sim_core::record::{
     Basis, ChartRecord, ConstantRecord, Crossover, Fixed, PointRecord, ProfileRecord, RunRecord, SCHEMA,
 };
+use sim_core::units::SimTime;
 use sim_models::kernel::cost::CostProfile;
 use sim_models::world::{self, Stopped};
 use std::path::{Path, PathBuf};
@@ -75,8 +76,8 @@ fn simulate(loaded: &Loaded, args: &RunArgs) -> Result<Simulated, Failure> {
             .par_iter()
             .map(|point| {
                 interrupt::poll()?;
-                let record = simulate_point(point, &shared)?;
-                progress.done(&point.config.proxy.mode);
+                let record = simulate_point(point, &shared, &progress)?;
+                progress.done(point.index);
                 Ok(record)
             })
             .collect::<Result<Vec<_>, Failure>>()
@@ -109,14 +110,25 @@ fn profile_record(profile: &CostProfile) -> ProfileRecord {
 }
 
 /// One `World`, run to its end.
-fn simulate_point(point: &PlannedPoint, profile: &Arc<CostProfile>) -> Result<PointRecord, Failure> {
-    let go_on = || interrupt::poll().is_ok();
+fn simulate_point(
+    point: &PlannedPoint,
+    profile: &Arc<CostProfile>,
+    progress: &Progress,
+) -> Result<PointRecord, Failure> {
+    let line = point.line();
+    let go_on = |now: SimTime, end: SimTime| {
+        progress.at(point.index, &line, now.as_ns(), end.as_ns());
+        interrupt::poll().is_ok()
+    };
     let mut record =
         world::run(point.config.clone(), profile.clone(), &go_on).map_err(|stopped| match stopped {
             Stopped::Impossible(why) => Failure::Input(format!("error: point {}: {why}\n", point.index)),
             Stopped::Cancelled => Failure::Interrupted,
         })?;
     record.index = point.index;
+    record.axis_units = point.axis_units();
+    record.variant.clone_from(&point.variant);
+    record.timeline = point.moments();
     record.axes = point.axes.iter().map(|(key, value)| (key.clone(), Fixed::new(*value))).collect();
     Ok(record)
 }
@@ -142,8 +154,9 @@ fn record(loaded: &Loaded, simulated: Simulated) -> RunRecord {
         points: simulated.points,
         charts: plan.charts.clone(),
         gates: Vec::new(),
+        published: Vec::new(),
     };
-    record.gates = plan.gates.iter().map(|gate| gate.evaluate(&record)).collect();
+    plan.judge(&mut record);
     record
 }
 
@@ -157,7 +170,7 @@ fn crossovers(charts: &[ChartRecord], points: &[PointRecord]) -> Vec<Crossover> 
 /// Remarks on what the figures are worth.
 fn notes(profile: &CostProfile, points: &[PointRecord]) -> Vec<String> {
     let mut notes = Vec::new();
-    let at = |p: &PointRecord| format!("{} at {} Services", p.mode, p.services);
+    let at = |p: &PointRecord| format!("{} at {} Services", p.line(), p.services);
     let value = |p: &PointRecord, name: &str| p.metric(name).map_or(0.0, |m| m.value.get());
     let list = |points: Vec<String>| points.join(", ");
     for (figure, what) in [("first_packet_mean", "Costs of packets"), ("first_full_sync", "Times of syncs")] {

@@ -72,6 +72,7 @@ pub fn empty() -> RunRecord {
                 observed: "157 us at 16,000 Services".into(),
             },
         ],
+        published: Vec::new(),
         notes: vec!["iptables at 16,000 Services: prices are extrapolated beyond 8,000 Services.".into()],
         fingerprint: "0123456789abcdef".into(),
     }
@@ -123,11 +124,15 @@ pub fn point(mode: &str, services: u64, index: u32) -> PointRecord {
     PointRecord {
         index,
         mode: mode.into(),
+        variant: String::new(),
         axes: BTreeMap::new(),
+        axis_units: Default::default(),
         services,
         endpoints: Fixed::new(3.0),
         metrics,
         distributions: vec![Distribution { name: "first_packet".into(), unit: "ns".into(), buckets }],
+        series: Vec::new(),
+        timeline: Vec::new(),
         work: BTreeMap::from([("rules".into(), 1000 * services)]),
         events: 40_000 + services,
         fingerprint: format!("{index:016x}"),

@@ -13,6 +13,8 @@ pub struct ControlConfig {
     pub etcd_write: SimSpan,
     /// API servers that watchers are spread over.
     pub api_servers: u32,
+    /// Cores of each that send events (assumed).
+    pub api_server_cores: u32,
     /// Processor time of an API server to send one event to one watcher, beside its bytes.
     pub event_cpu: SimSpan,
     /// Processor time per 1,000 bytes sent to one watcher.
@@ -105,6 +107,18 @@ pub struct NodeConfig {
     pub lock_held: SimSpan,
 }
 
+impl ControlConfig {
+    /// Bytes of an object of so many endpoints in a watch event.
+    pub fn encoded(&self, endpoints: u32) -> u64 {
+        let json = self.object_bytes + u64::from(endpoints) * self.endpoint_bytes;
+        match self.encoding {
+            Encoding::Json => json,
+            // Whole bytes; the ratio is an estimate anyway.
+            Encoding::Protobuf => (json as f64 / self.protobuf_ratio) as u64,
+        }
+    }
+}
+
 impl Default for ControlConfig {
     /// `cmd/kube-controller-manager/app/options/endpointslicecontroller.go` and `pkg/controller/endpointslice`: 100
     /// endpoints a slice, 5 workers, no batching; the clients' 20 writes/s with bursts of 30 (`--kube-api-qps`,
@@ -114,6 +128,7 @@ impl Default for ControlConfig {
             encoding: Encoding::Protobuf,
             etcd_write: SimSpan::from_ms(3),
             api_servers: 1,
+            api_server_cores: 8,
             event_cpu: SimSpan::from_us(8),
             kilobyte_cpu: SimSpan::from_us(1),
             watch_fixed: SimSpan::from_ms(2),

@@ -5,6 +5,7 @@
 //! `default/kubernetes` Service is not made, so that `services` is the number of KUBE-SERVICES rules.
 //! Left out: UDP, node ports, load balancers, zones, pods without a Service. Import objects for those.
 
+use super::cluster_loader;
 use super::objects::{EndpointSlice, Node, Objects, Port, Service, SliceEndpoint, SlicePort};
 use crate::config::{ClusterConfig, EndpointLaw};
 use ipnet::IpNet;
@@ -107,12 +108,7 @@ impl PodAddresses {
     fn new(config: &ClusterConfig, node_prefix: u8) -> Self {
         let bits = config.cluster_cidr.max_prefix_len() - node_prefix;
         let per_node = 1u64 << bits;
-        let words = per_node.div_ceil(64) as usize;
-        // The network's own address, the gateway's and the broadcast address are not a pod's.
-        let mut pool = NodePool { next: 2, free: per_node - 3, used: vec![0; words] };
-        for taken in [0, 1, per_node - 1] {
-            pool.mark(taken, true);
-        }
+        let pool = NodePool::new(per_node);
         let base = number(config.cluster_cidr.network());
         let nodes = vec![pool; config.nodes as usize];
         PodAddresses { base, family: Family::of(config.cluster_cidr.addr()), per_node, nodes }
@@ -143,6 +139,12 @@ impl PodAddresses {
         }
     }
 
+    /// A node joins; its pod network follows the last one's.
+    pub fn add_node(&mut self) {
+        let fresh = NodePool::new(self.per_node);
+        self.nodes.push(fresh);
+    }
+
     /// Index of the node whose pod network holds `addr`.
     pub fn node_of(&self, addr: IpAddr) -> Option<usize> {
         let offset = number(addr).checked_sub(self.base).filter(|_| Family::of(addr) == self.family)?;
@@ -152,6 +154,15 @@ impl PodAddresses {
 }
 
 impl NodePool {
+    fn new(per_node: u64) -> Self {
+        let words = per_node.div_ceil(64) as usize;
+        // The network's own address, the gateway's and the broadcast address are not a pod's.
+        let mut pool = NodePool { next: 2, free: per_node - 3, used: vec![0; words] };
+        for taken in [0, 1, per_node - 1] {
+            pool.mark(taken, true);
+        }
+        pool
+    }
     fn is_used(&self, at: u64) -> bool {
         self.used[(at / 64) as usize] >> (at % 64) & 1 == 1
     }
@@ -174,6 +185,14 @@ pub struct Generated {
 /// Whether a cluster of this shape can be made; what [`generate`] would say, without making it.
 pub fn fits(config: &ClusterConfig) -> Result<(), GenerateError> {
     node_prefix(config).map(|_| ())
+}
+
+/// Number of generated Services: that of the configuration, unless the law of endpoints says how many there are.
+pub fn service_count(config: &ClusterConfig) -> u32 {
+    match config.endpoints {
+        EndpointLaw::ClusterLoader2 => cluster_loader::services(config.nodes).iter().map(|(n, _)| n).sum(),
+        EndpointLaw::Fixed(_) | EndpointLaw::Mix(_) => config.services,
+    }
 }
 
 /// Number of endpoints of all Services.
@@ -199,8 +218,9 @@ fn node_prefix(config: &ClusterConfig) -> Result<u8, GenerateError> {
     let host_bits = u32::from(service.max_prefix_len() - service.prefix_len());
     // The network's own address and the broadcast address are no cluster IPs.
     let room = 1u128.checked_shl(host_bits).unwrap_or(u128::MAX).saturating_sub(2);
-    if u128::from(config.services) > room {
-        return Err(GenerateError::ServiceCidrTooSmall { cidr: service, room, services: config.services });
+    let services = service_count(config);
+    if u128::from(services) > room {
+        return Err(GenerateError::ServiceCidrTooSmall { cidr: service, room, services });
     }
     let pods = total_endpoints(config)?;
     // Half as many again for pods that start before others have stopped, and three addresses that no pod gets.
@@ -230,6 +250,7 @@ fn node_prefix(config: &ClusterConfig) -> Result<u8, GenerateError> {
 fn shares(config: &ClusterConfig) -> Result<Vec<(u32, u32)>, GenerateError> {
     let parts = match &config.endpoints {
         EndpointLaw::Fixed(endpoints) => return Ok(vec![(config.services, *endpoints)]),
+        EndpointLaw::ClusterLoader2 => return Ok(cluster_loader::services(config.nodes).to_vec()),
         EndpointLaw::Mix(parts) => parts,
     };
     let sum: f64 = parts.iter().map(|(_, _, share)| share).sum();
@@ -252,7 +273,7 @@ fn shares(config: &ClusterConfig) -> Result<Vec<(u32, u32)>, GenerateError> {
 /// Endpoints of every Service in turn: the shares, shuffled by a stream of the seed.
 fn endpoint_counts(config: &ClusterConfig, seed: u64) -> Result<Vec<u32>, GenerateError> {
     let shares = shares(config)?;
-    let mut counts: Vec<u32> = Vec::with_capacity(config.services as usize);
+    let mut counts: Vec<u32> = Vec::new();
     for &(services, endpoints) in &shares {
         counts.extend(std::iter::repeat_n(endpoints, services as usize));
     }
@@ -263,6 +284,11 @@ fn endpoint_counts(config: &ClusterConfig, seed: u64) -> Result<Vec<u32>, Genera
         }
     }
     Ok(counts)
+}
+
+/// `namespace/name` of the generated Service of that number.
+pub fn service_name(number: usize) -> String {
+    format!("ns-{}/svc-{number:05}", number % NAMESPACES as usize)
 }
 
 /// Makes the cluster that `config` describes; its `objects` field is not looked at.

@@ -28,8 +28,36 @@ pub enum Place {
     Spine,
 }
 
+/// What a packet meets at the address of a pod that is gone: a matter of the network plugin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GonePod {
+    /// Pods of a node are on a link (bridge plugins, flannel, kubenet): the node asks for the address three times, a second
+    /// apart, and then says that the host is unreachable (`net/ipv4/arp.c:arp_error_report` after `mcast_solicit` tries
+    /// of `retrans_time_ms`).
+    #[default]
+    AskedFor,
+    /// Every pod has a route of its own, and the node answers at once that there is none (`ip route add unreachable`).
+    Unreachable,
+    /// Packets vanish: a blackhole route for the node's block of addresses (Calico), or a policy that drops.
+    Silent,
+}
+
+impl GonePod {
+    /// When the node says so; never, if it does not.
+    pub fn answers_after(self) -> Option<SimSpan> {
+        match self {
+            GonePod::AskedFor => Some(SimSpan::from_secs(3)),
+            GonePod::Unreachable => Some(SimSpan::ZERO),
+            GonePod::Silent => None,
+        }
+    }
+}
+
 /// Hosts, switches and links.
 pub struct Network {
+    /// What packets for pods that are gone meet.
+    pub gone: GonePod,
+    hosts: u32,
     graph: UnGraph<Place, SimSpan>,
     /// Delay from each rack's switch to each other's.
     between_racks: Vec<Vec<SimSpan>>,
@@ -57,7 +85,12 @@ impl Network {
                 switches.iter().map(|to| SimSpan::from_ns(delays[to])).collect()
             })
             .collect();
-        Network { graph, between_racks }
+        Network { gone: GonePod::default(), hosts, graph, between_racks }
+    }
+
+    /// One more host, in the rack of the last ones if that has room.
+    pub fn add_host(&mut self) {
+        *self = Network { gone: self.gone, ..Network::new(self.hosts + 1) };
     }
 
     /// Time from one host's device to another's; nothing within a host.
@@ -89,5 +122,8 @@ mod tests {
         let us = |a, b| net.delay(a, b).as_ns() / 1000;
         assert_eq!((us(3, 3), us(0, 39), us(0, 40), us(99, 0)), (0, 10, 30, 30));
         assert_eq!(net.graph().node_count(), 100 + 3 + 1);
+        let mut grown = Network::new(80);
+        (80..100).for_each(|_| grown.add_host());
+        assert_eq!((grown.delay(99, 0), grown.graph().node_count()), (net.delay(99, 0), 100 + 3 + 1));
     }
 }

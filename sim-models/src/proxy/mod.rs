@@ -14,6 +14,7 @@ pub mod local;
 pub mod names;
 pub mod nftables;
 pub mod node_ports;
+pub mod overlay;
 mod spelling;
 pub mod sync;
 pub mod userspace;

@@ -5,8 +5,11 @@
 //! know nothing of the proxy mode, so that every mode is driven by the same connections.
 //!
 //! A TCP connection is handshake, `requests` times request and answer, and close; a UDP one is request and
-//! answer. Left out so far: retransmission, congestion, messages of more than one packet.
+//! answer. What is lost is sent again ([`patience`]). Left out so far: congestion, messages of more than one packet.
 
+pub mod patience;
+
+use crate::control::log::PodId;
 use sim_core::classify::{Packet, Proto, TcpFlags};
 use sim_core::units::SimTime;
 use std::net::SocketAddr;
@@ -36,12 +39,14 @@ pub enum Step {
     FinAck,
     /// Client to server; nothing follows.
     LastAck,
+    /// Server to client, from where nobody listens or knows of the connection.
+    Reset,
 }
 
 impl Step {
     /// Whether the client sends it.
     pub fn from_client(self) -> bool {
-        !matches!(self, Step::SynAck | Step::Answer | Step::FinAck)
+        !matches!(self, Step::SynAck | Step::Answer | Step::FinAck | Step::Reset)
     }
     /// Its TCP flags.
     pub fn flags(self) -> TcpFlags {
@@ -50,6 +55,7 @@ impl Step {
             Step::SynAck => TcpFlags::SYN_ACK,
             Step::Ack | Step::Request | Step::Answer | Step::LastAck => TcpFlags::ACK,
             Step::Fin | Step::FinAck => TcpFlags::FIN_ACK,
+            Step::Reset => TcpFlags { rst: true, ..TcpFlags::ACK },
         }
     }
 }
@@ -75,10 +81,26 @@ pub struct Connection {
     pub seen_client: SocketAddr,
     /// The server's socket.
     pub server: SocketAddr,
+    /// The pod behind that socket when the first packet was translated.
+    pub server_pod: Option<PodId>,
+    /// The client's pod among those of its node.
+    pub client_pod: u16,
     /// Requests still to be sent.
     pub requests_left: u32,
-    /// When its first packet was sent.
+    /// Requests not yet answered.
+    pub unanswered: u32,
+    /// When the first packet was sent, of the first of several tries.
     pub started: SimTime,
+    /// Since when the client waits for what it waits for: the handshake's answer, or that to a request.
+    pub waiting_since: SimTime,
+    /// Times that the packet that is under way was sent again.
+    pub resent: u32,
+    /// Whether the handshake is done.
+    pub is_established: bool,
+    /// Times that the client will try again if this fails.
+    pub retries_left: u32,
+    /// Whether it is such another try.
+    pub is_retry: bool,
     /// Whether it began after the warm-up.
     pub measured: bool,
 }

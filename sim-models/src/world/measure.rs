@@ -1,8 +1,11 @@
 //! What a world measures, and the figures it leaves.
 
 use super::World;
+use crate::control::watch::Sent;
 use crate::host::Served;
 use crate::kernel::path::Crossing;
+use crate::proxy::fleet::Totals;
+use crate::workload::patience::Failure;
 use sim_core::classify::{Unit, Work};
 use sim_core::des::Fingerprint;
 use sim_core::record::{Basis, Distribution, Fixed, Metric, PointRecord};
@@ -25,17 +28,38 @@ pub(super) struct Measures {
     first_latency: Histogram,
     /// Whole connections, in nanoseconds.
     connection: Histogram,
-    /// From a change to the rules of the last node.
-    convergence: Histogram,
     rules_evaluated: u64,
     hash_probes: u64,
     work: [u64; Unit::COUNT],
     packets: u64,
     connections: u64,
     failed: u64,
+    /// Tries that failed, by how.
+    failures: [u64; Failure::ALL.len()],
+    /// The same for each second of the measured time and after it, until the last connection has ended.
+    failures_by_second: Vec<[u64; Failure::ALL.len()]>,
+    /// Calls begun in each of these seconds.
+    opened_by_second: Vec<u64>,
+    /// Tries that were followed by another.
+    retried: u64,
+    /// Calls that failed at first and succeeded in the end.
+    recovered: u64,
+    /// Entries of connection tracking that kube-proxy deleted.
+    cleaned: u64,
     began: SimTime,
     busy_before: SimSpan,
     busy_at_end: SimSpan,
+    /// What the fleet counted while measuring.
+    totals: Totals,
+    sent_before: Sent,
+    sent_at_end: Sent,
+    /// Versions of the log when measuring began and when it ended.
+    versions: (u64, u64),
+    up_to_date: Vec<(u64, Fixed)>,
+    /// Nodes that joined and have no rules yet, since when.
+    joined: BTreeMap<u32, SimTime>,
+    /// Longest time of that.
+    unusable: Option<SimSpan>,
 }
 
 impl Measures {
@@ -46,50 +70,144 @@ impl Measures {
             server_first: Histogram::new(),
             first_latency: Histogram::new(),
             connection: Histogram::new(),
-            convergence: Histogram::new(),
             rules_evaluated: 0,
             hash_probes: 0,
             work: [0; Unit::COUNT],
             packets: 0,
             connections: 0,
             failed: 0,
+            failures: [0; Failure::ALL.len()],
+            failures_by_second: Vec::new(),
+            opened_by_second: Vec::new(),
+            retried: 0,
+            recovered: 0,
+            cleaned: 0,
             began: SimTime::ZERO,
             busy_before: SimSpan::ZERO,
             busy_at_end: SimSpan::ZERO,
+            totals: Totals::default(),
+            sent_before: Sent::default(),
+            sent_at_end: Sent::default(),
+            versions: (0, 0),
+            up_to_date: Vec::new(),
+            joined: BTreeMap::new(),
+            unusable: None,
         }
     }
 
-    pub(super) fn begin(&mut self, now: SimTime, busy: SimSpan) {
-        (self.began, self.busy_before) = (now, busy);
+    pub(super) fn begin(&mut self, now: SimTime, busy: SimSpan, sent: Sent, version: u64) {
+        (self.began, self.busy_before, self.sent_before) = (now, busy, sent);
+        self.versions = (version, version);
     }
 
-    pub(super) fn opened(&mut self, measuring: bool) {
-        self.connections += u64::from(measuring);
+    /// Takes down the share of nodes that have everything that was written.
+    pub(super) fn sample(&mut self, now: SimTime, up_to_date: f64) {
+        self.up_to_date.push((now.since(self.began).as_ns(), Fixed::new(up_to_date)));
     }
 
-    pub(super) fn failed(&mut self, measured: bool) {
-        self.failed += u64::from(measured);
+    /// A client calls.
+    pub(super) fn opened(&mut self, now: SimTime, measuring: bool) {
+        if measuring {
+            self.connections += 1;
+            let second = self.second(now);
+            *at(&mut self.opened_by_second, second) += 1;
+        }
     }
 
-    pub(super) fn closed(&mut self, lasted: SimSpan, measured: bool) {
+    /// Whole seconds since measuring began.
+    fn second(&self, now: SimTime) -> usize {
+        (now.since(self.began).as_ns() / 1_000_000_000) as usize
+    }
+
+    /// One try has failed; it was the last one if `given_up`.
+    pub(super) fn failed(&mut self, why: Failure, now: SimTime, given_up: bool, measured: bool) {
+        if !measured {
+            return;
+        }
+        self.failed += u64::from(given_up);
+        self.retried += u64::from(!given_up);
+        self.failures[why as usize] += 1;
+        let second = self.second(now);
+        at(&mut self.failures_by_second, second)[why as usize] += 1;
+    }
+
+    pub(super) fn closed(&mut self, lasted: SimSpan, is_retry: bool, measured: bool) {
         if measured {
             self.connection.record(lasted.as_ns());
+            self.recovered += u64::from(is_retry);
         }
     }
 
-    /// The last node has the rules of a change made at `made`.
-    pub(super) fn converged(&mut self, made: SimTime, now: SimTime) {
-        if made >= self.began && self.began > SimTime::ZERO {
-            self.convergence.record(now.since(made).as_ns());
+    /// kube-proxy has deleted entries of connection tracking.
+    pub(super) fn cleaned(&mut self, entries: u32) {
+        self.cleaned += u64::from(entries);
+    }
+
+    /// Tries that failed in one way.
+    pub(super) fn failures(&self, why: Failure) -> u64 {
+        self.failures[why as usize]
+    }
+
+    /// Tries that failed in each second from the beginning of measuring on, by [`Failure`].
+    pub(super) fn failures_by_second(&self) -> &[[u64; Failure::ALL.len()]] {
+        &self.failures_by_second
+    }
+
+    /// Calls that failed at first and succeeded in the end.
+    #[cfg(test)]
+    pub(super) fn recovered(&self) -> u64 {
+        self.recovered
+    }
+
+    /// Calls begun in each second.
+    pub(super) fn opened_by_second(&self) -> &[u64] {
+        &self.opened_by_second
+    }
+
+    /// A node joins, without rules.
+    pub(super) fn node_joined(&mut self, node: u32, now: SimTime) {
+        self.joined.insert(node, now);
+    }
+
+    /// A node's kernel has rules.
+    pub(super) fn node_serves(&mut self, node: u32, now: SimTime) {
+        if !self.joined.is_empty()
+            && let Some(at) = self.joined.remove(&node)
+        {
+            self.unusable = self.unusable.max(Some(now.since(at)));
         }
     }
 
-    pub(super) fn end(&mut self, busy: SimSpan) {
+    pub(super) fn end(&mut self, busy: SimSpan, totals: Totals, sent: Sent, version: u64) {
         self.busy_at_end = busy;
+        (self.totals, self.sent_at_end, self.versions.1) = (totals, sent, version);
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        self.totals
+    }
+    /// Writes while measuring.
+    pub(super) fn changes(&self) -> u64 {
+        self.versions.1 - self.versions.0
+    }
+    /// Entries of connection tracking that kube-proxies deleted.
+    pub(super) fn deleted(&self) -> u64 {
+        self.cleaned
+    }
+    /// Longest time that a new node was without rules.
+    pub(super) fn unusable(&self) -> Option<SimSpan> {
+        self.unusable
+    }
+    /// What API servers had sent when measuring began and when it ended.
+    pub(super) fn sent(&self) -> (Sent, Sent) {
+        (self.sent_before, self.sent_at_end)
+    }
+    /// Share of nodes that have everything, over time.
+    pub(super) fn up_to_date(&self) -> &[(u64, Fixed)] {
+        &self.up_to_date
     }
 
     /// Connections opened, closed and failed while measuring.
-    #[cfg(test)]
     pub(super) fn balance(&self) -> (u64, u64, u64) {
         (self.connections, self.connection.count(), self.failed)
     }
@@ -123,6 +241,14 @@ impl Measures {
             (false, _) => self.established.record(cost),
         }
     }
+}
+
+/// A second's place in a list that grows.
+fn at<T: Clone + Default>(list: &mut Vec<T>, second: usize) -> &mut T {
+    if list.len() <= second {
+        list.resize(second + 1, T::default());
+    }
+    &mut list[second]
 }
 
 /// Rules that a packet was held against, in tables of either kind.
@@ -164,7 +290,11 @@ fn coarse(histogram: &Histogram) -> Vec<(u64, u64)> {
 
 impl World {
     /// The figures of a run that has ended.
-    pub(super) fn finish(self, events: u64, fingerprint: Fingerprint) -> PointResult {
+    ///
+    /// # Panics
+    /// If something was lost on the way: a change, a sync, a connection.
+    pub(super) fn finish(self, now: SimTime, events: u64, fingerprint: Fingerprint) -> PointResult {
+        self.check(now);
         let m = &self.measures;
         let unit = self.profile.unit.clone();
         let basis = self.basis();
@@ -192,18 +322,21 @@ impl World {
         let sync_basis = self.sync_basis();
         add("first_full_sync", self.start.first_sync.map(|s| s.as_ns() as f64), "ns", sync_basis);
         add("endpoint_change_sync", self.start.change_sync.map(|s| s.as_ns() as f64), "ns", sync_basis);
-        // Without prices of syncs there is no time that a change takes.
-        if self.profile.has_sync() {
-            add("convergence_p50", quantile(&m.convergence, 0.5), "ns", Basis::Simulated);
-            add("convergence_p99", quantile(&m.convergence, 0.99), "ns", Basis::Simulated);
-        }
+        self.add_changes(&mut add);
         add("rules", Some(self.start.rules as f64), "count", Basis::Counted);
         add("kernel_memory", Some(self.start.memory as f64), "bytes", Basis::Counted);
         add("connections", Some(m.connections as f64), "count", Basis::Simulated);
         add("packets", Some(m.packets as f64), "count", Basis::Simulated);
         add("services_without_endpoints", Some(self.start.empty as f64), "count", Basis::Counted);
         add("failed_connections", Some(m.failed as f64), "count", Basis::Simulated);
+        for why in Failure::ALL {
+            let name = format!("failed_{}", why.name());
+            add(&name, Some(m.failures(why) as f64), "count", Basis::Simulated);
+        }
+        add("retried_connections", Some(m.retried as f64), "count", Basis::Simulated);
+        add("recovered_connections", Some(m.recovered as f64), "count", Basis::Simulated);
         add("cpu_utilisation", Some(self.utilisation()), "ratio", Basis::Simulated);
+        let convergence = self.convergence();
         let distribution = |name: &str, h: &Histogram, unit: &str| Distribution {
             name: name.to_owned(),
             unit: unit.to_owned(),
@@ -212,7 +345,9 @@ impl World {
         PointRecord {
             index: 0,
             mode: self.config.proxy.mode.clone(),
+            variant: String::new(),
             axes: BTreeMap::new(),
+            axis_units: Default::default(),
             services: self.start.services,
             endpoints: Fixed::new(self.start.endpoints as f64 / (self.start.services.max(1) as f64)),
             metrics,
@@ -221,8 +356,12 @@ impl World {
                 distribution("established_packet", &m.established, &unit),
                 distribution("first_packet_latency", &m.first_latency, "ns"),
                 distribution("connection", &m.connection, "ns"),
-                distribution("convergence", &m.convergence, "ns"),
+                distribution("convergence", &convergence, "ns"),
+                distribution("network_programming", &self.fleet.latencies().programmed, "ns"),
+                distribution("rules_live", &self.fleet.latencies().live, "ns"),
             ],
+            series: self.series(),
+            timeline: self.timeline(),
             work: Unit::ALL
                 .iter()
                 .filter(|&&u| m.work[u as usize] > 0)

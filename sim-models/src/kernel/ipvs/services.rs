@@ -31,6 +31,21 @@ pub struct Service {
     pub real: Arc<Vec<RealServer>>,
 }
 
+impl Service {
+    fn to_virtual_server(&self) -> VirtualServer {
+        VirtualServer {
+            addr: self.key.addr,
+            port: self.key.port,
+            proto: self.key.proto,
+            scheduler: self.scheduler.clone(),
+            flags: self.flags,
+            persistence_seconds: self.persistence_seconds,
+            persistence_prefix: self.persistence_prefix,
+            real: self.real.as_ref().clone(),
+        }
+    }
+}
+
 /// Why a virtual or real server was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceError {
@@ -247,19 +262,14 @@ impl Services {
         self.list.iter().flatten().map(Arc::as_ref)
     }
 
+    /// The service called `key` as data again.
+    pub fn virtual_server(&self, key: &ServiceKey) -> Option<VirtualServer> {
+        self.find(key).map(Service::to_virtual_server)
+    }
+
     /// The services as data again, in creation order.
     pub fn virtual_servers(&self) -> Vec<VirtualServer> {
-        let one = |service: &Service| VirtualServer {
-            addr: service.key.addr,
-            port: service.key.port,
-            proto: service.key.proto,
-            scheduler: service.scheduler.clone(),
-            flags: service.flags,
-            persistence_seconds: service.persistence_seconds,
-            persistence_prefix: service.persistence_prefix,
-            real: service.real.as_ref().clone(),
-        };
-        self.iter().map(one).collect()
+        self.iter().map(Service::to_virtual_server).collect()
     }
 
     /// Kernel memory of the services and their destinations on a node with `cpus` processors, in bytes. An

@@ -4,7 +4,7 @@ use super::route::Routes;
 use crate::kernel::answer::IcmpLimit;
 use crate::kernel::conntrack::{Conntrack, ConntrackConfig};
 use crate::kernel::hook::{KernelRandom, NodeCx};
-use crate::kernel::ipvs::{IpvsConfig, IpvsState};
+use crate::kernel::ipvs::{IpvsConfig, IpvsState, Services};
 use crate::kernel::xtables::memory::Memory;
 use crate::kernel::xtables::recent::RecentTables;
 use crate::kernel::{ebpf, nftables, portal};
@@ -18,6 +18,8 @@ pub struct NodeState {
     pub conntrack: Conntrack,
     /// IPVS connections and schedulers.
     pub ipvs: IpvsState,
+    /// Its virtual servers where they are not those of its rules: some wait for their last connection.
+    pub servers: Option<Services>,
     /// Devices and where they lead.
     pub routes: Routes,
     pub(super) node: NodeCx,
@@ -52,6 +54,7 @@ impl NodeState {
         NodeState {
             conntrack: Conntrack::new(ConntrackConfig::for_cores(cores), key),
             ipvs: IpvsState::new(IpvsConfig::default(), boot.next_u32()),
+            servers: None,
             routes: Routes::default(),
             node: NodeCx { local_addrs: node_ips.iter().copied().collect() },
             node_ips: [first(true), first(false)],

@@ -24,8 +24,8 @@ impl<O: Observer> Walk<'_, O> {
         let confirmed = self.tracked.id.is_some();
         let arrival = Arrival { now: self.now, confirmed, local_out: hook == Hook::Output };
         let state = &mut *self.state;
-        let verdict =
-            state.ipvs.request_of(&self.stack.ipvs, &before, arrival, &mut state.random, &mut self.work);
+        let services = state.servers.as_ref().unwrap_or(&self.stack.ipvs);
+        let verdict = state.ipvs.request_of(services, &before, arrival, &mut state.random, &mut self.work);
         match verdict {
             IpvsVerdict::Translate { to, .. } => {
                 self.ipvs_virtual = Some(SocketAddr::new(before.dst, before.dport));
@@ -68,8 +68,9 @@ impl<O: Observer> Walk<'_, O> {
 
     /// IPVS's FORWARD hook turns the source of an answer back into the virtual address.
     pub(super) fn ipvs_answer(&mut self) {
-        let ipvs = &mut self.state.ipvs;
-        if let Some(vip) = ipvs.reply(&self.stack.ipvs, &self.packet, self.now, &mut self.work) {
+        let state = &mut *self.state;
+        let services = state.servers.as_ref().unwrap_or(&self.stack.ipvs);
+        if let Some(vip) = state.ipvs.reply(services, &self.packet, self.now, &mut self.work) {
             (self.packet.src, self.packet.sport) = (vip.ip(), vip.port());
         }
     }

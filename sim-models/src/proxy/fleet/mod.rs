@@ -4,6 +4,33 @@
 //! mode's rules, of which version of the objects; whoever classifies a packet builds them, once for all nodes
 //! with equal names.
 
+mod conserve;
+mod engine;
+mod exposition;
+mod health;
+mod latency;
+mod ledger;
+mod life;
+mod lock;
+mod metrics;
+mod node;
+mod plan;
+mod runner;
+mod syncing;
+#[cfg(test)]
+mod tests;
+
+pub use engine::{Env, Fleet, FleetConfig, ProxyEvent, Totals};
+pub use exposition::Scope;
+pub use health::HealthAnswer;
+pub use latency::Latencies;
+pub use ledger::{Amount, Beginning, Ledger, Window};
+pub use lock::Lock;
+pub use metrics::{Durations, Metrics, Programming};
+pub use node::{Account, Node, Phase, Run};
+pub use plan::{Mode, SyncOf};
+pub use runner::{Intervals, Runner};
+
 use sim_core::units::{SimSpan, SimTime};
 
 /// Names the rules that a node's kernel has.
