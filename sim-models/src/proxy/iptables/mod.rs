@@ -17,6 +17,7 @@ pub mod mode;
 mod restore;
 mod service;
 mod syncs;
+pub mod update;
 
 pub use service::{ServiceRules, service_rules};
 
