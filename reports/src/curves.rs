@@ -252,9 +252,7 @@ pub fn over_time(record: &RunRecord, wanted: &ChartRecord) -> Option<Plot> {
         "ratio" => percent(&label),
         unit => value_axis(&label, false, (0.0, if ys.1 > 0.0 { ys.1 } else { 1.0 }), unit),
     };
-    let mut x = value_axis("Time since measuring began", false, (0.0, end), "ns");
-    x.range.1 = end;
-    x.ticks.retain(|(at, _)| *at <= end);
+    let x = clock(end);
     let heading = format!("{label} over time");
     let title = if wanted.title.is_empty() { &heading } else { &wanted.title };
     let dashed = if points[0].timeline.is_empty() { "" } else { "; dashed: what was planned" };
@@ -270,6 +268,30 @@ pub fn over_time(record: &RunRecord, wanted: &ChartRecord) -> Option<Plot> {
         moments: moments(&points),
         published: Vec::new(),
     })
+}
+
+/// An axis of simulated time: steps that a clock has, at most eight of them.
+fn clock(end: f64) -> Axis {
+    const SECOND: f64 = 1e9;
+    const STEPS: [f64; 18] = [
+        0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0,
+        7_200.0, 10_800.0, 21_600.0,
+    ];
+    let step = STEPS.iter().copied().find(|step| step * SECOND * 8.0 >= end).unwrap_or(21_600.0) * SECOND;
+    let (unit, name) = match end / SECOND {
+        seconds if seconds > 10_800.0 => (3_600.0 * SECOND, "h"),
+        seconds if seconds > 180.0 => (60.0 * SECOND, "min"),
+        seconds if seconds >= 1.0 => (SECOND, "s"),
+        _ => (SECOND / 1e3, "ms"),
+    };
+    let ticks = (0..=8).map(|i| f64::from(i) * step).filter(|at| *at <= end);
+    let label = |at: f64| (at, human::trimmed(&format!("{:.3}", at / unit)).to_owned());
+    Axis {
+        title: format!("Time since measuring began ({name})"),
+        range: (0.0, end),
+        ticks: ticks.map(label).collect(),
+        log: false,
+    }
 }
 
 /// What was planned in any of the points; what happens at once shares a line.

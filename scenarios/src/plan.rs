@@ -186,6 +186,11 @@ impl Plan {
 }
 
 impl PlannedPoint {
+    /// What tells it from others at the same place: the mode, with its variant.
+    pub fn line(&self) -> String {
+        [self.config.proxy.mode.as_str(), &self.variant].join(" ").trim_end().to_owned()
+    }
+
     /// Units of its axes that are no counts.
     pub fn axis_units(&self) -> BTreeMap<String, String> {
         let unit = |key: &str| match keys::find(key).ok()?.kind {

@@ -14,6 +14,7 @@ use scenarios::scenario::{IMPORT_FILE, PROXY_CONFIG_FILE};
 use sim_core::record::{
     Basis, ChartRecord, ConstantRecord, Crossover, Fixed, PointRecord, ProfileRecord, RunRecord, SCHEMA,
 };
+use sim_core::units::SimTime;
 use sim_models::kernel::cost::CostProfile;
 use sim_models::world::{self, Stopped};
 use std::path::{Path, PathBuf};
@@ -75,8 +76,8 @@ fn simulate(loaded: &Loaded, args: &RunArgs) -> Result<Simulated, Failure> {
             .par_iter()
             .map(|point| {
                 interrupt::poll()?;
-                let record = simulate_point(point, &shared)?;
-                progress.done(&point.config.proxy.mode);
+                let record = simulate_point(point, &shared, &progress)?;
+                progress.done(point.index);
                 Ok(record)
             })
             .collect::<Result<Vec<_>, Failure>>()
@@ -109,8 +110,16 @@ fn profile_record(profile: &CostProfile) -> ProfileRecord {
 }
 
 /// One `World`, run to its end.
-fn simulate_point(point: &PlannedPoint, profile: &Arc<CostProfile>) -> Result<PointRecord, Failure> {
-    let go_on = |_now, _end| interrupt::poll().is_ok();
+fn simulate_point(
+    point: &PlannedPoint,
+    profile: &Arc<CostProfile>,
+    progress: &Progress,
+) -> Result<PointRecord, Failure> {
+    let line = point.line();
+    let go_on = |now: SimTime, end: SimTime| {
+        progress.at(point.index, &line, now.as_ns(), end.as_ns());
+        interrupt::poll().is_ok()
+    };
     let mut record =
         world::run(point.config.clone(), profile.clone(), &go_on).map_err(|stopped| match stopped {
             Stopped::Impossible(why) => Failure::Input(format!("error: point {}: {why}\n", point.index)),
