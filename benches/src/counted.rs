@@ -235,7 +235,8 @@ fn scenario() -> Job {
     });
     let profile = Arc::new(CostProfile::named(&world.kernel.profile).expect("an embedded profile"));
     Box::new(move || {
-        let point = world::run(world.clone(), profile.clone(), &|| true).expect("the configuration is sound");
+        let point =
+            world::run(world.clone(), profile.clone(), &|_, _| true).expect("the configuration is sound");
         point.metric("packets").map_or(0, |m| m.value.get() as u64)
     })
 }

@@ -69,6 +69,9 @@ pub enum EndpointLaw {
     Fixed(u32),
     /// (name, endpoints, share of Services); shares add up to 1.
     Mix(Vec<(String, u32, f64)>),
+    /// As many Services, and endpoints of each, as ClusterLoader2's load test makes on so many nodes
+    /// ([`crate::kube::cluster_loader`]); the configured number of Services does not count.
+    ClusterLoader2,
 }
 
 /// kube-proxy's configuration (KubeProxyConfiguration v1alpha1), as far as it shapes rules and syncs.

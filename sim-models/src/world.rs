@@ -1,15 +1,16 @@
 //! The simulated cluster: the closed [`Event`] enum and its only match.
 //!
-//! A run is: every node's kube-proxy does its first full sync; when the last has ended, clients begin; after
-//! the warm-up, measuring begins; after the duration nothing new begins, and the run ends when all connections and
-//! syncs have. A packet is classified by the node it reaches, at
-//! the instant it reaches it, with the rules that node has then; its core is busy for as long as that work
-//! costs; then it goes on to the next node or to its socket.
+//! A run begins with a cluster at rest, whose kube-proxies have run for long, and clients that begin to call; after the
+//! warm-up, measuring begins and what is planned happens; after the duration nothing new begins, and the run ends when all
+//! connections and syncs have. A packet is classified by the node it reaches, at the instant it reaches it, with the rules
+//! that node has then; its core is busy for as long as that work costs; then it goes on to the next node or to its socket.
 
 mod clients;
 mod fate;
+mod later;
 mod measure;
 mod nodes;
+mod over;
 mod places;
 pub mod rules;
 mod setup;
@@ -20,30 +21,31 @@ pub use clients::ConnId;
 pub use measure::PointResult;
 
 use crate::config::WorldConfig;
-use crate::control::{Builder, Change, SyncLoop, Versions};
+use crate::control::effect::Effect;
+use crate::control::plane::{ControlEvent, ControlPlane};
+use crate::control::services::Services;
+use crate::control::watch::Watch;
 use crate::host::Hosts;
 use crate::kernel::cost::{CostProfile, Residency};
+use crate::kube::ServicePort;
+use crate::kube::objects::SliceEndpoint;
 use crate::network::Network;
+use crate::proxy::fleet::{Fleet, Loaded, ProxyEvent};
 use crate::workload::patience::Failure;
 use crate::workload::{Connection, Step};
 use clients::Clients;
+use later::{LaterNodes, LaterServices};
 use measure::Measures;
 use places::Places;
+use rules::RuleBook;
 use sim_core::des::{Context, Ending, Model, Simulation};
-use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Everything that can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The first full sync of a node ends.
-    FirstSyncEnds {
-        /// The node.
-        node: u32,
-    },
     /// Clients of a class on a node open a connection.
     Open {
         /// Class of clients.
@@ -88,31 +90,35 @@ pub enum Event {
         /// How.
         why: Failure,
     },
-    /// An endpoint is replaced.
-    Replace,
-    /// A node's kube-proxy learns of a version of the objects.
-    Learn {
-        /// The node.
-        node: u32,
-        /// The version.
-        version: u64,
-    },
-    /// A node's sync starts.
-    SyncStarts {
-        /// The node.
-        node: u32,
-    },
-    /// A node's sync ends: the rules it brought are loaded.
-    SyncEnds {
-        /// The node.
-        node: u32,
-        /// Version of the rules.
-        version: u64,
+    /// Something in the control plane.
+    Control(ControlEvent),
+    /// Something on a node's kube-proxy.
+    Proxy(ProxyEvent),
+    /// Something of the timeline that is kube-proxies' affair.
+    Planned {
+        /// Its place there.
+        index: u32,
     },
     /// The warm-up is over.
     Measure,
-    /// The run is over.
+    /// The time of the run is over.
     End,
+    /// A look at whether everything that had begun has ended.
+    Look,
+    /// A look at what is shown over time.
+    Sample,
+}
+
+impl From<ControlEvent> for Event {
+    fn from(event: ControlEvent) -> Self {
+        Event::Control(event)
+    }
+}
+
+impl From<ProxyEvent> for Event {
+    fn from(event: ProxyEvent) -> Self {
+        Event::Proxy(event)
+    }
 }
 
 /// The cluster.
@@ -121,29 +127,30 @@ pub struct World {
     profile: Arc<CostProfile>,
     network: Network,
     hosts: Hosts,
+    /// What a packet to a pod's address meets.
     places: Places,
     /// Client pods' addresses and next source port, by node.
     pods: Vec<Vec<(IpAddr, u16)>>,
-    syncs: Vec<SyncLoop>,
-    builder: Builder,
-    /// Rules of each group of nodes with equal rules.
-    versions: Vec<Versions>,
-    /// Group of each node.
-    group: Vec<usize>,
-    changes: Vec<Change>,
-    first_sync: SimSpan,
-    ready: u32,
-    /// Node of every endpoint that is alive; `None` outside the cluster.
-    alive: BTreeMap<SocketAddr, Option<u32>>,
+    plane: ControlPlane,
+    watch: Watch,
+    fleet: Fleet,
+    /// Rules by version.
+    book: RuleBook,
+    services: Services,
+    /// What the first slices said of each pod.
+    first: Vec<SliceEndpoint>,
+    /// Ports and addresses of Services that come later.
+    later_services: LaterServices,
+    /// Names and addresses of nodes that come later.
+    later_nodes: LaterNodes,
+    /// Version of the log up to which Services have their ports.
+    numbered: u64,
     clients: Vec<Clients>,
+    /// Service ports that clients call.
+    targets: Vec<ServicePort>,
     /// By slot: generation, and the connection that is there.
     connections: Vec<(u32, Option<Connection>)>,
     free: Vec<u32>,
-    /// Endpoints of every service port as they are now, and the service ports of every pod.
-    endpoints: setup::Endpoints,
-    addresses: setup::Addresses,
-    churn: Stream,
-    watch: Stream,
     residency: Residency,
     /// The same for packets on a core that a sync runs on.
     disturbed: Residency,
@@ -151,7 +158,12 @@ pub struct World {
     measuring: bool,
     /// No more connections and changes; what is under way goes on to its end.
     ended: bool,
+    /// When to stop waiting for that.
+    give_up: SimTime,
     measures: Measures,
+    /// Kept from one event to the next for their memory.
+    effects: Vec<Effect>,
+    loaded: Vec<Loaded>,
 }
 
 /// Why a run gave no result.
@@ -163,34 +175,40 @@ pub enum Stopped {
     Cancelled,
 }
 
-/// Simulated time between two looks at whether to go on.
-const SLICE: SimSpan = SimSpan::from_ms(20);
+/// Parts of a run between two looks at whether to go on.
+const SLICES: u64 = 2_000;
 
-/// Runs one world to its end, asking now and then whether to `go_on`.
+/// Runs one world to its end, asking now and then whether to `go_on`, given the simulated time and that at which
+/// nothing new begins any more.
 ///
 /// # Errors
 /// If the configuration makes no world, or `go_on` said no.
+///
+/// # Panics
+/// If something was lost: a change, a sync, a connection. That is our bug.
 pub fn run(
     config: Arc<WorldConfig>,
     profile: Arc<CostProfile>,
-    go_on: &dyn Fn() -> bool,
+    go_on: &dyn Fn(SimTime, SimTime) -> bool,
 ) -> Result<PointResult, Stopped> {
+    let end = SimTime::ZERO + config.warmup + config.duration;
     let world = World::new(config, profile).map_err(Stopped::Impossible)?;
     let mut simulation = Simulation::new(world);
-    let (first, nodes) = (simulation.model().first_sync, simulation.model().hosts.len() as u32);
-    for node in 0..nodes {
-        simulation.context().schedule_at(SimTime::ZERO + first, Event::FirstSyncEnds { node });
-    }
-    // The first full sync of a large cluster is one long wait for its end.
-    let mut limit = SimTime::ZERO + first;
-    while simulation.run_until(limit).ending == Ending::Limit {
-        if !go_on() {
+    let (world, cx) = simulation.parts();
+    world.begin(cx);
+    let slice = SimSpan::from_ns((end.as_ns() / SLICES).max(1));
+    let mut limit = SimTime::ZERO;
+    loop {
+        if !go_on(limit.min(end), end) {
             return Err(Stopped::Cancelled);
         }
-        limit += SLICE;
+        limit += slice;
+        if simulation.run_until(limit).ending != Ending::Limit {
+            break;
+        }
     }
-    let (events, fingerprint) = (simulation.events(), simulation.fingerprint());
-    Ok(simulation.into_model().finish(events, fingerprint))
+    let (now, events, fingerprint) = (simulation.now(), simulation.events(), simulation.fingerprint());
+    Ok(simulation.into_model().finish(now, events, fingerprint))
 }
 
 impl Model for World {
@@ -198,55 +216,40 @@ impl Model for World {
 
     fn handle(&mut self, event: Event, now: SimTime, cx: &mut Context<Event>) {
         match event {
-            Event::FirstSyncEnds { node } => self.first_sync_ends(node, now, cx),
             Event::Open { class, node } => self.open(class, node, now, cx),
             Event::Reach { conn, step, last } => self.reach(conn, step, last, now, cx),
             Event::Deliver { conn, step } => self.deliver(conn, step, now, cx),
             Event::Send { conn, step } => self.send(conn, step, now, cx),
             Event::Again { conn, step } => self.again(conn, step, now, cx),
             Event::Fail { conn, why } => self.told(conn, why, now, cx),
-            Event::Replace => self.replace(now, cx),
-            Event::Learn { node, version } => self.learn(node, version, now, cx),
-            Event::SyncStarts { node } => self.sync_starts(node, cx),
-            Event::SyncEnds { node, version } => self.sync_ends(node, version, now, cx),
-            Event::Measure => self.begin_measuring(now),
-            Event::End => self.end(),
+            Event::Control(event) => self.control(event, now, cx),
+            Event::Proxy(event) => self.proxy(event, now, cx),
+            Event::Planned { index } => self.planned(index, now, cx),
+            Event::Measure => self.begin_measuring(now, cx),
+            Event::Sample => self.sample(now, cx),
+            Event::End => self.end(now, cx),
+            Event::Look => self.look(now, cx),
         }
     }
 
     fn digest(event: &Event) -> u64 {
         let pack = |kind: u64, a: u64, b: u64| kind << 56 | a << 24 | b;
         match *event {
-            Event::FirstSyncEnds { node } => pack(1, u64::from(node), 0),
             Event::Open { class, node } => pack(2, u64::from(node), u64::from(class)),
             Event::Reach { conn, step, last } => {
                 pack(3, u64::from(conn.slot), step as u64 * 2 + u64::from(last))
             }
             Event::Deliver { conn, step } => pack(4, u64::from(conn.slot), step as u64),
             Event::Send { conn, step } => pack(5, u64::from(conn.slot), step as u64),
-            Event::Replace => pack(6, 0, 0),
-            Event::Learn { node, version } => pack(7, u64::from(node), version),
-            Event::SyncStarts { node } => pack(8, u64::from(node), 0),
-            Event::SyncEnds { node, version } => pack(9, u64::from(node), version),
+            Event::Control(event) => 6 << 56 ^ event.digest(),
+            Event::Proxy(event) => 7 << 56 ^ event.digest(),
+            Event::Planned { index } => pack(8, u64::from(index), 0),
             Event::Measure => pack(10, 0, 0),
             Event::End => pack(11, 0, 0),
+            Event::Look => pack(14, 0, 0),
+            Event::Sample => pack(15, 0, 0),
             Event::Again { conn, step } => pack(12, u64::from(conn.slot), step as u64),
             Event::Fail { conn, why } => pack(13, u64::from(conn.slot), why as u64),
         }
-    }
-}
-
-/// Beginning and end of what is measured.
-impl World {
-    /// Nothing new begins; connections and syncs under way go on to their end, so that none is left out because it
-    /// takes long.
-    fn end(&mut self) {
-        self.ended = true;
-        self.measures.end(self.hosts.busy());
-    }
-
-    fn begin_measuring(&mut self, now: SimTime) {
-        self.measuring = true;
-        self.measures.begin(now, self.hosts.busy());
     }
 }

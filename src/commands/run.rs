@@ -14,6 +14,7 @@ use scenarios::scenario::{IMPORT_FILE, PROXY_CONFIG_FILE};
 use sim_core::record::{
     Basis, ChartRecord, ConstantRecord, Crossover, Fixed, PointRecord, ProfileRecord, RunRecord, SCHEMA,
 };
+use sim_core::units::SimTime;
 use sim_models::kernel::cost::CostProfile;
 use sim_models::world::{self, Stopped};
 use std::path::{Path, PathBuf};
@@ -114,8 +115,11 @@ fn simulate_point(
     profile: &Arc<CostProfile>,
     progress: &Progress,
 ) -> Result<PointRecord, Failure> {
-    progress.at(point.index, &point.line(), 0, 1);
-    let go_on = || interrupt::poll().is_ok();
+    let line = point.line();
+    let go_on = |now: SimTime, end: SimTime| {
+        progress.at(point.index, &line, now.as_ns(), end.as_ns());
+        interrupt::poll().is_ok()
+    };
     let mut record =
         world::run(point.config.clone(), profile.clone(), &go_on).map_err(|stopped| match stopped {
             Stopped::Impossible(why) => Failure::Input(format!("error: point {}: {why}\n", point.index)),

@@ -30,6 +30,7 @@ use sim_core::des::Schedule;
 use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 
 /// What can happen in the control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -502,6 +503,11 @@ impl ControlPlane {
     /// Nodes that are or were there.
     pub fn nodes(&self) -> u32 {
         self.nodes.len() as u32
+    }
+
+    /// A free address of a node's pod network, for a pod that no Service has.
+    pub fn client_address(&mut self, node: u32) -> Option<IpAddr> {
+        self.addresses.allocate(node, None)
     }
 
     /// Whether a node runs.

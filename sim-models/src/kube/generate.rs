@@ -5,6 +5,7 @@
 //! `default/kubernetes` Service is not made, so that `services` is the number of KUBE-SERVICES rules.
 //! Left out: UDP, node ports, load balancers, zones, pods without a Service. Import objects for those.
 
+use super::cluster_loader;
 use super::objects::{EndpointSlice, Node, Objects, Port, Service, SliceEndpoint, SlicePort};
 use crate::config::{ClusterConfig, EndpointLaw};
 use ipnet::IpNet;
@@ -186,6 +187,14 @@ pub fn fits(config: &ClusterConfig) -> Result<(), GenerateError> {
     node_prefix(config).map(|_| ())
 }
 
+/// Number of generated Services: that of the configuration, unless the law of endpoints says how many there are.
+pub fn service_count(config: &ClusterConfig) -> u32 {
+    match config.endpoints {
+        EndpointLaw::ClusterLoader2 => cluster_loader::services(config.nodes).iter().map(|(n, _)| n).sum(),
+        EndpointLaw::Fixed(_) | EndpointLaw::Mix(_) => config.services,
+    }
+}
+
 /// Number of endpoints of all Services.
 pub fn total_endpoints(config: &ClusterConfig) -> Result<u64, GenerateError> {
     Ok(shares(config)?.iter().map(|&(count, endpoints)| u64::from(count) * u64::from(endpoints)).sum())
@@ -209,8 +218,9 @@ fn node_prefix(config: &ClusterConfig) -> Result<u8, GenerateError> {
     let host_bits = u32::from(service.max_prefix_len() - service.prefix_len());
     // The network's own address and the broadcast address are no cluster IPs.
     let room = 1u128.checked_shl(host_bits).unwrap_or(u128::MAX).saturating_sub(2);
-    if u128::from(config.services) > room {
-        return Err(GenerateError::ServiceCidrTooSmall { cidr: service, room, services: config.services });
+    let services = service_count(config);
+    if u128::from(services) > room {
+        return Err(GenerateError::ServiceCidrTooSmall { cidr: service, room, services });
     }
     let pods = total_endpoints(config)?;
     // Half as many again for pods that start before others have stopped, and three addresses that no pod gets.
@@ -240,6 +250,7 @@ fn node_prefix(config: &ClusterConfig) -> Result<u8, GenerateError> {
 fn shares(config: &ClusterConfig) -> Result<Vec<(u32, u32)>, GenerateError> {
     let parts = match &config.endpoints {
         EndpointLaw::Fixed(endpoints) => return Ok(vec![(config.services, *endpoints)]),
+        EndpointLaw::ClusterLoader2 => return Ok(cluster_loader::services(config.nodes).to_vec()),
         EndpointLaw::Mix(parts) => parts,
     };
     let sum: f64 = parts.iter().map(|(_, _, share)| share).sum();
@@ -262,7 +273,7 @@ fn shares(config: &ClusterConfig) -> Result<Vec<(u32, u32)>, GenerateError> {
 /// Endpoints of every Service in turn: the shares, shuffled by a stream of the seed.
 fn endpoint_counts(config: &ClusterConfig, seed: u64) -> Result<Vec<u32>, GenerateError> {
     let shares = shares(config)?;
-    let mut counts: Vec<u32> = Vec::with_capacity(config.services as usize);
+    let mut counts: Vec<u32> = Vec::new();
     for &(services, endpoints) in &shares {
         counts.extend(std::iter::repeat_n(endpoints, services as usize));
     }

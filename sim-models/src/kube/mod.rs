@@ -7,6 +7,7 @@
 
 pub mod arrival;
 pub mod change;
+pub mod cluster_loader;
 pub mod gates;
 pub mod generate;
 pub mod import;

@@ -6,7 +6,6 @@
 
 use super::{Event, World};
 use crate::kernel::path::Origin;
-use crate::proxy::fleet::Loaded;
 use crate::workload::patience::Failure;
 use crate::workload::{Connection, LOCAL_PORTS, Step};
 use sim_core::classify::{Packet, Proto, Verdict};
@@ -67,11 +66,12 @@ impl World {
         let target = clients.targets[stream.below(clients.targets.len() as u64) as usize];
         let pod = stream.below(self.pods[node as usize].len() as u64) as u16;
         cx.schedule_after(gap, Event::Open { class, node });
-        if self.hosts.is_down(node) {
+        // Drained of clients, or dead with them.
+        if self.hosts.is_down(node) || self.fleet.is_drained(node) {
             return;
         }
         let (requests, retries_left) = (clients.requests, clients.retries);
-        let port = &self.versions[0].objects().ports[target as usize];
+        let port = &self.targets[target as usize];
         let service = SocketAddr::new(port.cluster_ip, port.port);
         let (proto, measured) = (port.proto, self.measuring);
         let (started, is_retry) = (now, false);
@@ -234,30 +234,6 @@ impl World {
                 cx.schedule_at(at, Event::Deliver { conn, step });
             }
             (false, None, Some(_)) => unreachable!("packets from outside reach their last node only"),
-        }
-    }
-
-    /// Hands the node its rules if it has loaded others since the last packet.
-    fn prepare(&mut self, node: u32, now: SimTime) {
-        if self.hosts.wants_rules(node) {
-            let version = self.hosts.rules(node).map_or(0, |rules| rules.version);
-            let group = &mut self.versions[self.group[node as usize]];
-            let (stack, _) = group.load(version, version, &self.changes, &self.builder);
-            self.hosts.give(node, stack, now);
-        }
-    }
-
-    /// A node's kernel has other rules from now on.
-    pub(super) fn rules_loaded(&mut self, loaded: Loaded, now: SimTime) {
-        let Loaded { node, rules, udp_cleanup } = loaded;
-        self.hosts.load(node, rules);
-        if self.hosts.follows_versions(node) {
-            self.prepare(node, now);
-        }
-        if udp_cleanup {
-            let udp = Vec::new();
-            let cleaned = self.hosts.clean_udp(node, &udp);
-            self.measures.cleaned(cleaned);
         }
     }
 

@@ -1,8 +1,10 @@
 //! What a world measures, and the figures it leaves.
 
 use super::World;
+use crate::control::watch::Sent;
 use crate::host::Served;
 use crate::kernel::path::Crossing;
+use crate::proxy::fleet::Totals;
 use crate::workload::patience::Failure;
 use sim_core::classify::{Unit, Work};
 use sim_core::des::Fingerprint;
@@ -26,8 +28,6 @@ pub(super) struct Measures {
     first_latency: Histogram,
     /// Whole connections, in nanoseconds.
     connection: Histogram,
-    /// From a change to the rules of the last node.
-    convergence: Histogram,
     rules_evaluated: u64,
     hash_probes: u64,
     work: [u64; Unit::COUNT],
@@ -45,6 +45,17 @@ pub(super) struct Measures {
     began: SimTime,
     busy_before: SimSpan,
     busy_at_end: SimSpan,
+    /// What the fleet counted while measuring.
+    totals: Totals,
+    sent_before: Sent,
+    sent_at_end: Sent,
+    /// Versions of the log when measuring began and when it ended.
+    versions: (u64, u64),
+    up_to_date: Vec<(u64, Fixed)>,
+    /// Nodes that joined and have no rules yet, since when.
+    joined: BTreeMap<u32, SimTime>,
+    /// Longest time of that.
+    unusable: Option<SimSpan>,
 }
 
 impl Measures {
@@ -55,7 +66,6 @@ impl Measures {
             server_first: Histogram::new(),
             first_latency: Histogram::new(),
             connection: Histogram::new(),
-            convergence: Histogram::new(),
             rules_evaluated: 0,
             hash_probes: 0,
             work: [0; Unit::COUNT],
@@ -69,11 +79,24 @@ impl Measures {
             began: SimTime::ZERO,
             busy_before: SimSpan::ZERO,
             busy_at_end: SimSpan::ZERO,
+            totals: Totals::default(),
+            sent_before: Sent::default(),
+            sent_at_end: Sent::default(),
+            versions: (0, 0),
+            up_to_date: Vec::new(),
+            joined: BTreeMap::new(),
+            unusable: None,
         }
     }
 
-    pub(super) fn begin(&mut self, now: SimTime, busy: SimSpan) {
-        (self.began, self.busy_before) = (now, busy);
+    pub(super) fn begin(&mut self, now: SimTime, busy: SimSpan, sent: Sent, version: u64) {
+        (self.began, self.busy_before, self.sent_before) = (now, busy, sent);
+        self.versions = (version, version);
+    }
+
+    /// Takes down the share of nodes that have everything that was written.
+    pub(super) fn sample(&mut self, now: SimTime, up_to_date: f64) {
+        self.up_to_date.push((now.since(self.began).as_ns(), Fixed::new(up_to_date)));
     }
 
     pub(super) fn opened(&mut self, measuring: bool) {
@@ -121,19 +144,50 @@ impl Measures {
         self.recovered
     }
 
-    /// The last node has the rules of a change made at `made`.
-    pub(super) fn converged(&mut self, made: SimTime, now: SimTime) {
-        if made >= self.began && self.began > SimTime::ZERO {
-            self.convergence.record(now.since(made).as_ns());
+    /// A node joins, without rules.
+    pub(super) fn node_joined(&mut self, node: u32, now: SimTime) {
+        self.joined.insert(node, now);
+    }
+
+    /// A node's kernel has rules.
+    pub(super) fn node_serves(&mut self, node: u32, now: SimTime) {
+        if !self.joined.is_empty()
+            && let Some(at) = self.joined.remove(&node)
+        {
+            self.unusable = self.unusable.max(Some(now.since(at)));
         }
     }
 
-    pub(super) fn end(&mut self, busy: SimSpan) {
+    pub(super) fn end(&mut self, busy: SimSpan, totals: Totals, sent: Sent, version: u64) {
         self.busy_at_end = busy;
+        (self.totals, self.sent_at_end, self.versions.1) = (totals, sent, version);
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        self.totals
+    }
+    /// Writes while measuring.
+    pub(super) fn changes(&self) -> u64 {
+        self.versions.1 - self.versions.0
+    }
+    /// Entries of connection tracking that kube-proxies deleted.
+    pub(super) fn deleted(&self) -> u64 {
+        self.cleaned
+    }
+    /// Longest time that a new node was without rules.
+    pub(super) fn unusable(&self) -> Option<SimSpan> {
+        self.unusable
+    }
+    /// What API servers had sent when measuring began and when it ended.
+    pub(super) fn sent(&self) -> (Sent, Sent) {
+        (self.sent_before, self.sent_at_end)
+    }
+    /// Share of nodes that have everything, over time.
+    pub(super) fn up_to_date(&self) -> &[(u64, Fixed)] {
+        &self.up_to_date
     }
 
     /// Connections opened, closed and failed while measuring.
-    #[cfg(test)]
     pub(super) fn balance(&self) -> (u64, u64, u64) {
         (self.connections, self.connection.count(), self.failed)
     }
@@ -208,7 +262,11 @@ fn coarse(histogram: &Histogram) -> Vec<(u64, u64)> {
 
 impl World {
     /// The figures of a run that has ended.
-    pub(super) fn finish(self, events: u64, fingerprint: Fingerprint) -> PointResult {
+    ///
+    /// # Panics
+    /// If something was lost on the way: a change, a sync, a connection.
+    pub(super) fn finish(self, now: SimTime, events: u64, fingerprint: Fingerprint) -> PointResult {
+        self.check(now);
         let m = &self.measures;
         let unit = self.profile.unit.clone();
         let basis = self.basis();
@@ -236,18 +294,26 @@ impl World {
         let sync_basis = self.sync_basis();
         add("first_full_sync", self.start.first_sync.map(|s| s.as_ns() as f64), "ns", sync_basis);
         add("endpoint_change_sync", self.start.change_sync.map(|s| s.as_ns() as f64), "ns", sync_basis);
-        // Without prices of syncs there is no time that a change takes.
-        if self.profile.has_sync() {
-            add("convergence_p50", quantile(&m.convergence, 0.5), "ns", Basis::Simulated);
-            add("convergence_p99", quantile(&m.convergence, 0.99), "ns", Basis::Simulated);
-        }
+        self.add_changes(&mut add);
+        add("services", Some(self.start.services as f64), "count", Basis::Counted);
+        add("endpoints", Some(self.start.endpoints as f64), "count", Basis::Counted);
         add("rules", Some(self.start.rules as f64), "count", Basis::Counted);
         add("kernel_memory", Some(self.start.memory as f64), "bytes", Basis::Counted);
         add("connections", Some(m.connections as f64), "count", Basis::Simulated);
         add("packets", Some(m.packets as f64), "count", Basis::Simulated);
         add("services_without_endpoints", Some(self.start.empty as f64), "count", Basis::Counted);
         add("failed_connections", Some(m.failed as f64), "count", Basis::Simulated);
+        for (name, why) in [
+            ("failed_refused", Failure::Refused),
+            ("failed_unreachable", Failure::Unreachable),
+            ("failed_timed_out", Failure::TimedOut),
+            ("failed_reset", Failure::Reset),
+        ] {
+            add(name, Some(m.failures(why) as f64), "count", Basis::Simulated);
+        }
+        add("retried_connections", Some(m.recovered() as f64), "count", Basis::Simulated);
         add("cpu_utilisation", Some(self.utilisation()), "ratio", Basis::Simulated);
+        let convergence = self.convergence();
         let distribution = |name: &str, h: &Histogram, unit: &str| Distribution {
             name: name.to_owned(),
             unit: unit.to_owned(),
@@ -267,10 +333,12 @@ impl World {
                 distribution("established_packet", &m.established, &unit),
                 distribution("first_packet_latency", &m.first_latency, "ns"),
                 distribution("connection", &m.connection, "ns"),
-                distribution("convergence", &m.convergence, "ns"),
+                distribution("convergence", &convergence, "ns"),
+                distribution("network_programming", &self.fleet.latencies().programmed, "ns"),
+                distribution("rules_live", &self.fleet.latencies().live, "ns"),
             ],
-            series: Vec::new(),
-            timeline: Vec::new(),
+            series: self.series(),
+            timeline: self.timeline(),
             work: Unit::ALL
                 .iter()
                 .filter(|&&u| m.work[u as usize] > 0)

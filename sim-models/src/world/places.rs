@@ -3,7 +3,7 @@
 //! An address may be given to another pod once its first has gone; what is told of the first afterwards is not believed.
 
 use crate::control::log::PodId;
-use crate::control::pods::{Answering, Pod};
+use crate::control::pods::{Answering, Pod, Pods};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -22,16 +22,14 @@ pub(super) struct Holder {
 #[derive(Debug, Default)]
 pub(super) struct Places {
     by_address: BTreeMap<IpAddr, Holder>,
-    /// Pods that were numbered here.
-    numbered: u32,
 }
 
 impl Places {
-    /// Pods that answer, with their nodes.
-    pub(super) fn of(pods: impl Iterator<Item = (IpAddr, Option<u32>)>) -> Self {
+    /// Those of all pods.
+    pub(super) fn of(pods: &Pods) -> Self {
         let mut places = Places::default();
-        for (address, node) in pods {
-            places.come(address, node);
+        for id in (0..pods.len() as u32).map(PodId) {
+            places.set(id, pods.get(id));
         }
         places
     }
@@ -49,20 +47,6 @@ impl Places {
     /// Who has the address, or had it last; nobody if no pod ever had it.
     pub(super) fn find(&self, address: IpAddr) -> Option<Holder> {
         self.by_address.get(&address).copied()
-    }
-
-    /// One pod goes and another comes.
-    pub(super) fn replace(&mut self, old: IpAddr, new: IpAddr, node: u32) {
-        if let Some(place) = self.by_address.get_mut(&old) {
-            place.state = Answering::Absent;
-        }
-        self.come(new, Some(node));
-    }
-
-    fn come(&mut self, address: IpAddr, node: Option<u32>) {
-        let holder = Holder { pod: PodId(self.numbered), node, state: Answering::Listening };
-        self.numbered += 1;
-        self.by_address.insert(address, holder);
     }
 }
 

@@ -108,6 +108,11 @@ impl RuleBook {
         }
     }
 
+    /// The modes of the run, of which there may be more than before.
+    pub fn set_modes<'a>(&mut self, modes: impl Iterator<Item = (&'static dyn Simulated, &'a ProxyConfig)>) {
+        self.modes = modes.map(|(mode, config)| Mode { mode, config: config.clone() }).collect();
+    }
+
     /// A node joins, with the next index.
     pub fn add_node(&mut self, node: Node) {
         self.names.push(node.name.clone());

@@ -1,10 +1,17 @@
 //! From a [`WorldConfig`] to a world at rest: objects, nodes, client pods, rules.
 
+use super::later::{LaterNodes, LaterServices};
 use super::measure::Measures;
 use super::places::Places;
+use super::rules::{History, Mode, RuleBook};
 use super::{Clients, World};
-use crate::config::{CacheState, FeatureGates, TrafficTarget, WorldConfig};
-use crate::control::{Builder, SyncLoop, Versions};
+use crate::config::{Action, CacheState, FeatureGates, TrafficTarget, WorldConfig};
+use crate::control::addresses::Addresses;
+use crate::control::log::PodId;
+use crate::control::plane::ControlPlane;
+use crate::control::pods::Pods;
+use crate::control::services::Cluster;
+use crate::control::watch::Watch;
 use crate::host::{Hosts, Machine};
 use crate::kernel::conntrack::ConntrackConfig;
 use crate::kernel::cost::{CostProfile, Locality};
@@ -16,13 +23,13 @@ use crate::kube::objects::{Node, Objects};
 use crate::kube::resolve::resolve;
 use crate::kube::{ProxyObjects, ServicePort};
 use crate::network::Network;
-use crate::proxy::{self, fleet::RulesId};
+use crate::proxy;
+use crate::proxy::fleet::{Fleet, FleetConfig, RulesId};
 use crate::workload::{CLIENT_PODS, LOCAL_PORTS};
 use sim_core::classify::{Family, Packet};
-use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// Figures that hold from the start.
@@ -37,13 +44,9 @@ pub(super) struct Start {
     pub(super) empty: u64,
 }
 
-/// Where addresses of new pods come from.
-pub(super) enum Addresses {
-    /// The pod networks of a generated cluster.
-    Generated(PodAddresses),
-    /// Next to the address that is replaced.
-    Imported,
-}
+/// From the start of kube-proxy's container to its first request (assumed; the recorded starts took about 0.4 s before the
+/// first sync began).
+const START_UP: SimSpan = SimSpan::from_ms(400);
 
 impl World {
     pub(super) fn new(config: Arc<WorldConfig>, profile: Arc<CostProfile>) -> Result<Self, String> {
@@ -53,159 +56,122 @@ impl World {
         if scheduler::by_name(&config.proxy.ipvs.scheduler).is_none() {
             return Err(format!("no IPVS scheduler {}", config.proxy.ipvs.scheduler));
         }
-        let (mut objects, mut addresses) = cluster(&config)?;
+        let (mut objects, mut pool) = cluster(&config)?;
         if config.proxy.gates != FeatureGates::default() {
             gates::apply(Arc::make_mut(&mut objects), config.proxy.gates);
         }
         let nodes = nodes(&objects, &config);
-        let builder = Builder {
-            mode,
-            config: config.proxy.clone(),
-            family: Family::Ipv4,
-            seed: config.seed,
-            profile: profile.clone(),
-        };
-        let views = views(&objects, &nodes);
-        let mut versions = Vec::new();
-        for view in &views {
-            let name = &nodes[view.unwrap_or(0) as usize].name;
-            let mut seen = resolve(&objects, Family::Ipv4, name);
-            if view.is_none() {
-                // Nodes share these rules, so every endpoint is somebody's own: what depends on an endpoint being
-                // local (hairpin entries) can only ever match on the endpoint's own node.
-                for port in &mut seen.ports {
-                    port.endpoints.reachable.iter_mut().for_each(|e| e.is_local = true);
-                }
-            }
-            let rules = builder.rules(&seen);
-            versions.push(Versions::new(*view, seen, builder.stack(&rules)));
+        let index: BTreeMap<&str, u32> = nodes.iter().zip(0..).map(|(n, i)| (&*n.name, i)).collect();
+        let Cluster { services, pods, state, first } = Cluster::of(&objects, &index, Family::Ipv4);
+        let modes = vec![Mode { mode, config: config.proxy.clone() }];
+        let mut book = RuleBook::new(modes, objects.clone(), nodes.clone(), state.clone(), config.seed);
+
+        let client_pods = client_pods(&objects, &nodes, pool.as_mut());
+        if let Some(n) = client_pods.iter().position(Vec::is_empty) {
+            return Err(format!("node {}: its pod network has no address left for a client", nodes[n].name));
         }
-        let group: Vec<usize> = (0..nodes.len()).map(|n| if views.len() == 1 { 0 } else { n }).collect();
-        let start = start(&objects, &nodes[0], &builder, config.kernel.cores);
+        let addresses = match pool {
+            Some(pool) => Addresses::Generated(pool),
+            None => imported_addresses(&pods, &nodes, &client_pods),
+        };
+        let names = objects.services.iter().map(|s| format!("{}/{}", s.namespace, s.name));
+        let cluster = Cluster { services, pods, state, first };
+        let count = nodes.len() as u32;
+        let plane = ControlPlane::new(&config, &cluster, names, count, addresses);
+        let places = Places::of(plane.pods());
+        let Cluster { services, state, first, .. } = cluster;
+
+        let fleet = FleetConfig {
+            seed: config.seed,
+            mode,
+            proxy: config.proxy.clone(),
+            family: Family::Ipv4,
+            profile: profile.clone(),
+            nodes: config.nodes.clone(),
+            faults: config.faults,
+            start_up: START_UP,
+            list_bytes: plane.list_bytes(),
+            measured_from: SimTime::MAX,
+        };
+        let mut fleet = Fleet::new(fleet, &services, &state, count);
+
         let settings = ConntrackConfig::new(config.kernel.cores, &config.proxy.conntrack);
         let machine = Machine { seed: config.seed, cores: config.kernel.cores, conntrack: settings };
         let mut hosts = Hosts::new(machine, nodes.iter().map(|node| node.addresses.clone()).collect());
-        for node in 0..nodes.len() as u32 {
-            hosts.load(node, Some(RulesId { mode: 0, version: 0, under: None }));
-        }
-        let pods = client_pods(&objects, &nodes, &mut addresses);
-        if let Some(n) = pods.iter().position(Vec::is_empty) {
-            return Err(format!("node {}: its pod network has no address left for a client", nodes[n].name));
-        }
-        let clients = clients(&config, &versions[0].objects().ports, nodes.len())?;
-        let index: BTreeMap<&str, u32> = nodes.iter().zip(0..).map(|(n, i)| (&*n.name, i)).collect();
-        let (alive, endpoints) = endpoints(&objects, versions[0].objects(), &index);
-        let places = Places::of(alive.iter().map(|(addr, node)| (addr.ip(), *node)));
-        let (first, _) = versions[0].load(0, 0, &[], &builder);
-        let ports = &versions[0].objects().ports;
-        let locality = locality(&config, ports, &first, &clients);
+        let rules = RulesId { mode: 0, version: 0, under: None };
+        (0..count).for_each(|node| hosts.load(node, Some(rules)));
+
+        let history = History { log: plane.log(), pods: plane.pods(), services: &services, first: &first };
+        let seen = resolve(&objects, Family::Ipv4, &nodes[0].name);
+        let start = start(&seen, &mut book, &mut fleet, history, &config, &profile);
+        let targets = seen.ports;
+        let clients = clients(&config, &targets, nodes.len())?;
+        let locality = match clients.is_empty() {
+            true => Locality::repeated(config.kernel.cache),
+            false => locality(&config, &targets, &book.stack(0, Some(rules), history), &clients),
+        };
         let residency = profile.residency(&locality);
         let state = match locality.state {
             CacheState::Hot => CacheState::Shared,
             pushed_out => pushed_out,
         };
         let disturbed = profile.residency(&Locality { state, ..locality });
-        let first_sync = start.first_sync.unwrap_or(SimSpan::ZERO);
+        let joining = config.timeline.iter().map(|planned| match planned.action {
+            Action::AddNodes { count } => count,
+            _ => 0,
+        });
+        let taken = targets.iter().map(|port| port.cluster_ip);
         Ok(World {
-            network: Network::new(nodes.len() as u32),
-            syncs: vec![SyncLoop::idle_since(SimTime::ZERO); nodes.len()],
-            churn: Stream::new(config.seed, "churn", "changes"),
-            watch: Stream::new(config.seed, "control", "watch delays"),
+            network: Network::new(count + joining.sum::<u32>()),
+            later_services: LaterServices::new(config.cluster.service_cidr, taken),
+            later_nodes: LaterNodes::new(&nodes),
+            watch: Watch::new(&config.control, count, config.seed),
             measures: Measures::new(),
-            changes: Vec::new(),
+            numbered: 0,
             connections: Vec::new(),
             free: Vec::new(),
             measuring: false,
             ended: false,
-            ready: 0,
+            give_up: SimTime::MAX,
+            effects: Vec::new(),
+            loaded: Vec::new(),
+            pods: client_pods,
             config,
             profile,
             hosts,
-            pods,
-            builder,
-            versions,
-            group,
-            first_sync,
+            places,
+            plane,
+            fleet,
+            book,
+            services,
+            first,
             start,
-            alive,
             clients,
-            endpoints,
-            addresses,
+            targets,
             residency,
             disturbed,
-            places,
         })
     }
-
-    /// Draws the next change and makes it: the old pod is gone, the new one there.
-    pub(super) fn draw_change(&mut self) -> Option<Replaced> {
-        let candidates = self.endpoints.by_port.iter().filter(|list| !list.is_empty()).count() as u64;
-        if candidates == 0 {
-            return None;
-        }
-        let nth = self.churn.below(candidates) as usize;
-        let list = self.endpoints.by_port.iter().filter(|list| !list.is_empty()).nth(nth)?;
-        let old = list[self.churn.below(list.len() as u64) as usize];
-        let node = self.churn.below(self.hosts.len() as u64) as u32;
-        let new = match &mut self.addresses {
-            Addresses::Generated(pool) => {
-                let ip = pool.allocate(node as usize)?;
-                pool.release(old);
-                ip
-            }
-            Addresses::Imported => {
-                let clients: BTreeSet<IpAddr> = self.pods.iter().flatten().map(|(ip, _)| *ip).collect();
-                let all = 0..self.hosts.len() as u32;
-                let hosts = all.flat_map(|node| self.hosts.addresses(node).iter().copied());
-                neighbour(old, &self.alive, &hosts.chain(clients).collect())?
-            }
-        };
-        let ports = self.endpoints.by_pod.remove(&old).unwrap_or_default();
-        for &port in &ports {
-            for endpoint in self.endpoints.by_port[port as usize].iter_mut().filter(|e| **e == old) {
-                *endpoint = new;
-            }
-        }
-        self.endpoints.by_pod.insert(new, ports.clone());
-        let listened: Vec<SocketAddr> = self
-            .alive
-            .range(SocketAddr::new(old, 0)..=SocketAddr::new(old, u16::MAX))
-            .map(|(addr, _)| *addr)
-            .collect();
-        for addr in listened {
-            self.alive.remove(&addr);
-            self.alive.insert(SocketAddr::new(new, addr.port()), Some(node));
-        }
-        self.places.replace(old, new, node);
-        Some(Replaced { ports, old, new, node })
-    }
-}
-
-/// One pod replaced by another.
-pub(super) struct Replaced {
-    pub(super) ports: Vec<u32>,
-    pub(super) old: IpAddr,
-    pub(super) new: IpAddr,
-    pub(super) node: u32,
-}
-
-/// Who serves what.
-pub(super) struct Endpoints {
-    /// Pods of every service port.
-    by_port: Vec<Vec<IpAddr>>,
-    /// Service ports of every pod.
-    by_pod: BTreeMap<IpAddr, Vec<u32>>,
 }
 
 /// Objects as generated or imported.
-fn cluster(config: &WorldConfig) -> Result<(Arc<Objects>, Addresses), String> {
+fn cluster(config: &WorldConfig) -> Result<(Arc<Objects>, Option<PodAddresses>), String> {
     match &config.cluster.objects {
-        Some(objects) => Ok((objects.clone(), Addresses::Imported)),
+        Some(objects) => Ok((objects.clone(), None)),
         None => {
             let made = generate::generate(&config.cluster, config.seed).map_err(|e| e.to_string())?;
-            Ok((Arc::new(made.objects), Addresses::Generated(made.addresses)))
+            Ok((Arc::new(made.objects), Some(made.addresses)))
         }
     }
+}
+
+/// Addresses of pods to come in an imported cluster: beside those that somebody has.
+fn imported_addresses(pods: &Pods, nodes: &[Node], clients: &[Vec<(IpAddr, u16)>]) -> Addresses {
+    let all = || (0..pods.len() as u32).map(|id| pods.get(PodId(id)));
+    let hosts = nodes.iter().flat_map(|node| node.addresses.iter().copied());
+    let clients = clients.iter().flatten().map(|(ip, _)| *ip);
+    let taken = all().map(|pod| pod.address).chain(hosts).chain(clients).collect();
+    Addresses::imported(taken, all().map(|pod| (pod.address, pod.node)), nodes.len())
 }
 
 /// The nodes: the import's own with an IPv4 address, or as many as asked for.
@@ -225,41 +191,38 @@ fn nodes(objects: &Objects, config: &WorldConfig) -> Vec<Node> {
         .collect()
 }
 
-/// One view that all nodes share, unless a Service or a hint makes rules depend on the node.
-fn views(objects: &Objects, nodes: &[Node]) -> Vec<Option<u32>> {
-    let by_policy =
-        objects.services.iter().any(|s| s.internal_local || s.external_local || !s.external_ips.is_empty());
-    let by_node_port = objects.services.iter().any(|s| s.ports.iter().any(|p| p.node_port != 0));
-    let by_hint = objects.slices.iter().any(|s| s.endpoints.iter().any(|e| e.hints.is_some()));
-    if by_policy || by_node_port || by_hint {
-        (0..nodes.len() as u32).map(Some).collect()
-    } else {
-        vec![None]
-    }
-}
-
 /// Figures of the first node as it really sees the cluster.
-fn start(objects: &Objects, node: &Node, builder: &Builder, cores: u32) -> Start {
-    let seen = resolve(objects, Family::Ipv4, &node.name);
-    let rules = builder.rules(&seen);
-    let busiest = seen.ports.iter().enumerate().find(|(_, p)| !p.endpoints.reachable.is_empty());
+fn start(
+    seen: &ProxyObjects,
+    book: &mut RuleBook,
+    fleet: &mut Fleet,
+    history: History<'_>,
+    config: &WorldConfig,
+    profile: &CostProfile,
+) -> Start {
+    let rules = book.rules(0, RulesId { mode: 0, version: 0, under: None }, history);
+    let stack = Stack::new(&rules, config.seed).unwrap_or_else(|e| panic!("a mode's own rules: {e}"));
     Start {
         services: seen.ports.len() as u64,
         endpoints: seen.ports.iter().map(|p| p.endpoints.reachable.len() as u64).sum(),
-        rules: builder.mode.rule_count(&rules),
-        memory: builder.stack(&rules).memory_bytes(u64::from(cores)),
-        first_sync: builder.first_sync(&seen, &rules),
-        change_sync: busiest.and_then(|(port, _)| builder.change_sync(&seen, &rules, &[port as u32])),
+        rules: fleet.modes()[0].mode.rule_count(&rules),
+        memory: stack.memory_bytes(u64::from(config.kernel.cores)),
+        first_sync: profile.has_sync().then(|| fleet.first_sync().wall),
+        change_sync: fleet.change_sync(seen).filter(|_| profile.has_sync()).map(|cost| cost.wall),
         empty: seen.ports.iter().filter(|p| p.endpoints.reachable.is_empty()).count() as u64,
     }
 }
 
 /// Addresses of every node's client pods, with the first source port of each.
-fn client_pods(objects: &Objects, nodes: &[Node], addresses: &mut Addresses) -> Vec<Vec<(IpAddr, u16)>> {
+fn client_pods(
+    objects: &Objects,
+    nodes: &[Node],
+    mut pool: Option<&mut PodAddresses>,
+) -> Vec<Vec<(IpAddr, u16)>> {
     let mut of_node = |n: usize, node: &Node| -> Vec<IpAddr> {
-        match addresses {
-            Addresses::Generated(pool) => (0..CLIENT_PODS).filter_map(|_| pool.allocate(n)).collect(),
-            Addresses::Imported => imported_pods(objects, n, node),
+        match &mut pool {
+            Some(pool) => (0..CLIENT_PODS).filter_map(|_| pool.allocate(n)).collect(),
+            None => imported_pods(objects, n, node),
         }
     };
     nodes
@@ -306,7 +269,6 @@ fn clients(config: &WorldConfig, ports: &[ServicePort], nodes: usize) -> Result<
         if targets.is_empty() {
             return Err(format!("traffic {:?}: no Service to call", traffic.name));
         }
-        let path = |node: usize| format!("clients/{class}/node/{node}");
         all.push(Clients {
             gap: SimSpan::from_ns_f64(1e9 / traffic.rate_per_node),
             requests: traffic.requests,
@@ -315,44 +277,10 @@ fn clients(config: &WorldConfig, ports: &[ServicePort], nodes: usize) -> Result<
             think: traffic.think,
             service_time: traffic.service_time,
             targets,
-            streams: (0..nodes).map(|n| Stream::new(config.seed, &path(n), "connections")).collect(),
+            streams: (0..nodes).map(|n| Clients::stream(config.seed, class, n)).collect(),
         });
     }
     Ok(all)
-}
-
-type Alive = BTreeMap<SocketAddr, Option<u32>>;
-
-/// Every endpoint with its node, and who serves what.
-fn endpoints(objects: &Objects, seen: &ProxyObjects, nodes: &BTreeMap<&str, u32>) -> (Alive, Endpoints) {
-    let mut alive = Alive::new();
-    for slice in &objects.slices {
-        for endpoint in &slice.endpoints {
-            let node = endpoint.node.as_deref().and_then(|name| nodes.get(name)).copied();
-            for port in &slice.ports {
-                alive.insert(SocketAddr::new(endpoint.address, port.port), node);
-            }
-        }
-    }
-    let by_port: Vec<Vec<IpAddr>> =
-        seen.ports.iter().map(|p| p.endpoints.reachable.iter().map(|e| e.addr.ip()).collect()).collect();
-    let mut by_pod: BTreeMap<IpAddr, Vec<u32>> = BTreeMap::new();
-    for (list, port) in by_port.iter().zip(0..) {
-        for ip in list {
-            by_pod.entry(*ip).or_default().push(port);
-        }
-    }
-    (alive, Endpoints { by_port, by_pod })
-}
-
-/// The nearest higher address that nobody has.
-fn neighbour(ip: IpAddr, alive: &Alive, others: &BTreeSet<IpAddr>) -> Option<IpAddr> {
-    let taken: BTreeSet<IpAddr> = alive.keys().map(SocketAddr::ip).collect();
-    let IpAddr::V4(v4) = ip else { return None };
-    (1..65_536u32)
-        .filter_map(|i| u32::from(v4).checked_add(i))
-        .map(|a| IpAddr::V4(Ipv4Addr::from(a)))
-        .find(|a| !taken.contains(a) && !others.contains(a))
 }
 
 /// How this world's packets spread: measured by sending one first packet to the last Service called.

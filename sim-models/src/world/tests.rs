@@ -48,7 +48,7 @@ fn config(mode: &str) -> WorldConfig {
 
 fn run_with(config: WorldConfig) -> PointRecord {
     let profile = CostProfile::named("linux-6.18").unwrap();
-    run(Arc::new(config), Arc::new(profile), &|| true).unwrap()
+    run(Arc::new(config), Arc::new(profile), &|_, _| true).unwrap()
 }
 
 fn value(record: &PointRecord, name: &str) -> f64 {
@@ -63,7 +63,7 @@ fn modes_that_only_have_rules_are_refused_and_the_others_are_all_tested_here() {
     assert_eq!(names, MODES);
     for mode in ["userspace", "ebpf"] {
         let profile = Arc::new(CostProfile::named("linux-6.18").unwrap());
-        let error = run(Arc::new(config(mode)), profile, &|| true).unwrap_err();
+        let error = run(Arc::new(config(mode)), profile, &|_, _| true).unwrap_err();
         let error = format!("{error:?}");
         assert!(error.contains(&format!("{mode} mode has rules but no simulation")), "{error}");
     }
@@ -97,14 +97,14 @@ fn each_connection_ends_and_each_change_reaches_every_node() {
         let profile = Arc::new(CostProfile::named("linux-6.18").unwrap());
         let world = World::new(Arc::new(config), profile).unwrap();
         let mut simulation = Simulation::new(world);
-        let (first, nodes) = (simulation.model().first_sync, simulation.model().hosts.len() as u32);
-        for node in 0..nodes {
-            simulation.context().schedule_at(SimTime::ZERO + first, Event::FirstSyncEnds { node });
-        }
+        let (world, cx) = simulation.parts();
+        world.begin(cx);
         simulation.run();
+        let now = simulation.now();
         let world = simulation.into_model();
         assert!(world.connections.iter().all(|(_, c)| c.is_none()), "{mode}: connections outlive the run");
-        assert!(world.changes.iter().all(|c| c.nodes_left == 0), "{mode}: a change is not live everywhere");
+        world.check(now);
+        assert!(world.plane.log().version() > 5, "{mode}: {} changes", world.plane.log().version());
         let (opened, closed, failed) = world.measures.balance();
         assert_eq!(opened, closed + failed, "{mode}: opened = closed + failed");
         assert!(opened > 1_400, "{mode}: {opened}");

@@ -70,6 +70,16 @@ impl Fleet {
         alive.filter_map(|n| n.kernel.map(|rules| rules.version)).min().unwrap_or(log.version())
     }
 
+    /// Whether every live node has everything and is idle.
+    pub fn is_settled(&self, log: &ChangeLog) -> bool {
+        self.nodes.iter().all(|node| {
+            node.phase == Phase::Down
+                || (node.phase == Phase::Idle
+                    && node.own_version() == Some(log.version())
+                    && node.asked.is_none())
+        })
+    }
+
     /// Asserts that every live node has everything, after a run whose last events have happened.
     ///
     /// # Panics

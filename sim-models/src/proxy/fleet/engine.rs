@@ -8,7 +8,7 @@ use super::latency::Latencies;
 use super::ledger::{Beginning, Ledger};
 use super::lock::Lock;
 use super::node::{Node, Phase};
-use super::plan::Mode;
+use super::plan::{LARGE_CLUSTER, Mode, SyncOf};
 use super::runner::Runner;
 use super::{Cores, Loaded, RulesId};
 use crate::config::{FaultConfig, NodeConfig, ProxyConfig};
@@ -16,8 +16,10 @@ use crate::control::log::ChangeLog;
 use crate::control::services::{Services, State};
 use crate::control::watch::Watch;
 use crate::kernel::cost::CostProfile;
+use crate::kube::ProxyObjects;
 use crate::proxy::Simulated;
-use sim_core::classify::Family;
+use crate::proxy::sync::{SyncCost, SyncKind, SyncShape};
+use sim_core::classify::{Family, Proto};
 use sim_core::des::Schedule;
 use sim_core::dist;
 use sim_core::rng::Stream;
@@ -284,6 +286,27 @@ impl Fleet {
     /// Latencies of all changes and nodes.
     pub fn latencies(&self) -> &Latencies {
         &self.latencies
+    }
+
+    /// What the first sync after a start on a clean node costs, at the newest version.
+    pub fn first_sync(&mut self) -> SyncCost {
+        let to = self.latencies.version();
+        let sync = SyncOf { from: None, to, kind: SyncKind::First, look_for_stale: true };
+        self.modes[0].cost(sync, &self.config.profile)
+    }
+
+    /// What the sync of one replaced endpoint costs: that of the first port which has any. None if no port has.
+    pub fn change_sync(&self, seen: &ProxyObjects) -> Option<SyncCost> {
+        let mode = &self.modes[0];
+        let port = seen.ports.iter().find(|port| !port.endpoints.reachable.is_empty())?;
+        let table = mode.ledger.table(self.latencies.version()).size;
+        let one = mode.mode.size(port, &mode.config, mode.family);
+        let kind = if mode.habits.always_full { SyncKind::Full } else { SyncKind::Partial };
+        let look_for_stale = mode.habits.is_iptables && table.endpoints <= LARGE_CLUSTER;
+        let written = if kind == SyncKind::Full { table } else { one };
+        let udp = port.proto == Proto::Udp;
+        let shape = SyncShape { kind, table, before: table, written, replaced: written, udp, look_for_stale };
+        mode.mode.sync(&shape, &mode.config).cost(&self.config.profile)
     }
 
     /// Measures from now on: what was counted so far is forgotten, but for what each process exports.

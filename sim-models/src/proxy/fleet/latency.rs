@@ -19,6 +19,10 @@ pub struct Latencies {
     pub live: Histogram,
     /// From the trigger to the end of the sync, by pair, in nanoseconds; changes with a trigger only.
     pub programmed: Histogram,
+    /// Durations of syncs that ended well, of all nodes, in nanoseconds.
+    pub syncs: Histogram,
+    /// Waits for the xtables lock, of all syncs that take it, in nanoseconds.
+    pub lock_waits: Histogram,
     /// Changes before this instant are not measured.
     from_ns: u64,
     changes: Vec<Change>,
@@ -37,8 +41,8 @@ struct Change {
 impl Latencies {
     /// Latencies of changes from `from` on.
     pub fn new(from: SimTime) -> Self {
-        let (live, programmed) = (Histogram::new(), Histogram::new());
-        Latencies { live, programmed, from_ns: from.as_ns(), changes: Vec::new() }
+        let [live, programmed, syncs, lock_waits] = std::array::from_fn(|_| Histogram::new());
+        Latencies { live, programmed, syncs, lock_waits, from_ns: from.as_ns(), changes: Vec::new() }
     }
 
     /// Changes before `from` do not count from now on, those of before are forgotten.
@@ -46,6 +50,8 @@ impl Latencies {
         self.from_ns = from.as_ns();
         self.live = Histogram::new();
         self.programmed = Histogram::new();
+        self.syncs = Histogram::new();
+        self.lock_waits = Histogram::new();
     }
 
     /// Takes what the log has beyond what is known.

@@ -283,7 +283,7 @@ impl Fleet {
     /// A dead node is back, with an empty kernel.
     pub fn node_up(&mut self, index: u32, now: SimTime, cx: &mut impl Schedule<ProxyEvent>) {
         if self.nodes[index as usize].phase == Phase::Down {
-            self.boot(index, now + self.config.nodes.boot + self.config.start_up, cx);
+            self.boot(index, now + self.config.start_up, cx);
         }
     }
 
@@ -292,7 +292,7 @@ impl Fleet {
         let index = self.push_node();
         env.watch.joined();
         self.start_faults(index, now, cx);
-        self.boot(index, now + self.config.nodes.boot + self.config.start_up, cx);
+        self.boot(index, now + self.config.start_up, cx);
         index
     }
 

@@ -162,6 +162,7 @@ impl Fleet {
         self.totals.tools_cpu += cost.tools_cpu;
         self.totals.locked += cost.locked;
         self.totals.lock_wait += wait;
+        self.latencies.lock_waits.record(wait.as_ns());
         node.account.begun += 1;
         node.phase = Phase::Syncing;
         node.queued.get_or_insert(now);
@@ -249,6 +250,7 @@ impl Fleet {
         let habits = self.modes[node.mode as usize].habits;
         let span = now.since(run.started);
         node.metrics.syncs.observe(span);
+        self.latencies.syncs.record(span.as_ns());
         if !habits.is_ipvs {
             match run.kind {
                 SyncKind::Partial => node.metrics.partial.observe(span),
