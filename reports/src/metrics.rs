@@ -134,6 +134,8 @@ pub const KNOWN: &[Known] = &[
     row("failed_unreachable", "failed: unreachable", "count", Group::Load, true, false, "Connections told that the host is unreachable: the pod is gone, its node answers."),
     row("failed_timed_out", "failed: timed out", "count", Group::Load, true, false, "Connections that nobody answered until the client gave up: the node is gone, or a packet was dropped."),
     row("failed_reset", "failed: reset", "count", Group::Load, true, false, "Connections that were established and then reset."),
+    row("failed_vanished", "failed: with their node", "count", Group::Load, true, false, "Connections of clients whose own node lost power."),
+    row("recovered_connections", "recovered connections", "count", Group::Load, false, false, "Calls that failed at first and succeeded with a later connection."),
     row("retried_connections", "retried connections", "count", Group::Load, true, false, "Connections opened anew by a client whose last one failed."),
     row("services_without_endpoints", "Services without endpoints", "count", Group::Load, false, true, "Service ports that no endpoint can be reached for: connections to them fail."),
     row("connections", "connections", "count", Group::Load, false, true, "Connections opened."),

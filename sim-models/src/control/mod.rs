@@ -15,6 +15,7 @@ pub mod churn;
 pub mod deployment;
 pub mod effect;
 pub mod endpointslice;
+pub mod event;
 pub mod fanout;
 pub mod log;
 pub mod node_lifecycle;
@@ -26,6 +27,7 @@ pub mod scheduler;
 pub mod services;
 pub mod slices;
 pub mod watch;
+pub mod zones;
 
 #[cfg(test)]
 mod plane_tests;

@@ -13,8 +13,9 @@
 //!   empty ("too old resource version", `cacher/watch_cache.go`), so everybody lists again, in the order of their retries.
 //!   Lists wait for lists and not for events, nor events for lists: API priority and fairness holds back the ones only.
 //!
-//! The random part is not a ChaCha stream: up to 5,000 nodes times 72,000 changes ask for one. It is SplitMix64 over
-//! (seed of a stream, node, version), looked up in 1,024 quantiles of the exponential law.
+//! The random part is not a ChaCha stream: up to 5,000 nodes times 72,000 changes ask for one. It is a hash of (seed of a
+//! stream, version, node), SplitMix64 for the version and its last two multiplications for the node, looked up in 1,024
+//! quantiles of the exponential law.
 //!
 //! Left out: that lists and events share the processor, bookmarks, watches of other clients, TCP's backpressure, and that an event in flight is lost when its watch
 //! breaks: it arrives.
@@ -83,7 +84,10 @@ struct Server {
 /// One change at one API server.
 #[derive(Clone, Copy, Debug)]
 struct Dispatch {
-    start: SimTime,
+    /// When the first watcher's event is there at the earliest: the start of sending, and the fixed part of the way.
+    base: u64,
+    /// The version's part of the random way.
+    salt: u64,
     /// Time from one watcher to the next, in 2^-FRACTION ns.
     step: u64,
     /// Which watcher is the first.
@@ -181,12 +185,13 @@ impl Watch {
         }
         assert_eq!(version, known + 1, "a watch skips no version");
         let price = self.price(change.bytes);
-        let turn = splitmix(self.salt ^ version);
+        let salt = splitmix(self.salt ^ version);
         for server in &mut self.servers {
             let start = server.free.max(change.committed);
             let step = (price.as_ns() << FRACTION) / self.cores;
-            let turn = if server.places == 0 { 0 } else { (turn % u64::from(server.places)) as u32 };
-            self.dispatches.push(Dispatch { start, step, turn, places: server.places });
+            let turn = if server.places == 0 { 0 } else { (salt % u64::from(server.places)) as u32 };
+            let base = (start + self.way).as_ns();
+            self.dispatches.push(Dispatch { base, salt, step, turn, places: server.places });
             server.free = start + SimSpan::from_ns((u64::from(server.places) * step) >> FRACTION);
             let watchers = u64::from(server.watchers);
             self.sent.events += watchers;
@@ -209,18 +214,17 @@ impl Watch {
         assert!(version > state.version, "node {node} had version {} already", state.version);
         state.version = version;
         let dispatch = &self.dispatches[(version as usize - 1) * servers + usize::from(state.server)];
-        let mut rank = state.place + dispatch.turn;
-        if rank >= dispatch.places {
-            rank -= dispatch.places;
-        }
+        let turned = state.place + dispatch.turn;
+        let rank = if turned < dispatch.places { turned } else { turned.wrapping_sub(dispatch.places) };
         let sent = ((u64::from(rank) + 1) * dispatch.step) >> FRACTION;
-        let random = splitmix(self.salt ^ ((u64::from(node) << 40) ^ version));
-        let way = self.way.as_ns() + self.quantiles[(random >> 54) as usize];
-        let mut at = state.last.max(dispatch.start + SimSpan::from_ns(sent + way));
+        let random = self.quantiles[quantile(dispatch.salt, node)];
+        let at = state.last.max(SimTime::from_ns(dispatch.base + sent + random));
         if state.gaps {
-            at = self.after_gaps(node, at);
+            let at = self.after_gaps(node, at);
+            self.nodes[node as usize].last = at;
+            return at;
         }
-        self.nodes[node as usize].last = at;
+        state.last = at;
         at
     }
 
@@ -327,6 +331,15 @@ impl Watch {
         self.sent.cpu += price;
         start + price + self.way
     }
+}
+
+/// Which quantile a node draws.
+#[inline]
+fn quantile(salt: u64, node: u32) -> usize {
+    let mut z = salt ^ u64::from(node).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z >> (u64::BITS - QUANTILES.trailing_zeros())) as usize
 }
 
 /// SplitMix64's step and finaliser.

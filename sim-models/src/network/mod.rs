@@ -57,6 +57,7 @@ impl GonePod {
 pub struct Network {
     /// What packets for pods that are gone meet.
     pub gone: GonePod,
+    hosts: u32,
     graph: UnGraph<Place, SimSpan>,
     /// Delay from each rack's switch to each other's.
     between_racks: Vec<Vec<SimSpan>>,
@@ -84,7 +85,12 @@ impl Network {
                 switches.iter().map(|to| SimSpan::from_ns(delays[to])).collect()
             })
             .collect();
-        Network { gone: GonePod::default(), graph, between_racks }
+        Network { gone: GonePod::default(), hosts, graph, between_racks }
+    }
+
+    /// One more host, in the rack of the last ones if that has room.
+    pub fn add_host(&mut self) {
+        *self = Network { gone: self.gone, ..Network::new(self.hosts + 1) };
     }
 
     /// Time from one host's device to another's; nothing within a host.
@@ -116,5 +122,8 @@ mod tests {
         let us = |a, b| net.delay(a, b).as_ns() / 1000;
         assert_eq!((us(3, 3), us(0, 39), us(0, 40), us(99, 0)), (0, 10, 30, 30));
         assert_eq!(net.graph().node_count(), 100 + 3 + 1);
+        let mut grown = Network::new(80);
+        (80..100).for_each(|_| grown.add_host());
+        assert_eq!((grown.delay(99, 0), grown.graph().node_count()), (net.delay(99, 0), 100 + 3 + 1));
     }
 }

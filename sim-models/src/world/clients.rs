@@ -75,7 +75,7 @@ impl World {
         let service = SocketAddr::new(port.cluster_ip, port.port);
         let (proto, measured) = (port.proto, self.measuring);
         let (started, is_retry) = (now, false);
-        self.measures.opened(measured);
+        self.measures.opened(now, measured);
         let call = Call {
             class,
             node,

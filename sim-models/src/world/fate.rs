@@ -55,9 +55,19 @@ impl World {
         cx.schedule_at(deadline, Event::Fail { conn, why: Failure::TimedOut });
     }
 
-    /// A packet is sent again.
+    /// Nothing will come any more, however often it is asked for: the client waits as long as it is patient.
+    fn give_up(&self, conn: ConnId, now: SimTime, cx: &mut Context<Event>) {
+        let c = self.connection(conn).expect("it waits for something");
+        let patience = self.clients[usize::from(c.class)].timeout;
+        let deadline = (c.waiting_since + patience).max(now);
+        cx.schedule_at(deadline, Event::Fail { conn, why: Failure::TimedOut });
+    }
+
+    /// A packet is sent again, if who sent it is still there.
     pub(super) fn again(&mut self, conn: ConnId, step: Step, now: SimTime, cx: &mut Context<Event>) {
-        self.transmit(conn, step, now, cx);
+        if self.connection(conn).is_some() && (step != Step::Answer || self.answers(conn, now, cx)) {
+            self.transmit(conn, step, now, cx);
+        }
     }
 
     /// A rule of `node` rejects a packet.
@@ -93,15 +103,14 @@ impl World {
         if to == c.server {
             return true;
         }
-        let (node, patience) = (c.client_node, self.clients[usize::from(c.class)].timeout);
-        let deadline = (c.waiting_since + patience).max(now);
+        let node = c.client_node;
         match self.places.find(to.ip()) {
             // Another pod knows nothing of it.
             Some(other) if other.state == Answering::Listening || other.state == Answering::Refusing => {
                 let there = self.delay_to(node, other.node);
                 cx.schedule_after(there + there, Event::Fail { conn, why: Failure::Reset });
             }
-            _ => cx.schedule_at(deadline, Event::Fail { conn, why: Failure::TimedOut }),
+            _ => self.give_up(conn, now, cx),
         }
         false
     }
@@ -132,12 +141,15 @@ impl World {
                 false
             }
             Answering::Absent => {
-                // Of the answers to a packet and to its copies the first one counts.
                 if c.proto == Proto::Tcp
                     && !c.is_established
                     && let Some(after) = self.network.gone.answers_after()
                 {
+                    // Of the answers to a packet and to its copies the first one counts.
                     cx.schedule_after(after + back, Event::Fail { conn, why: Failure::Unreachable });
+                    if after + back < patience::resend(step, c.resent).0 {
+                        return false;
+                    }
                 }
                 self.lost(conn, step, now, cx);
                 false
@@ -157,15 +169,12 @@ impl World {
         let is_it = c.server_pod == Some(holder.pod);
         match holder.state {
             Answering::Listening if is_it => true,
-            Answering::Dark => {
-                self.lost(conn, Step::Answer, now, cx);
+            Answering::Listening | Answering::Refusing | Answering::Absent if c.proto == Proto::Tcp => {
+                self.send(conn, Step::Reset, now, cx);
                 false
             }
             _ => {
-                match c.proto {
-                    Proto::Tcp => self.send(conn, Step::Reset, now, cx),
-                    _ => self.lost(conn, Step::Answer, now, cx),
-                }
+                self.give_up(conn, now, cx);
                 false
             }
         }

@@ -38,6 +38,10 @@ pub(super) struct Measures {
     failures: [u64; Failure::ALL.len()],
     /// The same for each second of the measured time and after it, until the last connection has ended.
     failures_by_second: Vec<[u64; Failure::ALL.len()]>,
+    /// Calls begun in each of these seconds.
+    opened_by_second: Vec<u64>,
+    /// Tries that were followed by another.
+    retried: u64,
     /// Calls that failed at first and succeeded in the end.
     recovered: u64,
     /// Entries of connection tracking that kube-proxy deleted.
@@ -74,6 +78,8 @@ impl Measures {
             failed: 0,
             failures: [0; Failure::ALL.len()],
             failures_by_second: Vec::new(),
+            opened_by_second: Vec::new(),
+            retried: 0,
             recovered: 0,
             cleaned: 0,
             began: SimTime::ZERO,
@@ -99,8 +105,18 @@ impl Measures {
         self.up_to_date.push((now.since(self.began).as_ns(), Fixed::new(up_to_date)));
     }
 
-    pub(super) fn opened(&mut self, measuring: bool) {
-        self.connections += u64::from(measuring);
+    /// A client calls.
+    pub(super) fn opened(&mut self, now: SimTime, measuring: bool) {
+        if measuring {
+            self.connections += 1;
+            let second = self.second(now);
+            *at(&mut self.opened_by_second, second) += 1;
+        }
+    }
+
+    /// Whole seconds since measuring began.
+    fn second(&self, now: SimTime) -> usize {
+        (now.since(self.began).as_ns() / 1_000_000_000) as usize
     }
 
     /// One try has failed; it was the last one if `given_up`.
@@ -109,12 +125,10 @@ impl Measures {
             return;
         }
         self.failed += u64::from(given_up);
+        self.retried += u64::from(!given_up);
         self.failures[why as usize] += 1;
-        let second = (now.since(self.began).as_ns() / 1_000_000_000) as usize;
-        if self.failures_by_second.len() <= second {
-            self.failures_by_second.resize(second + 1, Default::default());
-        }
-        self.failures_by_second[second][why as usize] += 1;
+        let second = self.second(now);
+        at(&mut self.failures_by_second, second)[why as usize] += 1;
     }
 
     pub(super) fn closed(&mut self, lasted: SimSpan, is_retry: bool, measured: bool) {
@@ -140,8 +154,14 @@ impl Measures {
     }
 
     /// Calls that failed at first and succeeded in the end.
+    #[cfg(test)]
     pub(super) fn recovered(&self) -> u64 {
         self.recovered
+    }
+
+    /// Calls begun in each second.
+    pub(super) fn opened_by_second(&self) -> &[u64] {
+        &self.opened_by_second
     }
 
     /// A node joins, without rules.
@@ -221,6 +241,14 @@ impl Measures {
             (false, _) => self.established.record(cost),
         }
     }
+}
+
+/// A second's place in a list that grows.
+fn at<T: Clone + Default>(list: &mut Vec<T>, second: usize) -> &mut T {
+    if list.len() <= second {
+        list.resize(second + 1, T::default());
+    }
+    &mut list[second]
 }
 
 /// Rules that a packet was held against, in tables of either kind.
@@ -303,15 +331,12 @@ impl World {
         add("packets", Some(m.packets as f64), "count", Basis::Simulated);
         add("services_without_endpoints", Some(self.start.empty as f64), "count", Basis::Counted);
         add("failed_connections", Some(m.failed as f64), "count", Basis::Simulated);
-        for (name, why) in [
-            ("failed_refused", Failure::Refused),
-            ("failed_unreachable", Failure::Unreachable),
-            ("failed_timed_out", Failure::TimedOut),
-            ("failed_reset", Failure::Reset),
-        ] {
-            add(name, Some(m.failures(why) as f64), "count", Basis::Simulated);
+        for why in Failure::ALL {
+            let name = format!("failed_{}", why.name());
+            add(&name, Some(m.failures(why) as f64), "count", Basis::Simulated);
         }
-        add("retried_connections", Some(m.recovered() as f64), "count", Basis::Simulated);
+        add("retried_connections", Some(m.retried as f64), "count", Basis::Simulated);
+        add("recovered_connections", Some(m.recovered as f64), "count", Basis::Simulated);
         add("cpu_utilisation", Some(self.utilisation()), "ratio", Basis::Simulated);
         let convergence = self.convergence();
         let distribution = |name: &str, h: &Histogram, unit: &str| Distribution {

@@ -112,6 +112,7 @@ impl World {
         let index = self.hosts.add(added.addresses.clone());
         assert_eq!(index, node, "nodes are numbered in the order in which they come");
         self.book.add_node(added);
+        self.network.add_host();
         let pods = (0..CLIENT_PODS).filter_map(|_| self.plane.client_address(node));
         self.pods.push(pods.map(|ip| (ip, *LOCAL_PORTS.start())).collect());
         for (class, clients) in self.clients.iter_mut().enumerate() {
@@ -153,7 +154,7 @@ impl World {
     }
 
     /// A node's kernel has other rules from now on.
-    fn rules_loaded(&mut self, loaded: Loaded, now: SimTime) {
+    pub(super) fn rules_loaded(&mut self, loaded: Loaded, now: SimTime) {
         let Loaded { node, rules, udp_cleanup } = loaded;
         self.hosts.load(node, rules);
         if rules.is_some() {

@@ -85,6 +85,10 @@ impl World {
             let sum = |second: u64| by_second.get(second as usize).map_or(0, |f| f.iter().sum::<u64>());
             let points = (0..=seconds).map(|s| (s * 1_000_000_000, Fixed::new(sum(s) as f64)));
             all.push(Series { name: "failures".into(), unit: "per_s".into(), points: points.collect() });
+            let opened = m.opened_by_second();
+            let opened = |second: u64| opened.get(second as usize).copied().unwrap_or(0) as f64;
+            let points = (0..=seconds).map(|s| (s * 1_000_000_000, Fixed::new(opened(s))));
+            all.push(Series { name: "connections".into(), unit: "per_s".into(), points: points.collect() });
         }
         all.push(Series { name: "up_to_date".into(), unit: "ratio".into(), points: m.up_to_date().to_vec() });
         all

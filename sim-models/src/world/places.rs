@@ -44,6 +44,12 @@ impl Places {
         }
     }
 
+    /// All addresses.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> Vec<(IpAddr, Holder)> {
+        self.by_address.iter().map(|(address, holder)| (*address, *holder)).collect()
+    }
+
     /// Who has the address, or had it last; nobody if no pod ever had it.
     pub(super) fn find(&self, address: IpAddr) -> Option<Holder> {
         self.by_address.get(&address).copied()

@@ -1,5 +1,7 @@
 //! The world as a whole: conservation, common random numbers, determinism, and what stale rules do.
 
+mod fate;
+
 use super::*;
 use crate::config::{
     CacheState, ChurnConfig, ClusterConfig, ControlConfig, EndpointLaw, FaultConfig, KernelConfig,

@@ -263,6 +263,12 @@ impl Fleet {
         &self.modes
     }
 
+    /// A mode whose plans a test asks for.
+    #[cfg(test)]
+    pub fn mode_for_tests(&mut self, mode: u8) -> &mut Mode {
+        &mut self.modes[mode as usize]
+    }
+
     /// Number of nodes, dead ones included.
     pub fn len(&self) -> u32 {
         self.nodes.len() as u32

@@ -227,7 +227,6 @@ impl Fleet {
     ///
     /// # Panics
     /// If no clusters can be simulated under the mode.
-    #[expect(clippy::too_many_arguments, reason = "one call of the world, with everything that an event has")]
     pub fn switch_mode(
         &mut self,
         switch: &ModeSwitch,

@@ -1,5 +1,7 @@
 //! Tests of the fleet.
 
 mod faults;
+mod oracle;
 mod rig;
 mod scenes;
+mod sizes;

@@ -81,6 +81,7 @@ pub struct Rig {
     pub log: ChangeLog,
     pub services: Services,
     pub first: State,
+    pub profile: Arc<CostProfile>,
     pub cluster: Cluster,
     pub watch: Watch,
     pub cores: Busy,
@@ -150,12 +151,13 @@ pub fn simulation(setup: Setup) -> Simulation<Rig> {
     let names: Vec<Arc<str>> = objects.nodes.iter().map(|n| n.name.clone()).collect();
     let index = names.iter().zip(0..).map(|(n, i)| (&**n, i)).collect();
     let cluster = Cluster::of(&objects, &index, Family::Ipv4);
+    let profile = Arc::new(CostProfile::named(setup.profile).unwrap());
     let fleet_config = FleetConfig {
         seed: setup.seed,
         mode: mode(&setup.proxy.mode).unwrap().simulated().unwrap(),
         proxy: setup.proxy,
         family: Family::Ipv4,
-        profile: Arc::new(CostProfile::named(setup.profile).unwrap()),
+        profile: profile.clone(),
         nodes: setup.node,
         faults: setup.faults,
         start_up: SimSpan::from_ms(500),
@@ -170,6 +172,7 @@ pub fn simulation(setup: Setup) -> Simulation<Rig> {
         log: ChangeLog::default(),
         services: cluster.services.clone(),
         first: cluster.state.clone(),
+        profile,
         watch: Watch::new(&ControlConfig::default(), setup.nodes, setup.seed),
         cores: Busy { share: setup.stolen, ..Busy::default() },
         loads: Vec::new(),

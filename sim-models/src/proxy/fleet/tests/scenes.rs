@@ -1,7 +1,7 @@
 //! Single scenes: when a node syncs, what it has, what it tells.
 
 use super::rig::{Event, Rig, Setup, ms, proxy, simulation};
-use crate::config::ModeSwitch;
+use crate::config::{ModeSwitch, NodeConfig};
 use crate::proxy::fleet::Scope;
 use sim_core::des::{Schedule as _, Simulation};
 use sim_core::units::SimSpan;
@@ -187,4 +187,107 @@ fn the_exposition_has_the_names_and_buckets_of_kube_proxy() {
     }
     let all = rig.fleet.exposition(Scope::All, &rig.log, ms(20_000));
     assert!(all.contains("kubeproxy_network_programming_duration_seconds_count{ip_family=\"IPv4\"} 2"));
+}
+
+#[test]
+fn every_line_of_a_real_kube_proxys_metrics_that_is_ours_is_the_same() {
+    let recorded = [
+        ("iptables", include_str!("../../../../tests/data/metrics/iptables.txt")),
+        ("nftables", include_str!("../../../../tests/data/metrics/nftables.txt")),
+    ];
+    for (name, recorded) in recorded {
+        let mut sim = simulation(Setup { nodes: 1, proxy: proxy(name, 36), ..Setup::default() });
+        sim.context().at(ms(1_000), Event::Restart(0));
+        run(&mut sim, 10_000);
+        let rig = sim.model_mut();
+        rig.fleet.reconciled(0, SimSpan::from_ms(3), 0);
+        let text = rig.fleet.exposition(Scope::Node(0), &rig.log, ms(10_000));
+        // Names, helps, types, labels and bounds, without values; IPv6 and counters of packets are not modelled.
+        let shape = |text: &str| -> Vec<String> {
+            let ours = text.lines().filter(|l| !l.contains("IPv6") && !l.contains("_packets_total"));
+            let bare = |l: &str| match l.strip_prefix("kubeproxy_") {
+                Some(sample) => sample.rsplit_once(' ').expect("a value").0.to_owned(),
+                None => l.to_owned(),
+            };
+            ours.map(bare).collect()
+        };
+        assert_eq!(shape(&text), shape(recorded), "{name}");
+    }
+}
+
+#[test]
+fn others_that_hold_the_xtables_lock_delay_iptables_mode_and_not_nftables_mode() {
+    let node =
+        NodeConfig { lock_users_per_second: 5.0, lock_held: SimSpan::from_ms(160), ..NodeConfig::default() };
+    let time = |name: &str, node: NodeConfig| {
+        let mut sim = simulation(Setup { nodes: 40, proxy: proxy(name, 36), node, ..Setup::default() });
+        sim.context().at(ms(10_000), Event::Touch(0));
+        run(&mut sim, 100_000);
+        sim.model().fleet.check_settled(&sim.model().log);
+        let loads = &sim.model().loads;
+        (loads.iter().map(|l| l.at.as_ns()).sum::<u64>() / 40, sim.model().fleet.totals())
+    };
+    let (free, totals) = time("iptables", NodeConfig::default());
+    assert_eq!(totals.lock_wait, SimSpan::ZERO);
+    let (taken, totals) = time("iptables", node.clone());
+    // Four fifths of the time: four holdings of 160 ms on average.
+    let wait = (taken - free) as f64 / 1e9;
+    assert!((0.3..1.2).contains(&wait) && totals.lock_wait > SimSpan::from_secs(10), "{wait} s");
+    assert_eq!(time("nftables", NodeConfig::default()).0, time("nftables", node).0);
+}
+
+#[test]
+fn a_sync_waits_for_the_lock_five_seconds_and_has_then_failed() {
+    let node = NodeConfig {
+        lock_users_per_second: 0.999,
+        lock_held: SimSpan::from_secs(1),
+        ..NodeConfig::default()
+    };
+    let mut sim = simulation(Setup { nodes: 5, node, ..Setup::default() });
+    sim.context().at(ms(10_000), Event::Touch(0));
+    run(&mut sim, 30_000);
+    assert_eq!(sim.model().fleet.totals().failed, 5);
+    assert_eq!(sim.model().fleet.totals().lock_wait, SimSpan::from_secs(25));
+    assert!(sim.model().loads.is_empty());
+}
+
+#[test]
+fn healthz_is_bad_when_a_sync_has_been_wanted_for_two_sync_periods() {
+    let mut sim = simulation(Setup { nodes: 2, ..Setup::default() });
+    let cx = sim.context();
+    cx.at(ms(9_000), Event::FailRestores(0, SimSpan::from_secs(100)));
+    cx.at(ms(10_000), Event::Touch(2));
+    for (at, healthy) in [(9_999, true), (60_000, true), (71_000, false), (150_000, true)] {
+        run(&mut sim, at);
+        let fleet = &sim.model().fleet;
+        assert_eq!(fleet.is_healthy(0, ms(at)), Some(healthy), "at {at} ms");
+        assert_eq!(fleet.is_healthy(1, ms(at)), Some(true));
+    }
+    sim.context().at(ms(150_000), Event::Down(0));
+    run(&mut sim, 150_001);
+    assert_eq!(sim.model().fleet.is_healthy(0, ms(150_001)), None);
+}
+
+#[test]
+fn versions_before_1_27_write_everything_in_every_sync_of_iptables_mode() {
+    for (minor, full) in [(26, 3), (27, 0)] {
+        let mut sim = simulation(Setup { nodes: 1, proxy: proxy("iptables", minor), ..Setup::default() });
+        for at in [10_000, 20_000, 30_000] {
+            sim.context().at(ms(at), Event::Touch(3));
+        }
+        run(&mut sim, 40_000);
+        assert_eq!(
+            (sim.model().fleet.totals().syncs, sim.model().fleet.totals().full),
+            (3, full),
+            "1.{minor}"
+        );
+    }
+}
+
+#[test]
+fn a_changed_zone_label_is_a_full_sync_that_loads_the_same_rules() {
+    let mut sim = simulation(Setup { nodes: 1, ..Setup::default() });
+    sim.context().at(ms(10_000), Event::Relabel(0));
+    run(&mut sim, 20_000);
+    assert_eq!((sim.model().fleet.totals().full, sim.model().loads.len()), (1, 0));
 }
