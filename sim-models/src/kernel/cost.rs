@@ -23,6 +23,10 @@ pub const PROFILES: &[(&str, &str)] = &[
     ("linux-6.18", include_str!("../../profiles/linux-6.18.toml")),
     ("linux-6.12-uml", include_str!("../../profiles/linux-6.12-uml.toml")),
     ("linux-6.1-instructions", include_str!("../../profiles/linux-6.1-instructions.toml")),
+    ("flftuu-2019", include_str!("../../profiles/flftuu-2019.toml")),
+    ("huawei-2017", include_str!("../../profiles/huawei-2017.toml")),
+    ("gce-5000-2022", include_str!("../../profiles/gce-5000-2022.toml")),
+    ("nftables-2024", include_str!("../../profiles/nftables-2024.toml")),
 ];
 
 /// One constant with its provenance.
@@ -197,7 +201,8 @@ impl CostProfile {
     pub fn parse(text: &str) -> Result<Self, ProfileError> {
         let named = |name: &str| PROFILES.iter().find(|(n, _)| *n == name).map(|(_, text)| *text);
         let whole = control::with_base(text, named)?;
-        let file: ProfileFile = whole.try_into().map_err(|e: toml::de::Error| ProfileError::Syntax(e.to_string()))?;
+        let file: ProfileFile =
+            whole.try_into().map_err(|e: toml::de::Error| ProfileError::Syntax(e.to_string()))?;
         let mut prices = vec![0.0; Unit::COUNT];
         for (name, constant) in &file.price {
             let unit = Unit::ALL.iter().find(|u| u.name() == name);
