@@ -131,7 +131,7 @@ fn extension_of_target(target: &Target) -> u32 {
         Target::Mark { .. } => 1 << 10,
         Target::Masquerade { .. } => 1 << 11,
         Target::Dnat { .. } => 1 << 9,
-        Target::Reject { .. } => 1 << 17,
+        Target::Reject => 1 << 17,
         _ => 0,
     }
 }
