@@ -2,7 +2,7 @@
 
 use reports::metrics::{DISTRIBUTIONS, KNOWN, SERIES};
 use scenarios::known::{Known, ModeHistory, Named};
-use sim_models::kernel::cost::PROFILES;
+use sim_models::kernel::cost::{MACHINES, PROFILES};
 use sim_models::kernel::ipvs::scheduler::SCHEDULERS;
 use sim_models::proxy::{MODES, ProxyMode, simulated};
 
@@ -17,7 +17,7 @@ pub fn known() -> Known {
         modes: simulated().map(|m| named(m.name(), m.describe())).collect(),
         rules_only: rules_only().map(|m| named(m.name(), m.describe())).collect(),
         schedulers: SCHEDULERS.iter().map(|(name, doc, _)| named(name, doc)).collect(),
-        profiles: PROFILES.iter().map(|(name, _)| named(name, &profile_line(name))).collect(),
+        profiles: PROFILES.iter().chain(MACHINES).map(|(name, _)| named(name, &profile_line(name))).collect(),
         metrics: KNOWN.iter().map(|m| named(m.name, m.description)).collect(),
         metric_units: KNOWN.iter().map(|m| (m.name.to_owned(), m.unit.to_owned())).collect(),
         distributions: DISTRIBUTIONS.iter().map(|d| named(d.name, d.description)).collect(),

@@ -25,6 +25,20 @@ pub const PROFILES: &[(&str, &str)] = &[
     ("linux-6.1-instructions", include_str!("../../profiles/linux-6.1-instructions.toml")),
 ];
 
+/// Profiles of machines whose figures were published: the first profile's prices of packets, and of syncs or tools with a
+/// factor or two.
+pub const MACHINES: &[(&str, &str)] = &[
+    ("flftuu-2019", include_str!("../../profiles/flftuu-2019.toml")),
+    ("huawei-2017", include_str!("../../profiles/huawei-2017.toml")),
+    ("gce-5000-2022", include_str!("../../profiles/gce-5000-2022.toml")),
+    ("nftables-2024", include_str!("../../profiles/nftables-2024.toml")),
+];
+
+/// The text of the embedded profile of that name.
+fn text_of(name: &str) -> Option<&'static str> {
+    PROFILES.iter().chain(MACHINES).find(|(n, _)| *n == name).map(|(_, text)| *text)
+}
+
 /// One constant with its provenance.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -195,9 +209,9 @@ impl CostProfile {
     /// # Errors
     /// If the text is not a profile.
     pub fn parse(text: &str) -> Result<Self, ProfileError> {
-        let named = |name: &str| PROFILES.iter().find(|(n, _)| *n == name).map(|(_, text)| *text);
-        let whole = control::with_base(text, named)?;
-        let file: ProfileFile = whole.try_into().map_err(|e: toml::de::Error| ProfileError::Syntax(e.to_string()))?;
+        let whole = control::with_base(text, text_of)?;
+        let file: ProfileFile =
+            whole.try_into().map_err(|e: toml::de::Error| ProfileError::Syntax(e.to_string()))?;
         let mut prices = vec![0.0; Unit::COUNT];
         for (name, constant) in &file.price {
             let unit = Unit::ALL.iter().find(|u| u.name() == name);
@@ -223,8 +237,7 @@ impl CostProfile {
 
     /// The embedded profile of that name.
     pub fn named(name: &str) -> Option<Self> {
-        let (_, text) = PROFILES.iter().find(|(n, _)| *n == name)?;
-        Some(CostProfile::parse(text).unwrap_or_else(|e| panic!("embedded profile {name}: {e}")))
+        Some(CostProfile::parse(text_of(name)?).unwrap_or_else(|e| panic!("embedded profile {name}: {e}")))
     }
 
     /// Price of one unit in the profile's unit, first-level cache.

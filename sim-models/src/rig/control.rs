@@ -16,9 +16,7 @@ use crate::kernel::rules::NodeRules;
 use crate::kube::{EndpointLists, ServicePort};
 use crate::proxy::sync::nft::Objects;
 use crate::proxy::sync::xtables::Rules;
-use crate::proxy::sync::{
-    Parts, Size, SyncShape, SyncWork, ipvs, memory, nft, xtables, xtables_nft,
-};
+use crate::proxy::sync::{Parts, Size, SyncShape, SyncWork, ipvs, memory, nft, xtables, xtables_nft};
 use crate::proxy::{self, Simulated};
 use sim_core::classify::Family;
 use std::ops::Add;
@@ -85,8 +83,9 @@ impl ControlCell {
             () if cell.kernel == profile.kernel => profile,
             // The tools of another rig of this profile have the prices of that rig's own.
             () if self.measure == Measure::Tool && profile.rigs.contains_key(&cell.kernel) => {
-                let mut all = PROFILES.iter().filter_map(|(name, _)| CostProfile::named(name));
-                let own = all.find(|p| p.kernel == cell.kernel && p.has_tool());
+                let kernel = format!("\nkernel = \"{}\"\n", cell.kernel);
+                let own = PROFILES.iter().find(|(_, text)| text.contains(&kernel));
+                let own = own.and_then(|(name, _)| CostProfile::named(name)).filter(CostProfile::has_tool);
                 other = own.ok_or_else(|| not_fitted(cell, profile))?;
                 &other
             }

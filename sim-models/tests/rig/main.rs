@@ -2,6 +2,8 @@
 //!
 //! The files are the packet costs of the measurements, without the columns and metrics that nothing here reads.
 
+mod control;
+
 use sim_models::kernel::cost::CostProfile;
 use sim_models::rig::{Cell, DumpRig, Measurement, Rig, parse_csv, parse_packets};
 use std::collections::BTreeMap;

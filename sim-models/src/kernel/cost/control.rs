@@ -4,7 +4,7 @@
 //! `[sync.*]` and `[tool.*]` price the units of [`SyncWork`](crate::proxy::sync::SyncWork) in thousands of the
 //! profile's unit (microseconds, thousands of instructions), `[memory.*]` those of
 //! [`memory`](crate::proxy::sync::memory) in KiB. A profile with `base = "NAME"` has everything of that one, what it names
-//! itself in its place, and whole sections scaled by `[factor.SECTION]`.
+//! itself in its place, and sections scaled by `[factor.SECTION]`, single units by `[factor."SECTION.UNIT"]`.
 //!
 //! Left out: a base that has a base itself.
 
@@ -28,9 +28,9 @@ impl Control {
     /// Every constant with its name.
     pub fn constants(&self) -> impl Iterator<Item = (String, Constant)> {
         let sections = [("sync", &self.sync), ("tool", &self.tool), ("memory", &self.memory)];
-        sections
-            .into_iter()
-            .flat_map(|(section, prices)| prices.iter().map(move |(n, c)| (format!("{section}.{n}"), c.clone())))
+        sections.into_iter().flat_map(|(section, prices)| {
+            prices.iter().map(move |(n, c)| (format!("{section}.{n}"), c.clone()))
+        })
     }
 
     /// Complains of names that are no unit.
@@ -63,8 +63,14 @@ pub(super) fn with_base<'a>(
     if let Some(factors) = factors {
         let factors: BTreeMap<String, Constant> =
             Deserialize::deserialize(factors).map_err(|e| ProfileError::Syntax(e.to_string()))?;
-        for (section, factor) in &factors {
-            scale(&mut whole, section, factor)?;
+        for (section, factor) in factors.iter().filter(|(name, _)| !name.contains('.')) {
+            scale(&mut whole, section, factor, &|unit| !factors.contains_key(&format!("{section}.{unit}")))?;
+        }
+        for (section, unit, factor) in factors.iter().filter_map(|(name, f)| {
+            let (section, unit) = name.split_once('.')?;
+            Some((section, unit, f))
+        }) {
+            scale(&mut whole, section, factor, &|name| name == unit)?;
         }
     }
     Ok(whole)
@@ -81,11 +87,17 @@ fn overlay(mut base: toml::Table, own: toml::Table) -> toml::Table {
     base
 }
 
-/// Multiplies the values and errors of a section.
-fn scale(whole: &mut toml::Table, section: &str, factor: &Constant) -> Result<(), ProfileError> {
+/// Multiplies the values and errors of the wanted units of a section.
+fn scale(
+    whole: &mut toml::Table,
+    section: &str,
+    factor: &Constant,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<(), ProfileError> {
     let prices = whole.get_mut(section).and_then(toml::Value::as_table_mut);
     let prices = prices.ok_or_else(|| ProfileError::Syntax(format!("factor.{section}: no such section")))?;
-    for constant in prices.iter_mut().filter_map(|(_, v)| v.as_table_mut()) {
+    for (_, constant) in prices.iter_mut().filter(|(name, _)| wanted(name)) {
+        let Some(constant) = constant.as_table_mut() else { continue };
         for field in ["value", "error"] {
             let number = constant.get(field).and_then(|v| v.as_float().or(v.as_integer().map(|n| n as f64)));
             if let Some(number) = number {

@@ -19,6 +19,9 @@ use sim_core::classify::Family;
 
 /// First Kubernetes minor version that writes only what changed.
 pub const FIRST_MINOR_WITH_PARTIAL_SYNC: u32 = 32;
+/// First that finds chains and sets by one list of the whole table (knftables `ListAll`), not by lists of chains and of
+/// sets, which do not ask for the elements of anonymous sets.
+pub const FIRST_MINOR_THAT_LISTS_ALL: u32 = 36;
 /// Sets and maps whose elements the first sync reads back.
 const READ_BACK: u64 = 7;
 
@@ -75,12 +78,23 @@ impl Simulated for Nftables {
             }
             work.nft_json_elements += before.elements;
         }
-        work += nft::list_terse(before);
+        work += if config.kubernetes_minor < FIRST_MINOR_THAT_LISTS_ALL {
+            let mut work = nft::list_chains(before);
+            // Named sets are a second list.
+            work.nft_execs += 1;
+            work
+        } else {
+            nft::list_terse(before)
+        };
         work.syncs = 1;
         work.transactions = 1;
         work.service_ports = shape.table.ports;
         work.composed_elements = written.anonymous_elements;
-        work.parsed_objects = before.chains + before.rules + before.named + before.set_elements;
+        work.parsed_objects = if config.kubernetes_minor < FIRST_MINOR_THAT_LISTS_ALL {
+            before.chains + before.named
+        } else {
+            before.chains + before.rules + before.named + before.set_elements
+        };
         work
     }
 }

@@ -131,7 +131,7 @@ fn extension_of_target(target: &Target) -> u32 {
         Target::Mark { .. } => 1 << 10,
         Target::Masquerade { .. } => 1 << 11,
         Target::Dnat { .. } => 1 << 9,
-        Target::Reject { .. } => 1 << 17,
+        Target::Reject => 1 << 17,
         _ => 0,
     }
 }
@@ -184,12 +184,7 @@ pub fn restore(text: Rules, before: Rules, after: Rules) -> SyncWork {
 
 /// `iptables -C`, or an `iptables -N` of a chain that is there: the table is read and nothing changes.
 pub fn check(table: Rules) -> SyncWork {
-    SyncWork {
-        execs: 1,
-        read_rules: table.rules,
-        far_rules: far(table.rules, &table),
-        ..SyncWork::default()
-    }
+    SyncWork { execs: 1, read_rules: table.rules, far_rules: far(table.rules, &table), ..SyncWork::default() }
 }
 
 /// `iptables-save -t`.
