@@ -70,7 +70,8 @@ fn main() {
     for file in &files {
         let text = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{file}: {e}"));
         let cells = parse_csv(&text).unwrap_or_else(|e| panic!("{file}: {}", e.join("; ")));
-        equations.extend(cells.iter().filter(|m| m.cell.kernel == kernel).filter_map(|m| of_cell(m, &section)));
+        equations
+            .extend(cells.iter().filter(|m| m.cell.kernel == kernel).filter_map(|m| of_cell(m, &section)));
     }
     assert!(!equations.is_empty(), "no cell of {kernel} is of section {section}");
     if section != "sync" {
@@ -132,7 +133,8 @@ fn of_cell(m: &Measurement, section: &str) -> Option<Equation> {
     };
     // Milliseconds and millions of instructions; prices are in thousandths of them.
     let cost = if section == "memory" { m.value } else { m.value * 1000.0 };
-    let name = format!("{} {} {}x{} {}", m.cell.case, m.cell.mode, m.cell.services, m.cell.endpoints, m.cell.metric);
+    let name =
+        format!("{} {} {}x{} {}", m.cell.case, m.cell.mode, m.cell.services, m.cell.endpoints, m.cell.metric);
     let metric = format!("{} {}", m.cell.mode.split('-').next().unwrap_or_default(), m.cell.metric);
     Some(Equation { name, metric, work, cost, full: 0.0, weight: 0.0 })
 }
@@ -140,8 +142,7 @@ fn of_cell(m: &Measurement, section: &str) -> Option<Equation> {
 /// Prices of all units, and the inverse's diagonal of the free ones (those with work).
 fn fit(equations: &[Equation], near: &[f64]) -> (Vec<f64>, Vec<(usize, f64)>) {
     let units = equations[0].work.len();
-    let free: Vec<usize> =
-        (0..units).filter(|&u| equations.iter().any(|e| e.work[u] != 0.0)).collect();
+    let free: Vec<usize> = (0..units).filter(|&u| equations.iter().any(|e| e.work[u] != 0.0)).collect();
     let scale: Vec<f64> = free
         .iter()
         .map(|&u| equations.iter().map(|e| (e.work[u] * e.weight).powi(2)).sum::<f64>().sqrt())
@@ -201,7 +202,13 @@ fn print(equations: &[Equation], near: &[f64], names: &[&str], section: &str, fi
     for e in equations {
         let error = e.predicted(&prices) / e.cost - 1.0;
         if all {
-            println!("# {}: {:.1} measured, {:.1} predicted, {:+.1}%", e.name, e.cost, e.predicted(&prices), error * 100.0);
+            println!(
+                "# {}: {:.1} measured, {:.1} predicted, {:+.1}%",
+                e.name,
+                e.cost,
+                e.predicted(&prices),
+                error * 100.0
+            );
         }
         squares += ((e.predicted(&prices) - e.cost) * e.weight).powi(2);
         groups.entry(&e.metric).or_default().push(error.abs());

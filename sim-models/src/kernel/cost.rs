@@ -197,7 +197,8 @@ impl CostProfile {
     pub fn parse(text: &str) -> Result<Self, ProfileError> {
         let named = |name: &str| PROFILES.iter().find(|(n, _)| *n == name).map(|(_, text)| *text);
         let whole = control::with_base(text, named)?;
-        let file: ProfileFile = whole.try_into().map_err(|e: toml::de::Error| ProfileError::Syntax(e.to_string()))?;
+        let file: ProfileFile =
+            whole.try_into().map_err(|e: toml::de::Error| ProfileError::Syntax(e.to_string()))?;
         let mut prices = vec![0.0; Unit::COUNT];
         for (name, constant) in &file.price {
             let unit = Unit::ALL.iter().find(|u| u.name() == name);

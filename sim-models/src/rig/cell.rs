@@ -74,10 +74,10 @@ pub fn blemish(cell: &Cell) -> Option<&'static str> {
         "host618" if cell.mode == "nft" && matches!(&*cell.metric, "inc_partial_wall" | "inc_del_wall") => {
             Some("nft one-service updates on host618 hold RCU grace periods of 10 to over 100 ms")
         }
-        "host618"
-            if cell.metric.starts_with("kubeproxy_cpu_") && sized(10_000, 1) && cell.mode != "ipt" =>
-        {
-            Some("a run of which not every change got a sync of its own: processor time was divided by all changes")
+        "host618" if cell.metric.starts_with("kubeproxy_cpu_") && sized(10_000, 1) && cell.mode != "ipt" => {
+            Some(
+                "a run of which not every change got a sync of its own: processor time was divided by all changes",
+            )
         }
         "host618" if cell.metric == "kubeproxy_peak_rss" && sized(10_000, 1) && cell.mode == "nft136" => {
             Some("the run kept had one sync, the other (314,104 KiB) three: memory had not peaked")

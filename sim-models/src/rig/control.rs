@@ -16,9 +16,7 @@ use crate::kernel::rules::NodeRules;
 use crate::kube::{EndpointLists, ServicePort};
 use crate::proxy::sync::nft::Objects;
 use crate::proxy::sync::xtables::Rules;
-use crate::proxy::sync::{
-    Parts, Size, SyncShape, SyncWork, ipvs, memory, nft, xtables, xtables_nft,
-};
+use crate::proxy::sync::{Parts, Size, SyncShape, SyncWork, ipvs, memory, nft, xtables, xtables_nft};
 use crate::proxy::{self, Simulated};
 use sim_core::classify::Family;
 use std::ops::Add;

@@ -28,9 +28,9 @@ impl Control {
     /// Every constant with its name.
     pub fn constants(&self) -> impl Iterator<Item = (String, Constant)> {
         let sections = [("sync", &self.sync), ("tool", &self.tool), ("memory", &self.memory)];
-        sections
-            .into_iter()
-            .flat_map(|(section, prices)| prices.iter().map(move |(n, c)| (format!("{section}.{n}"), c.clone())))
+        sections.into_iter().flat_map(|(section, prices)| {
+            prices.iter().map(move |(n, c)| (format!("{section}.{n}"), c.clone()))
+        })
     }
 
     /// Complains of names that are no unit.

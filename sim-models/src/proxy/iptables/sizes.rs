@@ -110,11 +110,9 @@ const NAT_JUMPS: u64 = 3;
 fn comments_of_endpoints(chains: &[Chain]) -> u64 {
     let is_endpoints = |chain: &Chain| chain.name.starts_with("KUBE-SEP-");
     let leads_there = |rule: &Rule| match rule.target {
-        Some(Target::Jump(id) | Target::Goto(id)) => id
-            .0
-            .checked_sub(FIRST_CHAIN.0)
-            .and_then(|at| chains.get(at as usize))
-            .is_some_and(is_endpoints),
+        Some(Target::Jump(id) | Target::Goto(id)) => {
+            id.0.checked_sub(FIRST_CHAIN.0).and_then(|at| chains.get(at as usize)).is_some_and(is_endpoints)
+        }
         _ => false,
     };
     let mut sum = 0;

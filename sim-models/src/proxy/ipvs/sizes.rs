@@ -19,8 +19,16 @@ use sim_core::classify::Family;
 /// ipsets of the mode (`ipset.go:ipsetInfo`).
 const SETS: u64 = 16;
 /// Its rules and chains of tables nat and filter with sets for everything, about (`proxier.go:writeIptablesRules`).
-const RULES: Rules =
-    Rules { rules: 35, chains: 11, matches: 60, statistics: 0, recents: 0, port_names: 0, jumps: 22, extensions: xtables::USUAL };
+const RULES: Rules = Rules {
+    rules: 35,
+    chains: 11,
+    matches: 60,
+    statistics: 0,
+    recents: 0,
+    port_names: 0,
+    jumps: 22,
+    extensions: xtables::USUAL,
+};
 /// Runs of iptables that make sure of chains and jumps (`createAndLinkKubeChain`): of each of 11 chains `-N`, of 9 jumps `-C`.
 const ENSURE: u64 = 20;
 

@@ -155,7 +155,12 @@ pub fn list(table: Objects) -> SyncWork {
 
 /// `nft list chains`.
 pub fn list_chains(table: Objects) -> SyncWork {
-    SyncWork { nft_execs: 1, nft_listed_chains: table.chains, nft_far_objects: far_objects(table.chains, 0), ..SyncWork::default() }
+    SyncWork {
+        nft_execs: 1,
+        nft_listed_chains: table.chains,
+        nft_far_objects: far_objects(table.chains, 0),
+        ..SyncWork::default()
+    }
 }
 
 /// `nft --json list set` or `list map`.

@@ -135,7 +135,13 @@ impl SyncShape {
     /// Everything again, where nothing has changed.
     pub fn full(table: Size) -> Self {
         let look_for_stale = table.endpoints <= LARGE;
-        SyncShape { kind: SyncKind::Full, before: table, replaced: table, look_for_stale, ..Self::first(table) }
+        SyncShape {
+            kind: SyncKind::Full,
+            before: table,
+            replaced: table,
+            look_for_stale,
+            ..Self::first(table)
+        }
     }
 
     /// Ports of this size have other endpoints, of the same number.

@@ -184,12 +184,7 @@ pub fn restore(text: Rules, before: Rules, after: Rules) -> SyncWork {
 
 /// `iptables -C`, or an `iptables -N` of a chain that is there: the table is read and nothing changes.
 pub fn check(table: Rules) -> SyncWork {
-    SyncWork {
-        execs: 1,
-        read_rules: table.rules,
-        far_rules: far(table.rules, &table),
-        ..SyncWork::default()
-    }
+    SyncWork { execs: 1, read_rules: table.rules, far_rules: far(table.rules, &table), ..SyncWork::default() }
 }
 
 /// `iptables-save -t`.
