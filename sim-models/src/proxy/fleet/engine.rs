@@ -18,6 +18,7 @@ use crate::control::watch::Watch;
 use crate::kernel::cost::CostProfile;
 use crate::kube::ProxyObjects;
 use crate::proxy::Simulated;
+use crate::proxy::sync::memory::peak_kib;
 use crate::proxy::sync::{SyncCost, SyncKind, SyncShape};
 use sim_core::classify::{Family, Proto};
 use sim_core::des::Schedule;
@@ -299,6 +300,17 @@ impl Fleet {
         let to = self.latencies.version();
         let sync = SyncOf { from: None, to, kind: SyncKind::First, look_for_stale: true };
         self.modes[0].cost(sync, &self.config.profile)
+    }
+
+    /// Peak resident memory of a node's kube-proxy in KiB: that of a start with the objects of its version, since no sync writes
+    /// more. None if it has none, or if the profile prices no memory.
+    pub fn memory_kib(&self, node: u32) -> Option<f64> {
+        let node = &self.nodes[node as usize];
+        let to = node.own_version()?;
+        let mode = &self.modes[node.mode as usize];
+        let sync = SyncOf { from: None, to, kind: SyncKind::First, look_for_stale: true };
+        let work = mode.mode.sync(&mode.shape(&sync), &mode.config);
+        peak_kib(&mode.ledger.table(to).size, &work, &self.config.profile)
     }
 
     /// What the sync of one replaced endpoint costs: that of the first port which has any. None if no port has.

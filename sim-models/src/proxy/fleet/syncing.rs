@@ -8,7 +8,9 @@
 //! does. ipvs mode always looks at everything and changes what differs: its later syncs are told as partial ones, the mode counts
 //! the looking. A partial sync onto a kernel that somebody flushed fails: the chains and maps it refers to are gone.
 //!
-//! Left out: the proxier of the other family, which has nothing to do when only this family's endpoints change.
+//! Left out: the proxier of the other family. It has nothing to do when only this family's endpoints change; its first sync
+//! comes after this family's and so does not delay it, its hourly one takes the node's processor and lock for that of an
+//! empty table. Services and EndpointSlices come on one watch here, in the order of their writes.
 
 use super::engine::{Env, Fleet, ProxyEvent};
 use super::node::{Phase, Run};

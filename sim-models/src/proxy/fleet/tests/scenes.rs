@@ -321,3 +321,13 @@ fn health_check_node_ports_answer_what_a_real_kube_proxy_answered() {
     let line = "kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family=\"IPv4\",traffic_policy=\"external\"} 2";
     assert!(text.contains(line), "{text}");
 }
+
+#[test]
+fn memory_grows_with_the_cluster() {
+    let memory = |services| {
+        let sim = simulation(Setup { nodes: 1, services, ..Setup::default() });
+        sim.model().fleet.memory_kib(0).expect("the profile prices memory")
+    };
+    let (small, large) = (memory(10), memory(1_000));
+    assert!(small > 10_000.0 && large > small + 1_000.0, "{small} and {large} KiB");
+}
