@@ -16,6 +16,7 @@ mod fixed;
 pub mod mode;
 mod restore;
 mod service;
+pub mod sizes;
 mod syncs;
 pub mod update;
 
