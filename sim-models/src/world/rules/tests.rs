@@ -9,7 +9,7 @@ use crate::kernel::path::{NodeState, Origin, cross};
 use crate::kube::ServicePort;
 use crate::kube::generate::generate;
 use crate::kube::resolve::ports_of;
-use sim_core::classify::{Packet, Verdict};
+use sim_core::classify::{Packet, Proto, Verdict};
 use sim_core::rng::Stream;
 use sim_core::units::SimTime;
 use smallvec::smallvec;
@@ -273,4 +273,34 @@ fn rules_brought_from_version_to_version_are_those_compiled_anew_to_the_last_uni
         let (compiled, brought) = book.made();
         assert!(brought > compiled, "{brought} brought, {compiled} compiled");
     }
+}
+
+#[test]
+fn udp_ports_are_told_with_the_endpoints_that_serve_whether_or_not_they_are_ready() {
+    let config = ClusterConfig {
+        nodes: 2,
+        services: 2,
+        endpoints: EndpointLaw::Fixed(3),
+        service_cidr: "10.96.0.0/12".parse().unwrap(),
+        cluster_cidr: "10.128.0.0/9".parse().unwrap(),
+        objects: None,
+    };
+    let mut objects = generate(&config, 1).unwrap().objects;
+    objects.services[1].ports[0].proto = Proto::Udp;
+    objects.slices[1].ports[0].proto = Proto::Udp;
+    let cluster = Cluster::of(&objects, &BTreeMap::new(), Family::Ipv4);
+    let mut written = Written { cluster, log: ChangeLog::default(), versions: vec![objects] };
+    written.versions[0].nodes.clear();
+    for (pod, to) in [(3, DRAINING), (4, NOT_READY)] {
+        let deltas = smallvec![Delta { pod: PodId(pod), from: READY, to }];
+        let objects = written.objects().clone();
+        written.write(What::Endpoints { service: ServiceId(1), deltas }, objects);
+    }
+    let node = Node { name: "a".into(), zone: None, addresses: Vec::new(), pod_cidrs: Vec::new() };
+    let mut book = written.book(&["iptables"]);
+    book.add_node(node);
+    let udp = book.udp(0, 2, written.history());
+    assert_eq!(udp.len(), 1);
+    let address = |pod: u32| SocketAddr::new(written.cluster.pods.get(PodId(pod)).address, 8080);
+    assert_eq!(udp[0].1, BTreeSet::from([address(3), address(5)]));
 }
