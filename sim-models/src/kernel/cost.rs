@@ -9,7 +9,10 @@
 //! Left out: contention between cores, and the translation look-aside buffer as a level of its own (its misses
 //! are in the price of a chased line).
 
+mod control;
+
 use crate::config::CacheState;
+use control::Control;
 use serde::Deserialize;
 use sim_core::classify::{Unit, Work};
 use sim_core::dist;
@@ -79,7 +82,12 @@ struct ProfileFile {
     rigs: BTreeMap<String, Constant>,
     price: BTreeMap<String, Constant>,
     cache: Option<CacheModel>,
+    #[serde(default)]
     sync: BTreeMap<String, Constant>,
+    #[serde(default)]
+    tool: BTreeMap<String, Constant>,
+    #[serde(default)]
+    memory: BTreeMap<String, Constant>,
 }
 
 /// A cost profile.
@@ -104,7 +112,7 @@ pub struct CostProfile {
     prices: Vec<f64>,
     constants: BTreeMap<String, Constant>,
     cache: Option<CacheModel>,
-    sync: BTreeMap<String, Constant>,
+    control: Control,
 }
 
 /// A profile file that cannot be used.
@@ -187,12 +195,16 @@ impl CostProfile {
     /// # Errors
     /// If the text is not a profile.
     pub fn parse(text: &str) -> Result<Self, ProfileError> {
-        let file: ProfileFile = toml::from_str(text).map_err(|e| ProfileError::Syntax(e.to_string()))?;
+        let named = |name: &str| PROFILES.iter().find(|(n, _)| *n == name).map(|(_, text)| *text);
+        let whole = control::with_base(text, named)?;
+        let file: ProfileFile = whole.try_into().map_err(|e: toml::de::Error| ProfileError::Syntax(e.to_string()))?;
         let mut prices = vec![0.0; Unit::COUNT];
         for (name, constant) in &file.price {
             let unit = Unit::ALL.iter().find(|u| u.name() == name);
             prices[*unit.ok_or_else(|| ProfileError::UnknownUnit(name.clone()))? as usize] = constant.value;
         }
+        let control = Control { sync: file.sync, tool: file.tool, memory: file.memory };
+        control.check()?;
         Ok(CostProfile {
             name: file.name,
             unit: file.unit,
@@ -205,7 +217,7 @@ impl CostProfile {
             prices,
             constants: file.price,
             cache: file.cache,
-            sync: file.sync,
+            control,
         })
     }
 
@@ -220,14 +232,29 @@ impl CostProfile {
         self.prices[unit as usize]
     }
 
-    /// The price of sync work by name, or zero where the profile has none.
+    /// The price of a unit of sync work in thousands of the profile's unit; zero where the profile has none.
     pub fn sync_price(&self, name: &str) -> f64 {
-        self.sync.get(name).map_or(0.0, |c| c.value)
+        self.control.sync.get(name).map_or(0.0, |c| c.value)
     }
 
-    /// Whether the profile prices syncs at all.
+    /// Whether the profile prices whole syncs.
     pub fn has_sync(&self) -> bool {
-        !self.sync.is_empty()
+        !self.control.sync.is_empty()
+    }
+
+    /// The price of a unit of sync work where a tool runs alone; zero where the profile has none.
+    pub fn tool_price(&self, name: &str) -> f64 {
+        self.control.tool.get(name).map_or(0.0, |c| c.value)
+    }
+
+    /// Whether the profile prices tools that run alone.
+    pub fn has_tool(&self) -> bool {
+        !self.control.tool.is_empty()
+    }
+
+    /// A quantity of kube-proxy's memory in KiB.
+    pub fn memory_price(&self, name: &str) -> Option<f64> {
+        self.control.memory.get(name).map(|c| c.value)
     }
 
     /// Every constant with its name, for provenance.
@@ -251,7 +278,7 @@ impl CostProfile {
             ];
             all.extend(named.iter().map(|(n, c)| (format!("cache.{n}"), (*c).clone())));
         }
-        all.extend(self.sync.iter().map(|(n, c)| (format!("sync.{n}"), c.clone())));
+        all.extend(self.control.constants());
         all
     }
 

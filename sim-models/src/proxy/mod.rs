@@ -96,10 +96,6 @@ pub trait ProxyMode: Sync {
 
 /// A mode that clusters can be simulated under.
 pub trait Simulated: ProxyMode {
-    /// Work of the first sync after a start.
-    fn first_sync(&self, objects: &ProxyObjects, rules: &NodeRules) -> SyncWork;
-    /// Work of the sync after one endpoint of each of these service ports was replaced.
-    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, ports: &[u32]) -> SyncWork;
     /// How much the rules of one port are. The sizes of all ports add up to the table without its fixed part.
     fn size(&self, port: &ServicePort, config: &ProxyConfig, family: Family) -> Size;
     /// Work of a sync.

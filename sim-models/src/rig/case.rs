@@ -116,6 +116,16 @@ impl Case {
         })
     }
 
+    /// The case of a cell that says how long the rules take to load: some are those of several kinds of packets.
+    pub(super) fn of_load(cell: &Cell) -> Result<Self, Unpredicted> {
+        let case = match cell.case.as_str() {
+            "affinity" | "affinity_scale" => Case { affinity: true, ..PLAIN },
+            "miss" | "ipvs_conns" => PLAIN,
+            _ => return Case::of(cell),
+        };
+        Ok(case)
+    }
+
     /// `ipvs_conns_N_tabB` and `ct_entries_N`.
     fn numbered(name: &str) -> Result<Self, Unpredicted> {
         let unknown = || Unpredicted(format!("case {name}: not one the rig had"));

@@ -9,11 +9,12 @@
 //! Which Services a random position met, and which endpoint holds a client with affinity, is not recorded: the
 //! former is told as the sampling error of a prediction, of the latter the nearest possible cost counts.
 //!
-//! Left out: the wall times of loading rules.
+//! What it takes to load, change and list those rules is in `control.rs`.
 
 mod case;
 mod cell;
 mod component;
+mod control;
 mod crossover;
 mod dump;
 mod probe;
@@ -22,6 +23,7 @@ mod ruleset;
 mod tests;
 
 pub use cell::{Cell, Measurement, Unpredicted, blemish, is_predicted, parse_csv};
+pub use control::{ControlCell, Measure, is_control};
 pub use crossover::{CellCrossover, crossovers};
 pub use dump::{Checked, DumpRig, Record, parse_packets};
 

@@ -1,9 +1,10 @@
 //! `windtunnel validate`: measured against predicted, cell by cell.
 //!
-//! Every cell of the file is rebuilt on the measuring rig ([`sim_models::rig`]), its packets are classified, and
-//! the profile prices the work. A cell that cannot be predicted is listed with the reason, never left out in
+//! Every cell of the file is rebuilt on the measuring rig ([`sim_models::rig`]), its packets are classified, or its run
+//! of a tool or sync of kube-proxy is counted ([`control`]), and the profile prices the work. A cell that cannot be predicted is listed with the reason, never left out in
 //! silence; a cell known to be blemished is told apart, and not held against the profile.
 
+mod control;
 mod packets;
 
 use crate::cli::{Format, ValidateArgs};
@@ -22,9 +23,10 @@ struct Validation {
     profile: String,
     cells: Vec<CellResult>,
     median_abs_error: Option<f64>,
+    p90_abs_error: Option<f64>,
     p95_abs_error: Option<f64>,
     max_abs_error: Option<f64>,
-    /// Errors by metric, the same three figures.
+    /// Errors by metric, the same four figures.
     by_metric: BTreeMap<String, ErrorSummary>,
     /// The same by case and mode.
     by_case: BTreeMap<String, ErrorSummary>,
@@ -40,6 +42,7 @@ struct Validation {
 struct ErrorSummary {
     cells: usize,
     median_abs_error: f64,
+    p90_abs_error: f64,
     p95_abs_error: f64,
     max_abs_error: f64,
 }
@@ -47,8 +50,8 @@ struct ErrorSummary {
 impl Display for ErrorSummary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (median, p95) = (self.median_abs_error * 100.0, self.p95_abs_error * 100.0);
-        let (n, max) = (self.cells, self.max_abs_error * 100.0);
-        write!(f, "{n} cells, error median {median:.2}%, p95 {p95:.2}%, max {max:.2}%")
+        let (n, p90, max) = (self.cells, self.p90_abs_error * 100.0, self.max_abs_error * 100.0);
+        write!(f, "{n} cells, error median {median:.2}%, p90 {p90:.2}%, p95 {p95:.2}%, max {max:.2}%")
     }
 }
 
@@ -83,6 +86,39 @@ struct Skipped {
     position: String,
     metric: String,
     reason: String,
+}
+
+/// A predicted cell.
+struct Found {
+    value: f64,
+    /// Of a packet's cost: standard error that the choice of Services and endpoints causes.
+    sampling_error: f64,
+    by_chance: Option<rig::Prediction>,
+    /// The work, spelt out.
+    work: String,
+}
+
+impl Found {
+    fn is_by_chance(&self, measured: f64) -> bool {
+        self.by_chance.as_ref().is_some_and(|prediction| prediction.is_by_chance(measured))
+    }
+}
+
+impl From<rig::Prediction> for Found {
+    fn from(prediction: rig::Prediction) -> Self {
+        let work: Vec<String> =
+            prediction.work.iter().map(|(unit, n)| format!("{}={n}", unit.name())).collect();
+        let at = &prediction.locality;
+        let work = format!(
+            "{};table_lines={} lines_per_service={} lines_per_endpoint={}",
+            work.join(" "),
+            at.table_lines,
+            at.lines_per_service,
+            at.lines_per_endpoint
+        );
+        let (value, sampling_error) = (prediction.value, prediction.sampling_error);
+        Found { value, sampling_error, by_chance: Some(prediction), work }
+    }
 }
 
 /// Predicts every cell of the file.
@@ -153,7 +189,7 @@ fn compare(profile: &CostProfile, measurements: &[&Measurement]) -> Validation {
         groups.entry(m.cell.ruleset()).or_default().push(i);
     }
     let groups: Vec<(Cell, Vec<usize>)> = groups.into_iter().collect();
-    let mut outcomes: Vec<(usize, Result<rig::Prediction, rig::Unpredicted>)> = groups
+    let mut outcomes: Vec<(usize, Result<Found, rig::Unpredicted>)> = groups
         .par_iter()
         .flat_map_iter(|(ruleset, members)| {
             let wanted = members.iter().any(|&i| rig::is_predicted(&measurements[i].cell.metric));
@@ -163,7 +199,8 @@ fn compare(profile: &CostProfile, measurements: &[&Measurement]) -> Validation {
                 .map(|&i| {
                     let cell = &measurements[i].cell;
                     let outcome = match &built {
-                        Some(Ok(rig)) => rig.predict(measurements[i], profile),
+                        _ if rig::is_control(&cell.metric) => control::predict(measurements[i], profile),
+                        Some(Ok(rig)) => rig.predict(measurements[i], profile).map(Found::from),
                         Some(Err(e)) => Err(e.clone()),
                         None => Err(rig::Unpredicted::metric(&cell.metric)),
                     };
@@ -177,6 +214,7 @@ fn compare(profile: &CostProfile, measurements: &[&Measurement]) -> Validation {
         profile: profile.name.clone(),
         cells: Vec::new(),
         median_abs_error: None,
+        p90_abs_error: None,
         p95_abs_error: None,
         max_abs_error: None,
         by_metric: BTreeMap::new(),
@@ -200,12 +238,10 @@ fn compare(profile: &CostProfile, measurements: &[&Measurement]) -> Validation {
                 metric: cell.metric.clone(),
                 reason: reason.to_string(),
             }),
-            Ok(prediction) => {
-                pairs.push((m.clone(), prediction.value));
-                let by_chance = prediction.is_by_chance(m.value);
+            Ok(found) => {
+                pairs.push((m.clone(), found.value));
+                let by_chance = found.is_by_chance(m.value);
                 let blemish = rig::blemish(cell);
-                let work: Vec<String> =
-                    prediction.work.iter().map(|(unit, n)| format!("{}={n}", unit.name())).collect();
                 let result = CellResult {
                     case: cell.case.clone(),
                     mode: cell.mode.clone(),
@@ -215,17 +251,11 @@ fn compare(profile: &CostProfile, measurements: &[&Measurement]) -> Validation {
                     metric: cell.metric.clone(),
                     unit: m.unit.clone(),
                     measured: m.value,
-                    predicted: prediction.value,
-                    error: (prediction.value - m.value) / m.value,
-                    sampling_error: prediction.sampling_error,
+                    predicted: found.value,
+                    error: (found.value - m.value) / m.value,
+                    sampling_error: found.sampling_error,
                     blemish,
-                    work: format!(
-                        "{};table_lines={} lines_per_service={} lines_per_endpoint={}",
-                        work.join(" "),
-                        prediction.locality.table_lines,
-                        prediction.locality.lines_per_service,
-                        prediction.locality.lines_per_endpoint
-                    ),
+                    work: found.work,
                 };
                 let list = match blemish {
                     Some(_) => &mut validation.blemished,
@@ -255,19 +285,21 @@ fn summarise(validation: &mut Validation) {
     let all: Vec<f64> = validation.cells.iter().map(|c| c.error.abs()).collect();
     if let Some(s) = summary(all) {
         validation.median_abs_error = Some(s.median_abs_error);
+        validation.p90_abs_error = Some(s.p90_abs_error);
         validation.p95_abs_error = Some(s.p95_abs_error);
         validation.max_abs_error = Some(s.max_abs_error);
     }
 }
 
-/// Median, 95th percentile (the smallest error that 95 % of cells do not exceed) and maximum.
+/// Median, 90th and 95th percentile (the smallest error that so many cells do not exceed) and maximum.
 fn summary(mut errors: Vec<f64>) -> Option<ErrorSummary> {
     errors.sort_by(f64::total_cmp);
     let n = errors.len();
     let max_abs_error = *errors.last()?;
     let median_abs_error = (errors[(n - 1) / 2] + errors[n / 2]) / 2.0;
-    let p95_abs_error = errors[(n * 95).div_ceil(100) - 1];
-    Some(ErrorSummary { cells: n, median_abs_error, p95_abs_error, max_abs_error })
+    let percentile = |share: usize| errors[(n * share).div_ceil(100) - 1];
+    let (p90_abs_error, p95_abs_error) = (percentile(90), percentile(95));
+    Some(ErrorSummary { cells: n, median_abs_error, p90_abs_error, p95_abs_error, max_abs_error })
 }
 
 const HEADINGS: [&str; 8] = ["case", "mode", "size", "at", "metric", "measured", "predicted", "error"];

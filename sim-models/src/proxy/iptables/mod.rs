@@ -16,7 +16,9 @@ mod fixed;
 pub mod mode;
 mod restore;
 mod service;
+pub mod sizes;
 mod syncs;
+pub mod update;
 
 pub use service::{ServiceRules, service_rules};
 

@@ -1,14 +1,13 @@
-//! iptables mode in the table of modes. Sync work follows `pkg/proxy/iptables/proxier.go:syncProxyRules`.
+//! iptables mode in the table of modes; what a sync of it costs is in [`sizes`](super::sizes).
 
 use super::syncs::Proxier;
 use crate::config::ProxyConfig;
 use crate::kernel::dump::{Difference, ReadError};
 use crate::kernel::rules::NodeRules;
 use crate::kernel::xtables::diff::Layout;
-use crate::kernel::xtables::{self, TableName};
-use crate::kube::{ProxyObjects, ServicePort};
+use crate::kernel::xtables;
+use crate::kube::ProxyObjects;
 use crate::proxy::input::ToolInput;
-use crate::proxy::sync::{Size, SyncKind, SyncShape, SyncWork};
 use crate::proxy::{Dumps, Form, ProxyMode, Simulated};
 use sim_core::classify::Family;
 use sim_core::units::SimTime;
@@ -60,73 +59,6 @@ impl ProxyMode for Iptables {
     }
 }
 
-impl Simulated for Iptables {
-    fn first_sync(&self, objects: &ProxyObjects, rules: &NodeRules) -> SyncWork {
-        let table = nat_rules(rules);
-        SyncWork {
-            // 14 jumps, each with -N, -C and -I; iptables-save; iptables-restore.
-            execs: 14 * 3 + 2,
-            restore_rules: self.rule_count(rules),
-            table_rules: table,
-            saved_rules: 0,
-            service_ports: objects.ports.len() as u64,
-            ..SyncWork::default()
-        }
-    }
-    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, ports: &[u32]) -> SyncWork {
-        let changed = |&p: &u32| 2 + 3 * objects.ports[p as usize].endpoints.reachable.len() as u64;
-        let changed: u64 = ports.iter().map(changed).sum();
-        let large = super::is_large(objects);
-        let table = nat_rules(rules);
-        SyncWork {
-            execs: if large { 1 } else { 2 },
-            // All of KUBE-SERVICES, the fixed chains, and the chains of the changed Services.
-            restore_rules: objects.ports.len() as u64 + 5 + changed,
-            table_rules: table,
-            saved_rules: if large { 0 } else { table },
-            service_ports: objects.ports.len() as u64,
-            ..SyncWork::default()
-        }
-    }
-    fn size(&self, port: &ServicePort, config: &ProxyConfig, family: Family) -> Size {
-        let alone = |ports| {
-            let objects = ProxyObjects { ports, ..ProxyObjects::default() };
-            let rules = super::build(&objects, config, family);
-            let of = |name| rules.xtables.iter().filter(move |t| t.name == name).flat_map(|t| &t.chains);
-            let (common, own): (Vec<_>, Vec<_>) = of(TableName::Nat).partition(|c| !is_a_ports(&c.name));
-            let count = |chains: &[&xtables::Chain]| chains.iter().map(|c| c.rules.len() as u64).sum::<u64>();
-            let filter: u64 = of(TableName::Filter).map(|c| c.rules.len() as u64).sum();
-            (count(&common) + filter, count(&own), own.len() as u64)
-        };
-        let (fixed, with) = (alone(Vec::new()), alone(vec![port.clone()]));
-        Size {
-            ports: 1,
-            reachable: port.endpoints.reachable.len() as u64,
-            endpoints: u64::from(port.endpoints.total),
-            common_rules: with.0 - fixed.0,
-            own_rules: with.1 - fixed.1,
-            chains: with.2 - fixed.2,
-            ..Size::default()
-        }
-    }
-    fn sync(&self, shape: &SyncShape, _config: &ProxyConfig) -> SyncWork {
-        let jumps = match shape.kind {
-            SyncKind::First => 14 * 3,
-            SyncKind::Full => 14 * 2,
-            SyncKind::Partial => 0,
-        };
-        let table = shape.table.common_rules + shape.table.own_rules + 5;
-        SyncWork {
-            execs: jumps + 1 + u64::from(shape.look_for_stale),
-            restore_rules: shape.table.common_rules + 5 + shape.written.own_rules,
-            table_rules: table,
-            saved_rules: if shape.look_for_stale && shape.kind == SyncKind::Partial { table } else { 0 },
-            service_ports: shape.table.ports,
-            ..SyncWork::default()
-        }
-    }
-}
-
 impl Dumps for Iptables {
     fn read(&self, text: &str, family: Family) -> Result<NodeRules, ReadError> {
         let saved = xtables::parse::parse(text, family)?;
@@ -137,16 +69,4 @@ impl Dumps for Iptables {
     fn diff(&self, wanted: &NodeRules, found: &NodeRules, _config: &ProxyConfig) -> Vec<Difference> {
         xtables::diff::diff(&wanted.xtables, &found.xtables, Layout::IPTABLES)
     }
-}
-
-fn nat_rules(rules: &NodeRules) -> u64 {
-    let nat = rules.xtables.iter().filter(|t| t.name == TableName::Nat);
-    nat.flat_map(|t| &t.chains).map(|c| c.rules.len() as u64).sum()
-}
-
-/// Whether a chain belongs to one service port.
-fn is_a_ports(chain: &str) -> bool {
-    ["KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-", "KUBE-FW-", "KUBE-EXT-"]
-        .iter()
-        .any(|start| chain.starts_with(start))
 }

@@ -15,6 +15,7 @@ mod read;
 mod restore;
 mod sets;
 mod settings;
+pub mod sizes;
 mod tables;
 
 use crate::config::{NodePortAddresses, ProxyConfig};

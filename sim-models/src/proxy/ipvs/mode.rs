@@ -1,12 +1,11 @@
-//! ipvs mode in the table of modes. Sync work follows `pkg/proxy/ipvs/proxier.go:syncProxyRules`.
+//! ipvs mode in the table of modes; what a sync of it costs is in [`sizes`](super::sizes).
 
 use crate::config::ProxyConfig;
 use crate::kernel::dump::{Difference, ReadError};
 use crate::kernel::rules::NodeRules;
 use crate::kernel::{ipset, ipvs as kernel_ipvs, xtables};
-use crate::kube::{ProxyObjects, ServicePort};
+use crate::kube::ProxyObjects;
 use crate::proxy::input::ToolInput;
-use crate::proxy::sync::{Size, SyncKind, SyncShape, SyncWork};
 use crate::proxy::{Dumps, Form, ProxyMode, Simulated};
 use sim_core::classify::Family;
 use sim_core::units::SimTime;
@@ -90,72 +89,6 @@ impl ProxyMode for Ipvs {
         let real: usize = rules.ipvs.iter().map(|v| 1 + v.real.len()).sum();
         let fixed: usize = rules.xtables.iter().flat_map(|t| &t.chains).map(|c| c.rules.len()).sum();
         (real + fixed) as u64
-    }
-}
-
-impl Simulated for Ipvs {
-    fn first_sync(&self, objects: &ProxyObjects, rules: &NodeRules) -> SyncWork {
-        let real: u64 = rules.ipvs.iter().map(|v| v.real.len() as u64).sum();
-        let servers = rules.ipvs.len() as u64;
-        SyncWork {
-            // ipset and iptables programs; services and addresses go over netlink.
-            execs: 2 * rules.ipsets.len() as u64 + 20,
-            // Every service: read, added, its destinations read; every destination: added.
-            netlink_requests: 3 * servers + real,
-            address_adds: rules.dummy_addrs.len() as u64,
-            ipset_entries: rules.ipsets.iter().map(|s| s.elements.len() as u64).sum(),
-            service_ports: objects.ports.len() as u64,
-            ..SyncWork::default()
-        }
-    }
-    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, ports: &[u32]) -> SyncWork {
-        SyncWork {
-            execs: rules.ipsets.len() as u64 + 2,
-            // Every service and its destinations are read again; of each changed one a destination is added and one taken away.
-            netlink_requests: 2 * rules.ipvs.len() as u64 + 2 * ports.len() as u64,
-            service_ports: objects.ports.len() as u64,
-            ..SyncWork::default()
-        }
-    }
-    fn size(&self, port: &ServicePort, config: &ProxyConfig, family: Family) -> Size {
-        let alone = |ports| {
-            let objects = ProxyObjects { ports, ..ProxyObjects::default() };
-            let rules = super::build(&objects, config, family);
-            let elements: u64 = rules.ipsets.iter().map(|s| s.elements.len() as u64).sum();
-            let real: u64 = rules.ipvs.iter().map(|v| v.real.len() as u64).sum();
-            (elements, rules.ipvs.len() as u64, real, rules.dummy_addrs.len() as u64)
-        };
-        let (fixed, with) = (alone(Vec::new()), alone(vec![port.clone()]));
-        Size {
-            ports: 1,
-            reachable: port.endpoints.reachable.len() as u64,
-            endpoints: u64::from(port.endpoints.total),
-            elements: with.0 - fixed.0,
-            servers: with.1 - fixed.1,
-            destinations: with.2 - fixed.2,
-            addresses: with.3 - fixed.3,
-            ..Size::default()
-        }
-    }
-    fn sync(&self, shape: &SyncShape, _config: &ProxyConfig) -> SyncWork {
-        let sets = 16;
-        match shape.kind {
-            SyncKind::First => SyncWork {
-                execs: 2 * sets + 20,
-                netlink_requests: 3 * shape.table.servers + shape.table.destinations,
-                address_adds: shape.table.addresses,
-                ipset_entries: shape.table.elements,
-                service_ports: shape.table.ports,
-                ..SyncWork::default()
-            },
-            // Every sync does everything: all is read, what differs is written.
-            SyncKind::Full | SyncKind::Partial => SyncWork {
-                execs: sets + 2,
-                netlink_requests: 2 * shape.table.servers + 2 * shape.written.ports,
-                service_ports: shape.table.ports,
-                ..SyncWork::default()
-            },
-        }
     }
 }
 

@@ -17,6 +17,7 @@ mod refused;
 mod script;
 mod service;
 mod sink;
+pub mod sizes;
 mod sync;
 mod update;
 

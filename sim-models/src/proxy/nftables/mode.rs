@@ -1,12 +1,11 @@
-//! nftables mode in the table of modes. Sync work follows `pkg/proxy/nftables/proxier.go:syncProxyRules`.
+//! nftables mode in the table of modes; what a sync of it costs is in [`sizes`](super::sizes).
 
 use crate::config::ProxyConfig;
 use crate::kernel::dump::{Difference, ReadError};
 use crate::kernel::nftables::{diff, json, read};
 use crate::kernel::rules::NodeRules;
-use crate::kube::{ProxyObjects, ServicePort};
+use crate::kube::ProxyObjects;
 use crate::proxy::input::ToolInput;
-use crate::proxy::sync::{Size, SyncKind, SyncShape, SyncWork};
 use crate::proxy::{Dumps, Form, ProxyMode, Simulated};
 use sim_core::classify::Family;
 use sim_core::units::SimTime;
@@ -73,80 +72,6 @@ impl ProxyMode for Nftables {
             (rules + elements) as u64
         };
         rules.nftables.as_ref().map_or(0, of_table)
-    }
-}
-
-impl Simulated for Nftables {
-    fn first_sync(&self, objects: &ProxyObjects, _rules: &NodeRules) -> SyncWork {
-        let services = objects.ports.len() as u64;
-        SyncWork {
-            // Seven lists of sets and maps, one of the table, one transaction.
-            nft_execs: 9,
-            nft_services: services,
-            nft_set_pairs: services * services.saturating_sub(1) / 2,
-            service_ports: services,
-            ..SyncWork::default()
-        }
-    }
-    fn endpoint_change_sync(&self, objects: &ProxyObjects, rules: &NodeRules, ports: &[u32]) -> SyncWork {
-        let services = objects.ports.len() as u64;
-        let listed = rules.nftables.as_ref().map_or(0, |t| (t.chains.len() + t.sets.len()) as u64);
-        SyncWork {
-            nft_partial_execs: 2,
-            nft_services: ports.len() as u64,
-            nft_listed: listed,
-            nft_listed_pairs: services * services.saturating_sub(1) / 2,
-            service_ports: services,
-            ..SyncWork::default()
-        }
-    }
-    fn size(&self, port: &ServicePort, config: &ProxyConfig, family: Family) -> Size {
-        let alone = |ports| {
-            let objects = ProxyObjects { ports, ..ProxyObjects::default() };
-            let table = super::build(&objects, config, family).nftables.expect("the mode's table");
-            // Names of Services have a slash, and only they.
-            let own = || table.chains.iter().filter(|c| c.name.contains('/'));
-            let elements: u64 =
-                table.sets.iter().filter(|s| !s.name.is_empty()).map(|s| s.elements.len() as u64).sum();
-            (
-                own().count() as u64,
-                own().map(|c| c.rules.len() as u64).sum::<u64>(),
-                elements,
-                table.sets.len() as u64,
-            )
-        };
-        let (fixed, with) = (alone(Vec::new()), alone(vec![port.clone()]));
-        Size {
-            ports: 1,
-            reachable: port.endpoints.reachable.len() as u64,
-            endpoints: u64::from(port.endpoints.total),
-            own_rules: with.1,
-            chains: with.0,
-            elements: with.2 - fixed.2,
-            anonymous: with.3 - fixed.3,
-            ..Size::default()
-        }
-    }
-    fn sync(&self, shape: &SyncShape, _config: &ProxyConfig) -> SyncWork {
-        let services = shape.table.ports;
-        let pairs = services * services.saturating_sub(1) / 2;
-        match shape.kind {
-            SyncKind::First | SyncKind::Full => SyncWork {
-                nft_execs: 9,
-                nft_services: shape.written.ports,
-                nft_set_pairs: pairs,
-                service_ports: services,
-                ..SyncWork::default()
-            },
-            SyncKind::Partial => SyncWork {
-                nft_partial_execs: 2,
-                nft_services: shape.written.ports,
-                nft_listed: shape.table.chains + shape.table.anonymous,
-                nft_listed_pairs: pairs,
-                service_ports: services,
-                ..SyncWork::default()
-            },
-        }
     }
 }
 

@@ -32,12 +32,36 @@ sizes! {
     common_rules,
     /// Rules of the ports' own chains, written when the port changed.
     own_rules,
+    /// Ports of IPv6: with any, the tables are that family's.
+    v6_ports,
+    /// Matches of common rules (iptables).
+    common_matches,
+    /// Common rules that lead to a chain (iptables).
+    common_jumps,
+    /// Ports in common rules that iptables looks up by name: of UDP and SCTP.
+    common_port_names,
+    /// Matches of own rules, all comments included (iptables).
+    own_matches,
+    /// Comments among them that large-cluster mode leaves out.
+    own_comments,
+    /// Statistic matches among them.
+    own_statistics,
+    /// Recent matches among them.
+    own_recents,
+    /// Own rules that lead to a chain (iptables).
+    own_jumps,
+    /// Ports in own rules that iptables looks up by name.
+    own_port_names,
     /// Chains of their own.
     chains,
-    /// Elements of maps and sets (nftables), entries of ipsets (ipvs).
+    /// Elements of named maps and sets (nftables), entries of ipsets (ipvs).
     elements,
+    /// Named sets of their own, for affinity (nftables).
+    named_sets,
     /// Anonymous maps and sets inside rules (nftables).
     anonymous,
+    /// Elements of those.
+    anonymous_elements,
     /// Virtual servers (ipvs).
     servers,
     /// Real servers (ipvs).
@@ -89,4 +113,44 @@ pub struct SyncShape {
     pub udp: bool,
     /// Whether stale chains are looked for (iptables; every time below 1,000 endpoints, else once a sync-period).
     pub look_for_stale: bool,
+}
+
+/// Endpoints above which kube-proxy looks for stale chains once a sync-period only (`largeClusterEndpointsThreshold`).
+const LARGE: u64 = crate::proxy::iptables::LARGE_CLUSTER_ENDPOINTS;
+
+impl SyncShape {
+    /// The first sync of a node without rules.
+    pub fn first(table: Size) -> Self {
+        SyncShape {
+            kind: SyncKind::First,
+            table,
+            before: Size::default(),
+            written: table,
+            replaced: Size::default(),
+            udp: false,
+            look_for_stale: true,
+        }
+    }
+
+    /// Everything again, where nothing has changed.
+    pub fn full(table: Size) -> Self {
+        let look_for_stale = table.endpoints <= LARGE;
+        SyncShape { kind: SyncKind::Full, before: table, replaced: table, look_for_stale, ..Self::first(table) }
+    }
+
+    /// Ports of this size have other endpoints, of the same number.
+    pub fn change(table: Size, changed: Size) -> Self {
+        SyncShape { kind: SyncKind::Partial, written: changed, replaced: changed, ..Self::full(table) }
+    }
+
+    /// Ports of this size are new in a table that is now `table`.
+    pub fn added(table: Size, new: Size) -> Self {
+        let before = table - new;
+        SyncShape { before, replaced: Size::default(), ..Self::change(table, new) }
+    }
+
+    /// Ports of this size are gone from a table that is now `table`.
+    pub fn removed(table: Size, gone: Size) -> Self {
+        SyncShape { before: table + gone, written: Size::default(), ..Self::change(table, gone) }
+    }
 }
