@@ -158,6 +158,10 @@ pub enum ListWhat {
     Profiles,
     /// Figures of a run, for gates and charts.
     Metrics,
+    /// Distributions of a run, for charts over `distribution` and `cumulative`.
+    Distributions,
+    /// Figures over time, for charts over `time`.
+    Series,
 }
 
 fn parse_share(text: &str) -> Result<f64, String> {

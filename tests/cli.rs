@@ -111,7 +111,9 @@ fn lists_are_aligned_and_complete() {
         ("modes", &["iptables", "ipvs", "nftables", "userspace", "ebpf"][..]),
         ("schedulers", &["rr", "lc", "sh"]),
         ("profiles", &["linux-6.18"]),
-        ("metrics", &["first_packet_mean", "first_packet_p99"]),
+        ("metrics", &["first_packet_mean", "first_packet_p99", "network_programming_p50"]),
+        ("distributions", &["rules_live"]),
+        ("series", &["failures", "up_to_date"]),
     ] {
         let text = stdout(&windtunnel(&["list", what]));
         for name in names {

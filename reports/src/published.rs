@@ -72,6 +72,7 @@ fn verdict(p: &PublishedRecord) -> String {
     let outcome = match p.within {
         _ if p.simulated.is_none() => "-".to_owned(),
         None => "no tolerance".to_owned(),
+        Some(true) if p.tolerance == "exact" => "exact".to_owned(),
         Some(true) => format!("within {}", p.tolerance),
         Some(false) => format!("MISSED {}", p.tolerance),
     };

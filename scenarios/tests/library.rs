@@ -35,7 +35,7 @@ fn known() -> Known {
         modes: list(&["iptables", "ipvs", "nftables"]),
         rules_only: list(&["userspace", "ebpf"]),
         schedulers: list(&["rr"]),
-        profiles: list(&["linux-6.18"]),
+        profiles: list(&["linux-6.18", "flftuu-2019", "gce-5000-2022", "huawei-2017", "nftables-2024"]),
         metrics: list(&METRICS),
         kubernetes_minors: (0, 36),
         distributions: list(&["rules_live", "network_programming"]),

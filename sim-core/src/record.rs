@@ -175,7 +175,7 @@ pub struct Metric {
     pub name: String,
     /// The figure.
     pub value: Fixed,
-    /// Its unit: `ns`, `instr`, `count`, `bytes`, `per_s`, `ratio`, `cores`.
+    /// Its unit: `ns`, `instr`, `count`, `bytes`, `per_s`, `ratio`, `mcores` (thousandths of a core).
     pub unit: String,
     /// What it rests on.
     pub basis: Basis,

@@ -18,6 +18,8 @@ pub fn list(what: ListWhat) -> Result<Exit, Failure> {
         ListWhat::Schedulers => known.schedulers,
         ListWhat::Profiles => known.profiles,
         ListWhat::Metrics => known.metrics,
+        ListWhat::Distributions => known.distributions,
+        ListWhat::Series => known.series,
     };
     let width = names.iter().map(|n| n.name.len()).max().unwrap_or(0);
     let text: String = names.iter().map(|n| format!("{:width$}  {}\n", n.name, n.doc)).collect();

@@ -201,7 +201,9 @@ fn notes(profile: &CostProfile, points: &[PointRecord]) -> Vec<String> {
     if !saturated.is_empty() {
         notes.push(format!("Saturated: packet work takes over 90 % of the cores: {}.", list(saturated)));
     }
-    let few: Vec<String> = points.iter().filter(|p| value(p, "connections") < 1000.0).map(at).collect();
+    // Without any clients there is no figure of them to be uncertain.
+    let is_few = |p: &&PointRecord| (1.0..1000.0).contains(&value(p, "connections"));
+    let few: Vec<String> = points.iter().filter(is_few).map(at).collect();
     if !few.is_empty() {
         notes
             .push(format!("Fewer than 1,000 connections were measured, so p99 is uncertain: {}.", list(few)));

@@ -57,7 +57,7 @@ impl World {
                 }
             }
             let busy = (m.totals().own_cpu + m.totals().tools_cpu).as_secs_f64();
-            add("kube_proxy_cpu", Some(busy / (nodes * seconds)), "cores", Basis::Simulated);
+            add("kube_proxy_cpu", Some(1_000.0 * busy / (nodes * seconds)), "mcores", Basis::Simulated);
         }
         let totals = m.totals();
         let full = totals.first + totals.full;
@@ -72,7 +72,7 @@ impl World {
         add("watch_events", count(sent.events - before.events), "count", Basis::Simulated);
         add("watch_bytes", count(sent.bytes - before.bytes), "bytes", Basis::Simulated);
         let cpu = (sent.cpu - before.cpu).as_secs_f64() / seconds;
-        add("api_server_cpu", Some(cpu), "cores", Basis::Simulated);
+        add("api_server_cpu", Some(1_000.0 * cpu), "mcores", Basis::Simulated);
     }
 
     /// Figures over time.
