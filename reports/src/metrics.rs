@@ -124,6 +124,8 @@ pub const KNOWN: &[Known] = &[
     row("watch_events", "watch events", "count", Group::Control, false, false, "Events that API servers sent to kube-proxies."),
     row("watch_bytes", "watch bytes", "bytes", Group::Control, true, false, "Bytes of those events."),
     row("api_server_cpu", "API servers' CPU", "cores", Group::Control, true, false, "Cores that API servers keep busy with sending them, mean over time."),
+    row("services", "Services", "count", Group::Size, false, true, "Service ports of the cluster as measuring begins."),
+    row("endpoints", "endpoints", "count", Group::Size, false, true, "Their endpoints, together."),
     row("rules", "rules", "count", Group::Size, false, false, "Rules on one node: nftables with the elements of its sets and maps, ipvs with its virtual and real servers."),
     row("kernel_memory", "kernel memory", "bytes", Group::Size, true, false, "Kernel memory that these rules occupy on one node."),
     row("cpu_utilisation", "CPU utilisation", "ratio", Group::Load, true, false, "Share of the nodes' network CPU that is busy."),
@@ -172,10 +174,7 @@ pub const DISTRIBUTIONS: &[Curve] = &[
 #[rustfmt::skip]
 pub const SERIES: &[Curve] = &[
     curve("failures", "failed connections", "Connections that failed, per second."),
-    curve("nodes_up_to_date", "nodes up to date", "Share of live nodes whose kernel has every change."),
-    curve("nodes_ready", "nodes usable", "Share of nodes that are alive and have had a first full sync."),
-    curve("endpoints_ready", "ready endpoints", "Endpoints that are ready."),
-    curve("connections", "connections", "Connections opened, per second."),
+    curve("up_to_date", "nodes up to date", "Share of live nodes whose kernel has every change."),
 ];
 
 /// The label of a distribution, or its raw name if it is unknown.

@@ -34,8 +34,8 @@ fn in_time() -> RunRecord {
         });
         point.series = vec![
             Series { name: "failures".into(), unit: "per_s".into(), points: failures.collect() },
-            Series { name: "nodes_up_to_date".into(), unit: "ratio".into(), points: fresh.collect() },
-            Series { name: "nodes_ready".into(), unit: "ratio".into(), points: vec![(0, Fixed::new(1.0))] },
+            Series { name: "up_to_date".into(), unit: "ratio".into(), points: fresh.collect() },
+            Series { name: "steady".into(), unit: "ratio".into(), points: vec![(0, Fixed::new(1.0))] },
         ];
         let buckets = (1..200u64)
             .map(|i| (i * slow * second / 20, 1 + 5_000 / (10 + (i as i64 - 40).unsigned_abs())))
@@ -91,7 +91,7 @@ fn a_run_in_time_has_its_curves_without_being_asked_and_none_that_never_moves() 
             "first_packet-by-distribution",
             "rules_live-by-cumulative",
             "failures-by-time",
-            "nodes_up_to_date-by-time"
+            "up_to_date-by-time"
         ]
     );
 }

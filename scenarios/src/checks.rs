@@ -7,11 +7,11 @@ use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::endpoints;
 use crate::keys::{CONNECTIONS_MAX, ENDPOINTS_MAX, NODES_MAX, SERVICES_MAX, grouped};
 use crate::known::ModeHistory;
-use crate::reader::Context;
+use crate::reader::{Context, contradiction};
 use crate::scenario::KUBECTL;
 use crate::settings::Settings;
 use ipnet::IpNet;
-use sim_models::config::ClusterConfig;
+use sim_models::config::{ClusterConfig, EndpointLaw};
 use sim_models::kube::generate::{self, GenerateError};
 use sim_models::kube::objects::Objects;
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,7 +96,16 @@ fn networks(cx: &mut Context<'_>, s: &Settings) {
         return;
     }
     let services = s.cluster.services.as_ref();
-    let count = services.map_or(SERVICES_DEFAULT, |v| v.value);
+    let (law, nodes) = (&s.cluster.endpoints, s.cluster.nodes.value);
+    if let Some(services) = services
+        && law.ok
+        && law.value == EndpointLaw::ClusterLoader2
+    {
+        let message = "ClusterLoader2's load test makes as many Services as nodes ask for";
+        cx.out.push(contradiction(services.place(), law.place(), "3", message));
+        return;
+    }
+    let count = endpoints::services(&law.value, services.map_or(SERVICES_DEFAULT, |v| v.value), nodes);
     if services.is_some_and(|v| !v.ok) {
         return;
     }
@@ -115,11 +124,10 @@ fn networks(cx: &mut Context<'_>, s: &Settings) {
                 .help(format!("allowed: a prefix of /{fit} or shorter")),
         );
     }
-    let law = &s.cluster.endpoints;
     if !law.ok {
         return;
     }
-    let endpoints = endpoints::total(&law.value, count);
+    let endpoints = endpoints::total(&law.value, count, nodes);
     let at = if law.written { law.at } else { services.map_or(law.at, |v| v.at) };
     if endpoints > ENDPOINTS_MAX {
         let message = format!(

@@ -86,6 +86,8 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(s: &'a Settings, import: Option<&'a Objects>) -> Self {
         let written = s.cluster.services.as_ref().map_or(SERVICES_DEFAULT, |spot| spot.value);
+        let law = &s.cluster.endpoints.value;
+        let written = endpoints::services(law, written, s.cluster.nodes.value);
         let (services, pods) = match import {
             Some(objects) => {
                 let pods = objects.slices.iter().map(|slice| slice.endpoints.len() as u64).sum();
@@ -95,7 +97,7 @@ impl<'a> Walk<'a> {
                 let pods = s.services.iter().map(|service| service.endpoints.value.len() as u64).sum();
                 (s.services.len() as u64, pods)
             }
-            None => (written, endpoints::total(&s.cluster.endpoints.value, written)),
+            None => (written, endpoints::total(law, written, s.cluster.nodes.value)),
         };
         let names = import.map_or_else(Vec::new, |o| o.nodes.iter().map(|node| &*node.name).collect());
         Walk {
@@ -244,7 +246,7 @@ impl<'a> Walk<'a> {
                 self.services = self.services.saturating_sub(count.value);
             }
             Act::SwitchMode { to, restart, wait, parallel, .. } => {
-                self.switch(cx, to, restart, wait, parallel);
+                self.switch(cx, to, restart, wait.as_ref(), parallel);
             }
             Act::RestartProxies { .. }
             | Act::DropWatches { .. }
@@ -439,7 +441,7 @@ impl<'a> Walk<'a> {
         cx: &mut Context<'_>,
         to: &'a Spot<String>,
         restart: &'a Spot<bool>,
-        wait: &'a Spot<bool>,
+        wait: Option<&'a Spot<bool>>,
         parallel: &'a Spot<u64>,
     ) {
         if !to.ok {
@@ -460,7 +462,10 @@ impl<'a> Walk<'a> {
             let told = format!("{} mode: {}", mode.mode, mode.told);
             cx.out.push(contradiction(to.place(), kubernetes.place(), "1.36", message).help(told));
         }
-        if wait.written && wait.value && restart.ok && !restart.value {
+        if let Some(wait) = wait.filter(|wait| wait.ok && wait.value)
+            && restart.ok
+            && !restart.value
+        {
             let message = "without a restart there is no first sync to wait for";
             cx.out.push(contradiction(wait.place(), restart.place(), "true", message));
         }

@@ -1,9 +1,11 @@
-//! `cluster.endpoints`: one number, or named shares of Services with their numbers.
+//! `cluster.endpoints`: one number, named shares of Services with their numbers, or ClusterLoader2's load test, whose
+//! Services follow from the nodes.
 
 use crate::keys::Key;
 use crate::refusal::Refusal;
 use crate::tree::{Node, Value};
 use sim_models::config::EndpointLaw;
+use sim_models::kube::cluster_loader;
 
 /// Most endpoints of one Service.
 const PER_SERVICE_MAX: i128 = 50_000;
@@ -12,6 +14,7 @@ const PER_SERVICE_MAX: i128 = 50_000;
 pub fn law(key: &Key, node: &Node) -> Result<EndpointLaw, Refusal> {
     match &node.value {
         Value::Integer(n) => Ok(EndpointLaw::Fixed(count(*n)?)),
+        Value::Text(word) if word == "clusterloader2" => Ok(EndpointLaw::ClusterLoader2),
         Value::Table(table) if table.entries.is_empty() => Err(Refusal::kind(key, node)),
         Value::Table(table) => {
             let mut mix = Vec::new();
@@ -64,15 +67,30 @@ fn count(n: i128) -> Result<u32, Refusal> {
         .help("reason: larger Services are split by hand in real clusters".to_owned()))
 }
 
-/// Upper estimate of the endpoints of `services` Services, for limits.
-pub fn total(law: &EndpointLaw, services: u64) -> u64 {
+/// Services of a cluster of so many nodes whose scenario says `written`.
+pub fn services(law: &EndpointLaw, written: u64, nodes: u64) -> u64 {
+    match law {
+        EndpointLaw::ClusterLoader2 => {
+            load_test(nodes).iter().map(|(services, _)| u64::from(*services)).sum()
+        }
+        _ => written,
+    }
+}
+
+/// Upper estimate of the endpoints of `services` Services on `nodes` nodes, for limits.
+pub fn total(law: &EndpointLaw, services: u64, nodes: u64) -> u64 {
     match law {
         EndpointLaw::Fixed(n) => services * u64::from(*n),
-        // 149 of 5, 12 of 30 and one of 250 in each namespace.
-        EndpointLaw::ClusterLoader2 => (services * 1_355).div_ceil(162),
         EndpointLaw::Mix(mix) => {
             let mean: f64 = mix.iter().map(|(_, n, share)| f64::from(*n) * share).sum();
             (mean * services as f64).ceil() as u64
         }
+        EndpointLaw::ClusterLoader2 => {
+            load_test(nodes).iter().map(|(s, n)| u64::from(*s) * u64::from(*n)).sum()
+        }
     }
+}
+
+fn load_test(nodes: u64) -> [(u32, u32); 3] {
+    cluster_loader::services(u32::try_from(nodes).unwrap_or(u32::MAX))
 }

@@ -64,7 +64,7 @@ pub enum Act {
         to: Spot<String>,
         restart: Spot<bool>,
         flush: Spot<bool>,
-        wait: Spot<bool>,
+        wait: Option<Spot<bool>>,
         parallel: Spot<u64>,
     },
     DropWatches {
@@ -180,7 +180,7 @@ impl Wish {
                 to: r.text(cx, "to"),
                 restart: r.boolean(cx, "restart"),
                 flush: r.boolean(cx, "flush"),
-                wait: r.boolean(cx, "wait"),
+                wait: r.entry("wait").map(|_| r.boolean(cx, "wait")),
                 parallel: r.integer(cx, "parallel"),
             },
             "drop_watches" => Act::DropWatches { nodes: r.nodes(cx, "nodes"), lasts: r.span(cx, "lasts") },
@@ -238,7 +238,7 @@ impl Act {
                 to: to.value.clone(),
                 restart: restart.value,
                 flush: flush.value,
-                wait: wait.value,
+                wait: wait.as_ref().map_or(restart.value, |wait| wait.value),
                 parallel: narrow(parallel),
             }),
             Act::DropWatches { nodes: list, lasts } => {

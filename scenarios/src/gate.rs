@@ -239,7 +239,7 @@ fn place(point: &PointRecord) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use sim_core::record::{Basis, Fixed, ProfileRecord, SCHEMA};
 
@@ -251,7 +251,7 @@ mod tests {
     }
 
     /// A record with first_packet_p99 in ns: (mode, services, value).
-    fn record(rows: &[(&str, f64, f64)]) -> RunRecord {
+    pub(crate) fn record(rows: &[(&str, f64, f64)]) -> RunRecord {
         let points = rows.iter().enumerate().map(|(i, (mode, services, value))| PointRecord {
             index: i as u32,
             mode: (*mode).to_owned(),

@@ -5,6 +5,7 @@
 
 use crate::checks::{self, SERVICES_DEFAULT};
 use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
+use crate::endpoints;
 use crate::events::{self, Nodes};
 use crate::gate::{self, Gate};
 use crate::keys;
@@ -21,7 +22,8 @@ use crate::tree::{At, Node, Table, Value};
 use crate::variants::{self, Variant};
 use sim_core::record::{ChartRecord, Moment, RunRecord};
 use sim_models::config::{
-    CacheState, ChurnConfig, ClusterConfig, KernelConfig, TrafficConfig, TrafficTarget, WorldConfig,
+    CacheState, ChurnConfig, ClusterConfig, EndpointLaw, KernelConfig, TrafficConfig, TrafficTarget,
+    WorldConfig,
 };
 use sim_models::kube::objects::Objects;
 use std::collections::BTreeMap;
@@ -147,7 +149,12 @@ impl Plan {
             return Err(out);
         }
         let mut root = scenario.root.clone();
-        if base.cluster.services.is_none() && base.cluster.import.is_none() && base.services.is_empty() {
+        let counted = base.cluster.endpoints.value == EndpointLaw::ClusterLoader2;
+        if base.cluster.services.is_none()
+            && base.cluster.import.is_none()
+            && base.services.is_empty()
+            && !counted
+        {
             let at = At { source: 0, start: 0, end: 0 };
             root.set(&["cluster", "services"], &Node { at, value: Value::Integer(SERVICES_DEFAULT.into()) });
         }
@@ -383,7 +390,9 @@ fn world(
             services: match (&s.cluster.services, &objects) {
                 (Some(spot), _) => count(spot),
                 (None, Some(objects)) => narrow(objects.services.len() as u64),
-                (None, None) => narrow(SERVICES_DEFAULT),
+                (None, None) => {
+                    narrow(endpoints::services(&s.cluster.endpoints.value, SERVICES_DEFAULT, nodes.count))
+                }
             },
             endpoints: s.cluster.endpoints.value.clone(),
             service_cidr: s.cluster.service_cidr.value,

@@ -314,3 +314,85 @@ pub fn judge(record: &RunRecord) -> GateRecord {
     };
     GateRecord { expect: GATE.to_owned(), passed: missed.is_empty() && all > 0, observed }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnostic::Style;
+    use crate::gate::tests::record;
+    use crate::plan::Plan;
+    use crate::scenario::Scenario;
+    use sim_core::record::RunRecord;
+
+    const HEAD: &str = "[proxy]\nmodes = [\"iptables\", \"ipvs\"]\n[sweep]\n\"cluster.services\" = [100, 200]\n\
+        [[gates]]\nexpect = \"published within tolerance\"\n";
+
+    fn figure(rest: &str) -> String {
+        format!(
+            "[[published]]\nmetric = \"first_packet_p99\"\nmode = \"ipvs\"\ntag = \"V\"\nsource = \"https://example.org\"\n{rest}\n"
+        )
+    }
+
+    fn judged(text: &str, sets: &[&str]) -> RunRecord {
+        let mut scenario = Scenario::parse("test.toml", text).unwrap();
+        sets.iter().for_each(|set| scenario.set(set));
+        let plan = Plan::new(&scenario, &crate::tests::known())
+            .unwrap_or_else(|d| panic!("{}", d.render(Style::Plain)));
+        let mut record = record(&[
+            ("iptables", 100.0, 9_000.0),
+            ("ipvs", 100.0, 6_000.0),
+            ("iptables", 200.0, 20_000.0),
+            ("ipvs", 200.0, 7_000.0),
+        ]);
+        record.points.retain(|p| {
+            plan.points.iter().any(|planned| planned.axes[0].1 == p.axes["cluster.services"].get())
+        });
+        plan.judge(&mut record);
+        record
+    }
+
+    #[test]
+    fn a_figure_is_held_against_the_point_it_names() {
+        let at = "at = { \"cluster.services\" = 200 }\n";
+        for (rest, error, within) in [
+            ("value = \"8us\"\ntolerance = \"15%\"", Some(-0.125), Some(true)),
+            ("value = \"8us\"\ntolerance = \"10%\"", Some(-0.125), Some(false)),
+            ("value = \"14us\"\ntolerance = \"factor 2\"", Some(-0.5), Some(true)),
+            ("value = \"7us\"\ntolerance = \"exact\"", Some(0.0), Some(true)),
+            ("value = 5_600", Some(0.25), None),
+            // The difference of two modes: 7 us less 20 us.
+            ("value = \"13us\"\nless = { mode = \"iptables\" }", Some(-2.0), None),
+        ] {
+            let record = judged(&format!("{HEAD}{}{}", figure(&format!("{at}{rest}")), claimed()), &[]);
+            let got = &record.published[0];
+            assert_eq!((got.error.map(|e| e.get()), got.within), (error, within), "{rest}: {got:?}");
+        }
+    }
+
+    /// One that holds, so that the gate has something to judge.
+    fn claimed() -> String {
+        figure("at = { \"cluster.services\" = 100 }\nvalue = \"6us\"\ntolerance = \"exact\"")
+    }
+
+    #[test]
+    fn a_miss_fails_a_run_only_through_the_gate_and_a_fitted_figure_never() {
+        let miss = figure("at = { \"cluster.services\" = 200 }\nvalue = \"1us\"\ntolerance = \"10%\"");
+        let gates = |text: &str| {
+            let record = judged(text, &[]);
+            record.gates.iter().map(|g| (g.passed, g.observed.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(gates(&format!("{HEAD}{}", claimed())), [(true, "1 of 1 within".to_owned())]);
+        let missed = "1 of 2 within; first_packet_p99 7000 against 1000 ns (ipvs, cluster.services = 200)";
+        assert_eq!(gates(&format!("{HEAD}{miss}{}", claimed())), [(false, missed.to_owned())]);
+        let fitted = format!("{HEAD}{miss}fit = true\n{}", claimed());
+        assert_eq!(gates(&fitted), [(true, "1 of 1 within".to_owned())]);
+        let ungated = HEAD.replace("[[gates]]\nexpect = \"published within tolerance\"\n", "");
+        assert_eq!(gates(&format!("{ungated}{miss}")), []);
+    }
+
+    #[test]
+    fn a_figure_whose_place_an_override_has_pinned_away_is_shown_as_not_simulated() {
+        let record = judged(&format!("{HEAD}{}", claimed()), &["cluster.services=200"]);
+        let got = &record.published[0];
+        assert_eq!((got.simulated, got.error, got.within), (None, None, None));
+    }
+}

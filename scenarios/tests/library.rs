@@ -7,6 +7,28 @@ use scenarios::scenario::{IMPORT_FILE, Scenario};
 use std::fs;
 use std::path::Path;
 
+/// Those that the library names; the command knows them from the reports.
+const METRICS: [&str; 18] = [
+    "first_packet_mean",
+    "first_packet_p50",
+    "first_packet_p99",
+    "rules_evaluated_mean",
+    "cpu_utilisation",
+    "first_full_sync",
+    "endpoint_change_sync",
+    "first_service_after",
+    "network_programming_p50",
+    "network_programming_p90",
+    "network_programming_p99",
+    "rules_live_p99",
+    "kube_proxy_cpu",
+    "tool_add_one",
+    "tool_add_all",
+    "watch_bytes",
+    "services",
+    "endpoints",
+];
+
 fn known() -> Known {
     let list = |names: &[&str]| Named::list(&names.iter().map(|n| (*n, "")).collect::<Vec<_>>());
     Known {
@@ -14,8 +36,10 @@ fn known() -> Known {
         rules_only: list(&["userspace", "ebpf"]),
         schedulers: list(&["rr"]),
         profiles: list(&["linux-6.18"]),
-        metrics: list(&["first_packet_mean", "first_packet_p50", "first_packet_p99", "rules_evaluated_mean"]),
-        kubernetes_minors: (21, 36),
+        metrics: list(&METRICS),
+        kubernetes_minors: (0, 36),
+        distributions: list(&["rules_live", "network_programming"]),
+        series: list(&["failures", "up_to_date"]),
         ..Known::default()
     }
 }
@@ -52,6 +76,20 @@ fn every_scenario_of_the_library_plans_to_itself() {
         ("crossover.toml", 36),
         ("imported-cluster.toml", 3),
         ("kubernetes-default-service.toml", 3),
+        ("rolling-update.toml", 6),
+        ("node-failure.toml", 2),
+        ("api-outage.toml", 2),
+        ("cold-node.toml", 15),
+        ("mode-switch.toml", 4),
+        ("churn-5000-nodes.toml", 1),
+        ("min-sync-period.toml", 10),
+        ("huawei-50k.toml", 4),
+        ("partial-sync-5000-nodes.toml", 3),
+        ("tigera-2019.toml", 8),
+        ("flftuu-2019.toml", 20),
+        ("nftables-sync.toml", 4),
+        ("endpointslice-bytes.toml", 3),
+        ("clusterloader2.toml", 4),
     ];
     for (name, points) in expected {
         assert!(

@@ -146,7 +146,11 @@ static SWITCH_MODE: Section = Section {
             "Restart kube-proxy after the edit; without it nobody reads the edit.",
         ),
         with("flush", Kind::Bool, "true", "Flush the old mode's rules before the restart."),
-        with("wait", Kind::Bool, "true", "Keep clients away from each node until its first sync has ended."),
+        optional(
+            "wait",
+            Kind::Bool,
+            "Keep clients away from each node until its first sync has ended. Left out: true, if kube-proxy is restarted.",
+        ),
         with(
             "parallel",
             Kind::Integer { min: 1, max: super::NODES_MAX, why: "there are no more nodes" },

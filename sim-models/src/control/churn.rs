@@ -1,4 +1,4 @@
-//! Endpoints that are replaced one at a time: the [churn] of a scenario.
+//! Endpoints that are replaced one at a time: the `[churn]` of a scenario.
 //!
 //! Poisson over the cluster: a pod behind a Service is gone at once, and another one, on any node, answers at once. The
 //! pod's life in between is left out; what its Services' slices say goes the way of every change: one write of one slice

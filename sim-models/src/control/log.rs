@@ -7,7 +7,7 @@
 use sim_core::units::SimTime;
 use smallvec::SmallVec;
 
-/// A pod, by its place in [`Pods`].
+/// A pod, by its place in [`Pods`](super::pods::Pods).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PodId(pub u32);
 

@@ -16,7 +16,8 @@
 //! were to go are gone, the others start again with new addresses. After an outage of the API servers the controllers
 //! begin anew with all their clocks: they lost their lease (`leaderelection`, 10 s) and were started again.
 //!
-//! Left out: nodes that are cut off but alive, kubelet's own readiness, Node objects being deleted by the cloud.
+//! Left out: nodes that are cut off but alive, kubelet's own readiness, Node objects being deleted by the cloud, and that
+//! a node that comes back in an outage cannot say so yet.
 
 use super::api_server::{Bucket, Client};
 use super::effect::Effect;
@@ -117,7 +118,8 @@ impl ControlPlane {
     }
 
     /// A node more, with the next index.
-    pub(super) fn add_node(&mut self, seed: u64) {
+    pub(super) fn add_node(&mut self) {
+        let seed = self.seed;
         let index = self.nodes.len() as u32;
         let heartbeat = self.node_config.heartbeat.as_ns().max(1);
         let mut stream = Stream::new(seed, &format!("node/{index}"), "heartbeats");
@@ -142,8 +144,7 @@ impl ControlPlane {
             let at = self.api.retry(self.now, Client::Kubelet);
             return self.later(at, ControlEvent::NodeJoins);
         }
-        let seed = u64::from(self.nodes()) ^ self.now.as_ns();
-        self.add_node(seed);
+        self.add_node();
         self.addresses.add_node();
         self.effect(Effect::NodeAdded(self.nodes() - 1));
         self.place_unscheduled();

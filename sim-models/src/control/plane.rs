@@ -130,6 +130,7 @@ pub struct Counts {
 /// The control plane.
 #[derive(Clone, Debug)]
 pub struct ControlPlane {
+    pub(super) seed: u64,
     pub(super) control: ControlConfig,
     pub(super) pod_config: PodConfig,
     pub(super) node_config: NodeConfig,
@@ -193,6 +194,7 @@ impl ControlPlane {
         let stream = |path: &str, purpose: &str| Stream::new(seed, path, purpose);
         let client = || Bucket::new(config.control.writes_per_second, config.control.writes_burst);
         let mut plane = ControlPlane {
+            seed,
             control: config.control.clone(),
             pod_config: config.pods.clone(),
             node_config: config.nodes.clone(),
@@ -232,7 +234,7 @@ impl ControlPlane {
             handled: 0,
         };
         for _ in 0..nodes {
-            plane.add_node(seed);
+            plane.add_node();
         }
         plane.adopt(cluster);
         plane
@@ -254,11 +256,8 @@ impl ControlPlane {
             let (mut slice, mut lengths) = (0u32, vec![0u32]);
             let mut all: Vec<(u32, Listed)> = Vec::with_capacity(endpoints.len());
             for &(pod, conditions) in endpoints {
-                if lengths[slice as usize] == max {
-                    if self.controller.cut.single {
-                        all.push((pod.0, None));
-                        continue;
-                    }
+                // The one Endpoints object has all that are there at the beginning, whatever its limit is.
+                if lengths[slice as usize] == max && !self.controller.cut.single {
                     slice += 1;
                     lengths.push(0);
                 }

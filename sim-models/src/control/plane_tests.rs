@@ -91,13 +91,15 @@ fn settled(simulation: &mut Simulation<Alone>) {
         let mut said = plane.endpoints(ServiceId(service)).to_vec();
         said.sort_by_key(|(pod, _)| *pod);
         let entry = &plane.services[service as usize];
-        let mut wanted: Vec<(PodId, Conditions)> = entry
-            .members
-            .iter()
-            .filter(|_| entry.there)
-            .filter_map(|&pod| plane.lives[pod as usize].wanted(true).map(|c| (PodId(pod), c)))
+        let selected = |pod: &u32| {
+            let others =
+                plane.also.get(pod).is_some_and(|all| all.iter().any(|(other, _)| *other == service));
+            entry.there && (others || plane.pods.get(PodId(*pod)).service.0 == service)
+        };
+        let wanted: Vec<(PodId, Conditions)> = (0..plane.lives.len() as u32)
+            .filter(selected)
+            .filter_map(|pod| plane.lives[pod as usize].wanted(true).map(|c| (PodId(pod), c)))
             .collect();
-        wanted.sort_by_key(|(pod, _)| *pod);
         assert_eq!(said, wanted, "service {service}");
         let replicas = if entry.there { entry.replicas } else { 0 };
         assert_eq!((entry.new.wanted, entry.old.wanted), (replicas, 0), "service {service}");
@@ -344,4 +346,89 @@ fn whatever_fails_pods_are_conserved_and_slices_say_what_they_are() {
         simulation.parts().0.plane.end();
         to_the_end(&mut simulation);
     });
+}
+
+/// Two Services that select the same three pods of one node, and a third with one of its own.
+fn shared() -> (WorldConfig, Alone) {
+    use crate::kube::objects::*;
+    use sim_core::classify::{Family, Proto};
+    let config = config(2, 0, 0);
+    let port = || Port { name: "http".into(), proto: Proto::Tcp, port: 80, node_port: 0 };
+    let endpoint = |last: u8| SliceEndpoint {
+        address: std::net::Ipv4Addr::new(10, 244, 0, last).into(),
+        ready: true,
+        serving: true,
+        terminating: false,
+        node: Some("a".into()),
+        hints: None,
+    };
+    let mut objects = Objects::default();
+    for (i, (name, pods)) in
+        [("one", vec![2, 3, 4]), ("two", vec![2, 3, 4]), ("other", vec![9])].into_iter().enumerate()
+    {
+        let ip = std::net::Ipv4Addr::new(10, 96, 0, i as u8 + 1).into();
+        objects.services.push(Service::cluster_ip("default".into(), name.into(), ip, port()));
+        objects.slices.push(EndpointSlice {
+            namespace: "default".into(),
+            name: format!("{name}-0").into(),
+            service: Some(name.into()),
+            family: Family::Ipv4,
+            endpoints: pods.into_iter().map(endpoint).collect(),
+            ports: vec![SlicePort { name: "http".into(), proto: Proto::Tcp, port: 8080 }],
+            revision: 0,
+        });
+    }
+    let alone = Alone::of(&config, &objects, &["a", "b"]);
+    (config, alone)
+}
+
+#[test]
+fn a_pod_behind_two_services_is_replaced_in_both() {
+    let (_, mut alone) = shared();
+    assert!(alone.plane.replace_pod(1, 1).is_some());
+    let mut simulation = alone.begin();
+    to_the_end(&mut simulation);
+    let plane = &mut simulation.parts().0.plane;
+    assert_eq!(plane.log().version(), 2);
+    let mut lists: Vec<Vec<PodId>> = Vec::new();
+    for service in 0..2 {
+        let mut pods: Vec<PodId> = plane.endpoints(ServiceId(service)).iter().map(|(pod, _)| *pod).collect();
+        pods.sort();
+        lists.push(pods);
+    }
+    assert_eq!(lists[0], [PodId(0), PodId(2), PodId(4)]);
+    assert_eq!(lists[0], lists[1]);
+    assert_eq!(plane.pods().get(PodId(4)).address.to_string(), "10.244.0.5");
+}
+
+#[test]
+fn new_pods_of_shared_services_are_behind_all_of_them() {
+    let (config, alone) = shared();
+    let mut config = config;
+    plan(&mut config, 1, Action::Scale { services: Selection::Named("default/one".into()), replicas: 5 });
+    let mut alone = alone;
+    alone.plane.timeline = config.timeline;
+    let mut simulation = alone.begin();
+    to_the_end(&mut simulation);
+    let plane = &mut simulation.parts().0.plane;
+    assert_eq!((plane.endpoints(ServiceId(0)).len(), plane.endpoints(ServiceId(1)).len()), (5, 5));
+    assert_eq!(plane.endpoints(ServiceId(2)).len(), 1);
+}
+
+#[test]
+fn an_endpoints_object_drops_terminating_pods_and_holds_a_thousand() {
+    let mut config = config(20, 1, 990);
+    config.control.endpoints = EndpointsObjects::Endpoints;
+    config.pods.pre_stop = SimSpan::from_secs(5);
+    plan(&mut config, 1, Action::Scale { services: Selection::All, replicas: 1_005 });
+    plan(&mut config, 200, Action::Scale { services: Selection::All, replicas: 1_003 });
+    plan(&mut config, 300, Action::Scale { services: Selection::All, replicas: 900 });
+    let mut simulation = begun(&config);
+    for (at, listed) in [(100, 1_000), (202, 1_000), (310, 900)] {
+        simulation.run_until(s(at));
+        let endpoints = simulation.parts().0.plane.endpoints(ServiceId(0)).to_vec();
+        assert_eq!(endpoints.len(), listed, "at {at} s");
+        assert!(endpoints.iter().all(|(_, c)| *c == Conditions::READY), "terminating ones are gone at once");
+    }
+    to_the_end(&mut simulation);
 }

@@ -5,7 +5,7 @@
 //! running, the one that is not ready, the one with more pods of its Service on its node, the one that became ready
 //! later (on a logarithmic scale, then at random: `LogarithmicScaleDown`), the newer one.
 //!
-//! A Deployment's controller looks at it some milliseconds after anything of it changed ([`ControlPlane::look_after`]): a
+//! A Deployment's controller looks at it some milliseconds after anything of it changed (`look_after`): a
 //! write and two watches. Its new ReplicaSet and all old ones then create and delete pods, through a client with the
 //! controller's rate limit.
 //!
@@ -124,18 +124,17 @@ impl ControlPlane {
                 let ready = life.phase == Phase::Ready && !life.lost;
                 let crowd = per_node.get(&node(pod)).copied().unwrap_or(0);
                 let running = life.phase >= Phase::Running;
-                let age = Reverse(self.logarithmic(life.ready_since));
-                let order = (Reverse(age.0), pod.wrapping_mul(0x9e37_79b1));
-                (life.phase != Phase::Pending, running, ready, Reverse(crowd), Reverse(order.0), order.1)
+                let age = self.logarithmic(life.ready_since);
+                let any = pod.wrapping_mul(0x9e37_79b1);
+                (life.phase != Phase::Pending, running, ready, Reverse(crowd), age, any)
             });
             pods.truncate(count);
         }
         pods
     }
 
-    /// An age on a logarithmic scale: its bits in seconds.
+    /// An age on a logarithmic scale: its bits (`controller_utils.go:logarithmicRankDiff`).
     fn logarithmic(&self, since: SimTime) -> u32 {
-        let seconds = self.now.since(since).as_ns() / 1_000_000_000;
-        u64::BITS - seconds.leading_zeros()
+        u64::BITS - self.now.since(since).as_ns().leading_zeros()
     }
 }

@@ -17,8 +17,8 @@
 //! stream, version, node), SplitMix64 for the version and its last two multiplications for the node, looked up in 1,024
 //! quantiles of the exponential law.
 //!
-//! Left out: that lists and events share the processor, bookmarks, watches of other clients, TCP's backpressure, and that an event in flight is lost when its watch
-//! breaks: it arrives.
+//! Left out: that Services and EndpointSlices are two watches, that lists and events share the processor, bookmarks,
+//! watches of other clients, TCP's backpressure, and that an event in flight is lost when its watch breaks: it arrives.
 
 use super::backoff::Retries;
 use super::log::Change;

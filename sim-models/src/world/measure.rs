@@ -323,6 +323,8 @@ impl World {
         add("first_full_sync", self.start.first_sync.map(|s| s.as_ns() as f64), "ns", sync_basis);
         add("endpoint_change_sync", self.start.change_sync.map(|s| s.as_ns() as f64), "ns", sync_basis);
         self.add_changes(&mut add);
+        add("services", Some(self.start.services as f64), "count", Basis::Counted);
+        add("endpoints", Some(self.start.endpoints as f64), "count", Basis::Counted);
         add("rules", Some(self.start.rules as f64), "count", Basis::Counted);
         add("kernel_memory", Some(self.start.memory as f64), "bytes", Basis::Counted);
         add("connections", Some(m.connections as f64), "count", Basis::Simulated);

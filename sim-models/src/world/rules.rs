@@ -8,6 +8,7 @@
 //! own, made when it is first needed.
 
 mod view;
+mod workshop;
 
 use crate::config::ProxyConfig;
 use crate::control::log::ChangeLog;
@@ -25,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use view::{Seat, View};
+use workshop::Workshop;
 
 /// Compiled rules that are kept although no node has them: a node that lags a little finds them.
 const KEPT: usize = 4;
@@ -82,8 +84,11 @@ pub struct RuleBook {
     views: BTreeMap<u32, View>,
     built: BTreeMap<(u32, RulesId), Built>,
     empty: Arc<Stack>,
+    /// What the next version is made from, by group and mode.
+    workshops: BTreeMap<(u32, u8), Workshop>,
     asked: u64,
     compiled: u64,
+    brought: u64,
 }
 
 impl RuleBook {
@@ -103,8 +108,10 @@ impl RuleBook {
             start,
             views: BTreeMap::new(),
             built: BTreeMap::new(),
+            workshops: BTreeMap::new(),
             asked: 0,
             compiled: 0,
+            brought: 0,
         }
     }
 
@@ -149,11 +156,38 @@ impl RuleBook {
             built.asked = self.asked;
             return built.stack.clone();
         }
-        let rules = self.rules(node, id, history);
-        let stack = compile(&rules, self.seed);
-        self.compiled += 1;
+        let stack = match id.under {
+            None => self.bring(node, id.mode, id.version, history),
+            Some(_) => {
+                self.compiled += 1;
+                compile(&self.rules(node, id, history), self.seed)
+            }
+        };
         self.built.insert(key, Built { stack: stack.clone(), asked: self.asked });
         self.forget();
+        stack
+    }
+
+    /// Rules of one mode alone: from those of the version before, or compiled.
+    fn bring(&mut self, node: u32, mode: u8, version: u64, history: History<'_>) -> Arc<Stack> {
+        let key = (self.group(node), mode);
+        if let Some(mut workshop) = self.workshops.remove(&key) {
+            self.view(node, workshop.version, history);
+            let view = self.views.get_mut(&key.0).expect("just looked at");
+            let moved = view.move_to(version, history, &self.names);
+            if let Some(stack) = workshop.bring_to(version, &moved, view.objects()) {
+                self.workshops.insert(key, workshop);
+                self.brought += 1;
+                return stack;
+            }
+        }
+        let rules = self.plain(node, mode, version, history);
+        let stack = compile(&rules, self.seed);
+        self.compiled += 1;
+        let (objects, mode) = (self.views[&key.0].objects(), &self.modes[usize::from(mode)]);
+        if let Some(workshop) = Workshop::new(version, &stack, objects, mode, self.family) {
+            self.workshops.insert(key, workshop);
+        }
         stack
     }
 
@@ -164,9 +198,9 @@ impl RuleBook {
         under.map_or_else(|| rules.clone(), |under| overlay(&under, &rules))
     }
 
-    /// How many times rules were compiled.
-    pub fn compiled(&self) -> u64 {
-        self.compiled
+    /// How many times rules were compiled, and how many times they were brought from another version instead.
+    pub fn made(&self) -> (u64, u64) {
+        (self.compiled, self.brought)
     }
 
     fn plain(&mut self, node: u32, mode: u8, version: u64, history: History<'_>) -> NodeRules {

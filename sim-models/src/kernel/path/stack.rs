@@ -46,6 +46,7 @@ pub enum StackError {
 
 /// Compiled rules, sets and services. They do not change from packet to packet, and nodes with equal rules share
 /// one of these.
+#[derive(Clone)]
 pub struct Stack {
     pub(super) xtables: xtables::Compiled,
     /// The same tables where iptables-nft wrote them; those of iptables-legacy are then empty.
@@ -171,6 +172,16 @@ impl Stack {
             tracks,
             translates,
         })
+    }
+
+    /// The tables of iptables-legacy.
+    pub fn xtables(&self) -> &xtables::Compiled {
+        &self.xtables
+    }
+
+    /// The same, for changes in place that neither add to the hooks nor take from them.
+    pub fn xtables_mut(&mut self) -> &mut xtables::Compiled {
+        &mut self.xtables
     }
 
     /// Kernel memory of rules, sets and services on a machine with `cpus` CPUs.

@@ -124,6 +124,11 @@ impl Compiled {
         self.tables[table].names.get(name).copied()
     }
 
+    /// The place of a table, for changes.
+    pub fn place(&self, name: super::TableName) -> Option<usize> {
+        self.tables.iter().position(|table| table.name == name)
+    }
+
     /// Makes one change in the table at place `table`. For [`TableChange::Add`] the new chain's number is returned, for
     /// others that of the chain.
     pub fn apply(

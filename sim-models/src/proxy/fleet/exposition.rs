@@ -6,6 +6,7 @@
 //! packets, and everything that is not kube-proxy's own (Go, process, REST client). Only one family is there.
 
 use super::engine::Fleet;
+use super::health::Whereabouts;
 use super::metrics::{Buckets, Metrics, programming_bound_ms};
 use super::node::Node;
 use super::plan::SyncOf;
@@ -40,11 +41,17 @@ struct Sum {
 
 impl Fleet {
     /// The text of `/metrics`. Simulated time zero is the epoch.
-    pub fn exposition(&self, scope: Scope, log: &ChangeLog, now: SimTime) -> String {
+    pub fn exposition(&self, scope: Scope, at: Whereabouts<'_>, now: SimTime) -> String {
         let mut sum = Sum::default();
-        match scope {
-            Scope::Node(node) => self.add(&mut sum, &self.nodes[node as usize], log, now),
-            Scope::All => self.nodes.iter().for_each(|node| self.add(&mut sum, node, log, now)),
+        let nodes = match scope {
+            Scope::Node(node) => node..node + 1,
+            Scope::All => 0..self.len(),
+        };
+        for index in nodes {
+            self.add(&mut sum, &self.nodes[index as usize], at.log, now);
+            let (external, internal) = self.without_local_endpoints(index, at);
+            sum.no_local.0 += external;
+            sum.no_local.1 += internal;
         }
         let mode = match scope {
             Scope::Node(node) => self.nodes[node as usize].mode,
@@ -118,9 +125,6 @@ impl Fleet {
             sum.rules[0].1 += total_nat;
             sum.rules[1].0 += filter + table.filter_rules;
             sum.rules[1].1 += written;
-            let (external, internal) = ledger.without_local_endpoints();
-            sum.no_local.0 += external;
-            sum.no_local.1 += internal;
         }
     }
 }

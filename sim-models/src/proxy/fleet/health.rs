@@ -5,10 +5,21 @@
 //! deletion taint of the cluster autoscaler.
 
 use super::engine::Fleet;
-use crate::control::log::{ChangeLog, PodId, ServiceId, What};
+use crate::control::log::{ChangeLog, Conditions, PodId, ServiceId, What};
 use crate::control::pods::Pods;
 use crate::control::services::State;
 use sim_core::units::SimTime;
+
+/// What tells where endpoints are: the fleet itself knows only how many there are.
+#[derive(Clone, Copy)]
+pub struct Whereabouts<'a> {
+    /// What was written.
+    pub log: &'a ChangeLog,
+    /// All pods.
+    pub pods: &'a Pods,
+    /// Endpoints at version 0.
+    pub first: &'a State,
+}
 
 /// The answer on a Service's `healthCheckNodePort`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +48,12 @@ impl Fleet {
     }
 
     /// What a node answers on the health-check node port of a Service; nothing if nobody listens: kube-proxy is not there or
-    /// the Service has no such port. `first` is the state at version 0.
+    /// the Service has no such port.
     pub fn health_check(
         &self,
         node: u32,
         service: ServiceId,
-        log: &ChangeLog,
-        pods: &Pods,
-        first: &State,
+        at: Whereabouts<'_>,
         now: SimTime,
     ) -> Option<HealthAnswer> {
         let proxy_healthy = self.is_healthy(node, now)?;
@@ -53,35 +62,48 @@ impl Fleet {
         if !ledger.ports_of(service).any(|port| port.health_check_node_port != 0) {
             return None;
         }
-        let local_endpoints = self.local_ready(node, service, version, log, pods, first);
+        let local_endpoints = self.local(node, service, version, at).0;
         let status = if local_endpoints > 0 && proxy_healthy { 200 } else { 503 };
         Some(HealthAnswer { local_endpoints, proxy_healthy, status })
     }
 
-    /// Ready endpoints of a Service that run on a node, at a version.
-    fn local_ready(
-        &self,
-        node: u32,
-        service: ServiceId,
-        version: u64,
-        log: &ChangeLog,
-        pods: &Pods,
-        first: &State,
-    ) -> u32 {
-        let here = |pod: PodId| pods.get(pod).node == Some(node);
+    /// Endpoints of a Service that run on a node, at a version: ready ones, and those that rules may send to.
+    fn local(&self, node: u32, service: ServiceId, version: u64, at: Whereabouts<'_>) -> (u32, u32) {
+        let here = |pod: PodId| at.pods.get(pod).node == Some(node);
         // The last word about a pod counts: changes come latest first, the beginning after them.
-        let mut said: Vec<(PodId, bool)> = Vec::new();
-        let mut say = |pod: PodId, ready: bool| {
+        let mut said: Vec<(PodId, Option<Conditions>)> = Vec::new();
+        let mut say = |pod: PodId, conditions: Option<Conditions>| {
             if here(pod) && !said.iter().any(|(known, _)| *known == pod) {
-                said.push((pod, ready));
+                said.push((pod, conditions));
             }
         };
         for v in self.modes[0].ledger.changes_of(service, version) {
-            if let What::Endpoints { deltas, .. } = &log.of(v).what {
-                deltas.iter().rev().for_each(|d| say(d.pod, d.to.is_some_and(|c| c.ready)));
+            if let What::Endpoints { deltas, .. } = &at.log.of(v).what {
+                deltas.iter().rev().for_each(|d| say(d.pod, d.to));
             }
         }
-        first.endpoints(service).iter().for_each(|(pod, c)| say(*pod, c.ready));
-        said.iter().filter(|(_, ready)| *ready).count() as u32
+        at.first.endpoints(service).iter().for_each(|(pod, c)| say(*pod, Some(*c)));
+        let count = |keep: fn(&Conditions) -> bool| {
+            said.iter().filter_map(|(_, c)| c.as_ref()).filter(|c| keep(c)).count() as u32
+        };
+        (count(|c| c.ready), count(|c| c.ready || c.serving && c.terminating))
+    }
+
+    /// Ports of policy Local that have endpoints, but none on this node, as of its last sync: those of external traffic,
+    /// those of internal traffic.
+    pub(super) fn without_local_endpoints(&self, node: u32, at: Whereabouts<'_>) -> (u64, u64) {
+        let state = &self.nodes[node as usize];
+        let Some(version) = state.own_version() else { return (0, 0) };
+        let ledger = &self.modes[state.mode as usize].ledger;
+        let mut sum = (0, 0);
+        for service in ledger.of_policy_local() {
+            if self.local(node, service, version, at).1 == 0 {
+                for port in ledger.ports_of(service) {
+                    sum.0 += u64::from(port.external_local);
+                    sum.1 += u64::from(port.internal_local);
+                }
+            }
+        }
+        sum
     }
 }

@@ -368,14 +368,15 @@ impl Ledger {
         (there().count() as u64, there().filter(|s| s.counts.total > 0).count() as u64)
     }
 
-    /// Ports in the newest version that are for local endpoints only, have endpoints, and have none on a node without any
-    /// of its own: those of external traffic, those of internal traffic.
-    pub fn without_local_endpoints(&self) -> (u64, u64) {
-        let usable = self.services.iter().filter(|s| s.present && s.counts.ready + s.counts.draining > 0);
-        let ports = usable.flat_map(|s| &self.ports[s.ports.clone()]).map(|&p| &self.classes[p as usize]);
-        ports.fold((0, 0), |(external, internal), port| {
-            (external + u64::from(port.external_local), internal + u64::from(port.internal_local))
-        })
+    /// Services in the newest version with usable endpoints and a port for local endpoints only.
+    pub fn of_policy_local(&self) -> impl Iterator<Item = ServiceId> + '_ {
+        let ids = (0..).map(ServiceId).zip(&self.services);
+        let usable = ids.filter(|(_, s)| s.present && s.counts.ready + s.counts.draining > 0);
+        let is_local = |p: &u32| {
+            let port = &self.classes[*p as usize];
+            port.external_local || port.internal_local
+        };
+        usable.filter(move |(_, s)| self.ports[s.ports.clone()].iter().any(is_local)).map(|(id, _)| id)
     }
 
     /// Whether a Service exists in the newest version.

@@ -5,7 +5,7 @@
 //! whole one), after which the next one in the queue may be another of them. `iptables -w 5` gives up after five seconds
 //! (`pkg/util/iptables/iptables.go:WaitSecondsValue`), and the sync has failed.
 //!
-//! Left out: how much the others are delayed by kube-proxy ([`Lock::others_blocked`] counts for how long it holds the lock), and
+//! Left out: how much the others are delayed by kube-proxy (the fleet's totals say for how long it holds the lock), and
 //! `iptables-nft`, which takes no lock.
 
 use sim_core::dist;
@@ -22,8 +22,6 @@ pub struct Lock {
     /// Share of time for which others hold it.
     busy: f64,
     held: SimSpan,
-    /// For how long kube-proxy held it while others would have wanted it, in all.
-    pub others_blocked: SimSpan,
 }
 
 impl Lock {
@@ -31,7 +29,7 @@ impl Lock {
     pub fn new(seed: u64, node: u32, per_second: f64, held: SimSpan) -> Self {
         let busy = (per_second * held.as_secs_f64()).min(0.999);
         let stream = Stream::new(seed, &format!("proxy/node/{node}"), "lock");
-        Lock { stream, busy, held, others_blocked: SimSpan::ZERO }
+        Lock { stream, busy, held }
     }
 
     /// How long `commands` commands one after the other wait, and whether the last of them gave up.

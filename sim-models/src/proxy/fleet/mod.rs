@@ -22,7 +22,7 @@ mod tests;
 
 pub use engine::{Env, Fleet, FleetConfig, ProxyEvent, Totals};
 pub use exposition::Scope;
-pub use health::HealthAnswer;
+pub use health::{HealthAnswer, Whereabouts};
 pub use latency::Latencies;
 pub use ledger::{Amount, Beginning, Ledger, Window};
 pub use lock::Lock;

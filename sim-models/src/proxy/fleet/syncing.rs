@@ -19,9 +19,9 @@ use crate::proxy::sync::SyncKind;
 use sim_core::des::Schedule;
 use sim_core::units::{SimSpan, SimTime};
 
-/// Commands of a full sync in iptables mode that take the lock before the restore: a chain and a rule for each of the
-/// 14 jumps.
-const JUMP_COMMANDS: u64 = 28;
+/// Jumps that a full sync in iptables mode ensures before the restore; the commands for each (`-N`, `-C`, and `-I` where it is
+/// missing) take the lock.
+const JUMPS: u64 = 14;
 
 impl Fleet {
     /// Takes what has arrived by `now`.
@@ -146,7 +146,12 @@ impl Fleet {
         let cost = mode.cost(sync, &self.config.profile);
         let udp = from.is_none_or(|from| mode.ledger.udp_between(from, to));
 
-        let commands = 1 + if kind != SyncKind::Partial && habits.is_iptables { JUMP_COMMANDS } else { 0 };
+        let jumps = match kind {
+            SyncKind::Partial => 0,
+            SyncKind::First | SyncKind::Full if !habits.is_iptables => 0,
+            SyncKind::First | SyncKind::Full => JUMPS * if node.kernel.is_none() { 3 } else { 2 },
+        };
+        let commands = jumps + 1;
         let (wait, gave_up) = match &mut node.lock {
             Some(lock) if habits.locks => lock.wait(commands),
             _ => (SimSpan::ZERO, false),

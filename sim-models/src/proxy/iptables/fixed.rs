@@ -82,6 +82,10 @@ impl NatChain {
     pub(super) fn id(self) -> ChainId {
         ChainId(self as u32)
     }
+    /// Name of the chain with that index.
+    pub(super) fn name(id: ChainId) -> &'static str {
+        Self::ALL[id.0 as usize].1
+    }
     /// The rules of this chain in the nat table.
     pub(super) fn of(self, table: &mut Table) -> &mut Vec<Rule> {
         &mut table.chains[self as usize].rules

@@ -18,6 +18,7 @@ mod restore;
 mod service;
 pub mod sizes;
 mod syncs;
+pub mod update;
 
 pub use service::{ServiceRules, service_rules};
 

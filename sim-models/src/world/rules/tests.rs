@@ -186,10 +186,10 @@ fn nothing_is_compiled_before_a_packet_asks_and_each_version_once() {
         written.set(pod / 3, PodId(pod), READY, None);
     }
     let mut book = written.book(&["iptables"]);
-    assert_eq!(book.compiled(), 0);
+    assert_eq!(book.made(), (0, 0));
     let held: Vec<Arc<Stack>> =
         (0..50).map(|node| book.stack(node, Some(plain(20)), written.history())).collect();
-    assert_eq!(book.compiled(), 1);
+    assert_eq!(book.made(), (1, 0));
     assert!(held.iter().all(|stack| Arc::ptr_eq(stack, &held[0])));
 }
 
@@ -204,13 +204,14 @@ fn what_no_node_has_is_forgotten_but_for_the_newest_few() {
     for version in 2..=20 {
         book.stack(0, Some(plain(version)), written.history());
     }
-    assert_eq!(book.compiled(), 20);
+    let all = |book: &RuleBook| book.made().0 + book.made().1;
+    assert_eq!(all(&book), 20);
     // The one that is held and those asked for last are there without being compiled again.
     assert!(Arc::ptr_eq(&held, &book.stack(1, Some(plain(1)), written.history())));
     book.stack(1, Some(plain(20)), written.history());
-    assert_eq!(book.compiled(), 20);
+    assert_eq!(all(&book), 20);
     book.stack(1, Some(plain(5)), written.history());
-    assert_eq!(book.compiled(), 21);
+    assert_eq!(all(&book), 21);
 }
 
 #[test]
@@ -240,4 +241,36 @@ fn rules_of_another_mode_lie_under_the_new_ones_at_the_version_that_they_had() {
         (book.rules(0, id(None), written.history()), book.rules(0, id(Some((0, 1))), written.history()));
     assert!(clean.ipvs.is_empty());
     assert_eq!(both.ipvs[0].real.len(), 2);
+}
+
+/// First packets to every Service, and what becomes of them with what work.
+fn probed(stack: &Stack, services: u32) -> Vec<(Verdict, sim_core::classify::Work)> {
+    let mut state = NodeState::new(1, "node", 1, &[[192, 168, 0, 2].into()]);
+    let mut send = |n: u32| {
+        let vip = std::net::Ipv4Addr::from(u32::from_be_bytes([10, 96, 0, 1]) + n % services);
+        let from = [10, 128, 0, 5].into();
+        let syn = Packet::tcp_syn(from, 30_000 + n as u16, vip.into(), 80);
+        let crossing = cross(stack, &mut state, syn, Origin::Pod, SimTime::ZERO);
+        (crossing.verdict, crossing.work)
+    };
+    (0..services * 8).map(&mut send).collect()
+}
+
+#[test]
+fn rules_brought_from_version_to_version_are_those_compiled_anew_to_the_last_unit_of_work() {
+    let mode = "iptables";
+    for local in [false, true] {
+        let written = churned(local);
+        let mut book = written.book(&[mode]);
+        let versions = written.versions.len() as u64;
+        for version in (0..versions).chain([versions - 2, 30, 29, 31]) {
+            let brought = book.stack(1, Some(plain(version)), written.history());
+            let fresh = compile(&written.book(&[mode]).rules(1, plain(version), written.history()), 1);
+            for (brought, fresh) in probed(&brought, 6).into_iter().zip(probed(&fresh, 6)) {
+                assert_eq!(brought, fresh, "version {version}");
+            }
+        }
+        let (compiled, brought) = book.made();
+        assert!(brought > compiled, "{brought} brought, {compiled} compiled");
+    }
 }

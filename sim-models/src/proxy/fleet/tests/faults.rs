@@ -4,10 +4,10 @@
 
 use super::rig::{Event, Rig, Setup, ms, proxy, simulation};
 use crate::config::{FaultConfig, ModeSwitch, NodeConfig};
-use crate::proxy::fleet::{Beginning, Ledger, Phase};
+use crate::proxy::fleet::{Beginning, Ledger, Phase, Totals};
 use crate::proxy::mode;
 use sim_core::classify::Family;
-use sim_core::des::{Schedule as _, Simulation};
+use sim_core::des::{Fingerprint, Schedule as _, Simulation};
 use sim_core::rng::Stream;
 use sim_core::units::SimSpan;
 
@@ -83,8 +83,8 @@ fn troubled(seed: u64) -> Simulation<Rig> {
     sim
 }
 
-/// Runs one seed to its end; the fingerprint and what the last version's sizes are worth.
-fn survive(seed: u64) -> String {
+/// Runs one seed to its end.
+fn survive(seed: u64) -> Outcome {
     let mut sim = troubled(seed);
     // In the middle of things.
     for second in [7, 20, 41, TROUBLE] {
@@ -104,7 +104,15 @@ fn survive(seed: u64) -> String {
     rig.fleet.check_settled(&rig.log);
     same_as_loaded(rig);
     sizes_add_up(rig);
-    format!("{:?} {:?}", sim.fingerprint(), sim.model().fleet.totals())
+    Outcome { totals: rig.fleet.totals(), versions: rig.log.version(), fingerprint: sim.fingerprint() }
+}
+
+/// What became of a seed.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    totals: Totals,
+    versions: u64,
+    fingerprint: Fingerprint,
 }
 
 /// What a world that only hears of loads believes is what the fleet says.
@@ -133,9 +141,17 @@ fn sizes_add_up(rig: &Rig) {
 #[test]
 fn every_change_reaches_every_live_node_whatever_goes_wrong() {
     let long = std::env::var("WINDTUNNEL_LONG").is_ok_and(|value| value == "1");
+    let (mut failed, mut starts, mut versions, mut waited) = (0, 0, 0, SimSpan::ZERO);
     for seed in 0..if long { 10_000 } else { 200 } {
-        survive(seed);
+        let outcome = survive(seed);
+        failed += outcome.totals.failed;
+        starts += outcome.totals.starts;
+        versions += outcome.versions;
+        waited += outcome.totals.lock_wait;
     }
+    // There was trouble indeed.
+    assert!(failed > 1_000 && starts > 1_000 && versions > 10_000, "{failed} {starts} {versions}");
+    assert!(waited > SimSpan::from_secs(10), "{waited}");
 }
 
 #[test]

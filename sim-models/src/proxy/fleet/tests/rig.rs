@@ -8,7 +8,8 @@ use crate::control::services::{Cluster, Services, State};
 use crate::control::watch::Watch;
 use crate::kernel::cost::CostProfile;
 use crate::kube::generate::generate;
-use crate::proxy::fleet::{Cores, Env, Fleet, FleetConfig, Loaded, ProxyEvent, RulesId};
+use crate::kube::objects::Objects;
+use crate::proxy::fleet::{Cores, Env, Fleet, FleetConfig, Loaded, ProxyEvent, RulesId, Whereabouts};
 use crate::proxy::mode;
 use sim_core::classify::Family;
 use sim_core::des::{Context, Model, Schedule as _, Simulation};
@@ -108,6 +109,8 @@ pub struct Setup {
     pub faults: FaultConfig,
     pub stolen: f64,
     pub profile: &'static str,
+    /// Objects instead of generated ones.
+    pub objects: Option<Objects>,
 }
 
 impl Default for Setup {
@@ -124,6 +127,7 @@ impl Default for Setup {
             faults: FaultConfig::default(),
             stolen: 0.0,
             profile: "linux-6.18",
+            objects: None,
         }
     }
 }
@@ -147,7 +151,7 @@ pub fn simulation(setup: Setup) -> Simulation<Rig> {
         cluster_cidr: "10.128.0.0/9".parse().unwrap(),
         objects: None,
     };
-    let objects = generate(&config, setup.seed).unwrap().objects;
+    let objects = setup.objects.unwrap_or_else(|| generate(&config, setup.seed).unwrap().objects);
     let names: Vec<Arc<str>> = objects.nodes.iter().map(|n| n.name.clone()).collect();
     let index = names.iter().zip(0..).map(|(n, i)| (&**n, i)).collect();
     let cluster = Cluster::of(&objects, &index, Family::Ipv4);
@@ -164,7 +168,7 @@ pub fn simulation(setup: Setup) -> Simulation<Rig> {
         list_bytes: 100_000,
         measured_from: SimTime::ZERO,
     };
-    let endpoints = (0..setup.services)
+    let endpoints = (0..cluster.services.len() as u32)
         .map(|s| cluster.state.endpoints(ServiceId(s)).iter().map(|(pod, _)| *pod).collect())
         .collect();
     let rig = Rig {
@@ -213,6 +217,11 @@ impl Rig {
         let what = What::Endpoints { service: ServiceId(service), deltas: deltas.into_iter().collect() };
         let trigger = Some(SimTime::from_ns(now.as_ns().saturating_sub(5_000_000)));
         self.log.push(Change { what, trigger, committed: now, bytes: 1_000 });
+    }
+
+    /// Where endpoints are.
+    pub fn whereabouts(&self) -> Whereabouts<'_> {
+        Whereabouts { log: &self.log, pods: &self.cluster.pods, first: &self.first }
     }
 
     pub fn check(&self, now: SimTime) {

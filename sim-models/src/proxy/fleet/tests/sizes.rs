@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const RECORDED: [(&str, &str, u64, u64); 4] = [
     ("01", include_str!("../../../../tests/kube-proxy/01-clusterip-basic/input.json"), 4, 82),
     ("03", include_str!("../../../../tests/kube-proxy/03-nodeport/input.json"), 6, 43),
-    ("05", include_str!("../../../../tests/kube-proxy/05-externalips/input.json"), 6, 36),
+    ("10", include_str!("../../../../tests/kube-proxy/10-headless-externalname/input.json"), 4, 15),
     ("09", include_str!("../../../../tests/kube-proxy/09-no-endpoints/input.json"), 16, 10),
 ];
 
