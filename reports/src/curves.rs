@@ -15,7 +15,7 @@ use sim_core::record::{ChartRecord, Distribution, Moment, PointRecord, RunRecord
 pub const CHANGES: &str = "rules_live";
 
 /// The points at the largest swept values, of those that `has` accepts; never empty.
-fn largest<'a>(record: &'a RunRecord, has: impl Fn(&PointRecord) -> bool) -> Option<Vec<&'a PointRecord>> {
+fn largest(record: &RunRecord, has: impl Fn(&PointRecord) -> bool) -> Option<Vec<&PointRecord>> {
     let largest = record.points.iter().filter(|point| has(point)).max_by(|a, b| {
         let key =
             |p: &PointRecord| (p.axes.values().copied().collect::<Vec<_>>(), std::cmp::Reverse(p.index));
