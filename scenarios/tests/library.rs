@@ -76,7 +76,7 @@ fn every_scenario_of_the_library_plans_to_itself() {
         ("crossover.toml", 36),
         ("imported-cluster.toml", 3),
         ("kubernetes-default-service.toml", 3),
-        ("rolling-update.toml", 6),
+        ("rolling-update.toml", 3),
         ("node-failure.toml", 2),
         ("api-outage.toml", 2),
         ("cold-node.toml", 15),
