@@ -154,7 +154,7 @@ pub fn cumulative(record: &RunRecord, wanted: &ChartRecord) -> Option<Plot> {
     let xs = range(of_modes.iter().flat_map(|(.., d)| d.buckets.iter().map(|(bound, _)| *bound as f64)));
     let log_x = wanted.log_x && xs.0 > 0.0;
     let from = if log_x { xs.0 } else { 0.0 };
-    let line = |(mode, look, d): &(&String, Look, &Distribution)| {
+    let line = |(_, look, d): &(&String, Look, &Distribution)| {
         let mut height = 0.0;
         let mut places = vec![(from, 0.0, false)];
         for (bound, above) in above(d) {
@@ -162,7 +162,8 @@ pub fn cumulative(record: &RunRecord, wanted: &ChartRecord) -> Option<Plot> {
             height = 1.0 - above;
             places.push((bound, height, false));
         }
-        Line { label: short(mode), look: *look, points: places }
+        // All lines end at the top, where their names would meet: those stand in the key.
+        Line { label: String::new(), look: *look, points: places }
     };
     let key = |(mode, look, d): &(&String, Look, &Distribution)| {
         let of = |name: &str, share: f64| format!("{name} {}", quantile(d, share));

@@ -285,6 +285,7 @@ fn end_labels(root: &Area, plot: &Plot, x: &Scale, y: &Scale) -> Outcome {
     let mut ends: Vec<(&Line, Pixel)> = plot
         .lines
         .iter()
+        .filter(|line| !line.label.is_empty())
         .filter_map(|line| line.points.last().map(|(px, py, _)| (line, (x.pixel(*px), y.pixel(*py)))))
         .collect();
     ends.sort_by_key(|(_, end)| (end.0, end.1)); // stable

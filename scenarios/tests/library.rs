@@ -38,7 +38,7 @@ fn known() -> Known {
         profiles: list(&["linux-6.18", "flftuu-2019", "gce-5000-2022", "huawei-2017", "nftables-2024"]),
         metrics: list(&METRICS),
         kubernetes_minors: (0, 36),
-        distributions: list(&["rules_live", "network_programming"]),
+        distributions: list(&["rules_live", "network_programming", "connection"]),
         series: list(&["failures", "up_to_date"]),
         ..Known::default()
     }
@@ -76,7 +76,7 @@ fn every_scenario_of_the_library_plans_to_itself() {
         ("crossover.toml", 36),
         ("imported-cluster.toml", 3),
         ("kubernetes-default-service.toml", 3),
-        ("rolling-update.toml", 6),
+        ("rolling-update.toml", 3),
         ("node-failure.toml", 2),
         ("api-outage.toml", 2),
         ("cold-node.toml", 15),
