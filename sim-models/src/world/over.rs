@@ -1,9 +1,8 @@
 //! The figures of changes and of what is shown over time, and the checks that nothing was lost.
 
 use super::World;
-use crate::config::{Action, Planned};
 use sim_core::des::Context;
-use sim_core::record::{Basis, Fixed, Moment, Series};
+use sim_core::record::{Basis, Fixed, Series};
 use sim_core::stats::Histogram;
 use sim_core::units::{SimSpan, SimTime};
 
@@ -59,6 +58,12 @@ impl World {
             let busy = (m.totals().own_cpu + m.totals().tools_cpu).as_secs_f64();
             add("kube_proxy_cpu", Some(1_000.0 * busy / (nodes * seconds)), "mcores", Basis::Simulated);
         }
+        if let Some((one, all)) = self.fleet.by_tool() {
+            add("tool_add_one", Some(one.as_ns() as f64), "ns", self.sync_basis());
+            add("tool_add_all", Some(all.as_ns() as f64), "ns", self.sync_basis());
+        }
+        let memory = self.fleet.largest_memory_kib().map(|kib| kib * 1024.0);
+        add("kube_proxy_memory", memory, "bytes", Basis::Simulated);
         let totals = m.totals();
         let full = totals.first + totals.full;
         let count = |n: u64| Some(n as f64);
@@ -66,6 +71,7 @@ impl World {
         add("partial_syncs", count(totals.syncs - full.min(totals.syncs)), "count", Basis::Simulated);
         add("restore_failures", count(totals.failed), "count", Basis::Simulated);
         add("changes", count(m.changes()), "count", Basis::Simulated);
+        add("changes_superseded", count(totals.superseded), "count", Basis::Simulated);
         add("conntrack_deleted", count(m.deleted()), "count", Basis::Simulated);
         add("first_service_after", m.unusable().map(|t| t.as_ns() as f64), "ns", Basis::Simulated);
         let (before, sent) = m.sent();
@@ -94,18 +100,6 @@ impl World {
         all
     }
 
-    /// What was planned.
-    pub(super) fn timeline(&self) -> Vec<Moment> {
-        let mut all: Vec<Moment> = self
-            .config
-            .timeline
-            .iter()
-            .map(|Planned { at, action }| Moment { at_ns: at.as_ns(), what: told(action) })
-            .collect();
-        all.sort_by_key(|moment| moment.at_ns);
-        all
-    }
-
     /// Asserts that nothing was lost.
     pub(super) fn check(&self, now: SimTime) {
         let log = self.plane.log();
@@ -128,30 +122,5 @@ impl World {
             [counts.pending, counts.starting, counts.running, counts.ready, counts.terminating, counts.gone];
         assert_eq!(phases.iter().sum::<u64>(), counts.pods, "every pod is in one phase: {counts:?}");
         assert!(counts.handled <= counts.scheduled, "more events handled than scheduled: {counts:?}");
-    }
-}
-
-/// An action in a few words.
-fn told(action: &Action) -> String {
-    let nodes = |nodes: &[u32]| match nodes {
-        [] => "all nodes".to_owned(),
-        [one] => format!("node {one}"),
-        many => format!("{} nodes", many.len()),
-    };
-    match action {
-        Action::RollingUpdate { .. } => "rolling update".to_owned(),
-        Action::Scale { replicas, .. } => format!("scale to {replicas}"),
-        Action::FailNodes { nodes: list, .. } => format!("{} fail", nodes(list)),
-        Action::FailZone { zone, .. } => format!("zone {zone} fails"),
-        Action::ApiOutage { lasts } => format!("API outage of {lasts}"),
-        Action::AddNodes { count } => format!("{count} nodes join"),
-        Action::AddServices { count, .. } => format!("{count} Services created"),
-        Action::RemoveServices { count } => format!("{count} Services deleted"),
-        Action::RestartProxies { nodes: list } => format!("kube-proxy restarts on {}", nodes(list)),
-        Action::SwitchMode(switch) => format!("switch to {}", switch.to),
-        Action::DropWatches { nodes: list, .. } => format!("watches of {} break", nodes(list)),
-        Action::FailRestores { nodes: list, .. } => format!("restores on {} fail", nodes(list)),
-        Action::FlushRules { nodes: list } => format!("rules of {} flushed", nodes(list)),
-        Action::Relabel { nodes: list } => format!("zone label of {} changes", nodes(list)),
     }
 }

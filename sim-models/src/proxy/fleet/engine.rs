@@ -8,7 +8,7 @@ use super::latency::Latencies;
 use super::ledger::{Beginning, Ledger};
 use super::lock::Lock;
 use super::node::{Node, Phase};
-use super::plan::{LARGE_CLUSTER, Mode, SyncOf};
+use super::plan::{Habits, LARGE_CLUSTER, Mode, SyncOf};
 use super::runner::Runner;
 use super::{Cores, Loaded, RulesId};
 use crate::config::{FaultConfig, NodeConfig, ProxyConfig};
@@ -19,13 +19,14 @@ use crate::kernel::cost::CostProfile;
 use crate::kube::ProxyObjects;
 use crate::proxy::Simulated;
 use crate::proxy::sync::memory::peak_kib;
-use crate::proxy::sync::{SyncCost, SyncKind, SyncShape};
+use crate::proxy::sync::tool::{self, Tool};
+use crate::proxy::sync::{SyncCost, SyncKind, SyncShape, SyncWork};
 use sim_core::classify::{Family, Proto};
 use sim_core::des::Schedule;
 use sim_core::dist;
 use sim_core::rng::Stream;
 use sim_core::units::{SimSpan, SimTime};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// What happens to kube-proxies. `ticket` tells events of a broken-off past.
@@ -189,6 +190,8 @@ pub struct Totals {
     pub locked: SimSpan,
     /// Time for which they waited for it.
     pub lock_wait: SimSpan,
+    /// Pairs of change and node in which a later change of the same Service reached the kernel in its stead.
+    pub superseded: u64,
 }
 
 impl Fleet {
@@ -311,6 +314,37 @@ impl Fleet {
         let sync = SyncOf { from: None, to, kind: SyncKind::First, look_for_stale: true };
         let work = mode.mode.sync(&mode.shape(&sync), &mode.config);
         peak_kib(&mode.ledger.table(to).size, &work, &self.config.profile)
+    }
+
+    /// Times that the mode's own tool takes, run by hand, to add one rule or virtual server to all that is there, and to
+    /// add all one by one; none for a mode without such a tool, or without prices of it.
+    pub fn by_tool(&self) -> Option<(SimSpan, SimSpan)> {
+        let mode = &self.modes[0];
+        let tool = match mode.habits {
+            Habits { is_iptables: true, .. } => Tool::Iptables,
+            Habits { is_ipvs: true, .. } => Tool::Ipvsadm,
+            _ => return None,
+        };
+        let table = mode.ledger.table(0).size;
+        let rules = table.common_rules + table.own_rules;
+        let each = rules.checked_div(table.ports).unwrap_or(0).max(1);
+        let span = |work: &SyncWork| {
+            let us = tool::parts(work, &self.config.profile).wall();
+            (us > 0.0).then(|| SimSpan::from_ns_f64(us * 1000.0))
+        };
+        let one = tool::add_one(tool, table.ports, each);
+        Some((span(&one)?, span(&tool::add_all(tool, table.ports, each))?))
+    }
+
+    /// The largest resident memory of a kube-proxy, KiB, at the versions that nodes have; none without prices of it.
+    pub fn largest_memory_kib(&self) -> Option<f64> {
+        let mut seen = BTreeSet::new();
+        let mut fresh = |node: &u32| {
+            let node = &self.nodes[*node as usize];
+            seen.insert((node.mode, node.own_version()))
+        };
+        let all = (0..self.len()).filter(&mut fresh).collect::<Vec<_>>();
+        all.into_iter().filter_map(|node| self.memory_kib(node)).max_by(f64::total_cmp)
     }
 
     /// What the sync of one replaced endpoint costs: that of the first port which has any. None if no port has.

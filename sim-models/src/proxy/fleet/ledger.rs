@@ -329,6 +329,11 @@ impl Ledger {
         window
     }
 
+    /// Changes between two versions that a later one of the same Service supersedes.
+    pub fn superseded(&self, from: u64, to: u64) -> u64 {
+        self.steps[from as usize..to as usize].iter().filter(|step| step.next <= to).count() as u64
+    }
+
     /// Whether a Service with a UDP port changed between two versions.
     pub fn udp_between(&self, from: u64, to: u64) -> bool {
         self.udp[to as usize] > self.udp[from as usize]

@@ -214,6 +214,7 @@ impl Fleet {
             Some(RulesId { version, .. }) => {
                 assert!(version <= to, "node {index} goes back from version {version} to {to}");
                 self.latencies.live(version, to, now);
+                self.totals.superseded += self.modes[node.mode as usize].ledger.superseded(version, to);
                 node.account.covered += to - version;
             }
             None => node.account = super::node::Account { base: to, covered: 0, ..node.account },
