@@ -176,6 +176,7 @@ fn tables(sheet: &Sheet) -> Markup {
         }
         @for blocks in sheet.blocks.chunk_by(|a, b| a.group == b.group) { (table(sheet, blocks)) }
         @if !sheet.zero.is_empty() { p.quiet { "Zero everywhere: " (sheet.zero.join("; ")) "." } }
+        @if !sheet.same.is_empty() { p.quiet { "The same everywhere: " (sheet.same.join("; ")) "." } }
     }
 }
 

@@ -15,6 +15,9 @@ pub fn value(value: f64, unit: &str) -> String {
         "count" => count(value),
         "ratio" => significant(value),
         "per_s" => format!("{}/s", count(value)),
+        // As kubectl writes shares of a core.
+        "mcores" if value < 999.5 => format!("{}m", significant(value)),
+        "mcores" => significant(value / 1000.0),
         _ => match prefixes(unit) {
             Some(prefixes) => {
                 let (factor, suffix) = prefix(value, prefixes);
@@ -33,7 +36,7 @@ pub fn value(value: f64, unit: &str) -> String {
 /// A value with its unit and no trailing zeros, for the ticks of a logarithmic axis.
 pub fn tick(number: f64, unit: &str) -> String {
     let text = value(number, unit);
-    let (digits, suffix) = text.split_at(text.find([' ', '/']).unwrap_or(text.len()));
+    let (digits, suffix) = text.split_at(text.find([' ', '/', 'm']).unwrap_or(text.len()));
     format!("{}{suffix}", trimmed(digits))
 }
 
@@ -42,6 +45,7 @@ pub fn axis_unit(max: f64, unit: &str) -> (f64, String) {
     match unit {
         "count" | "ratio" => (1.0, String::new()),
         "per_s" => (1.0, "per second".into()),
+        "mcores" => (1000.0, "cores".into()),
         "instr" => match prefix(max, INSTR).0 {
             factor if factor >= 1e6 => (factor, prefix(max, INSTR).1.trim().into()),
             _ => (1.0, "instructions".into()),

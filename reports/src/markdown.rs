@@ -35,6 +35,9 @@ pub fn render(record: &RunRecord) -> String {
     if !sheet.zero.is_empty() {
         out.push_str(&format!("\nZero everywhere: {}.\n", escape(&sheet.zero.join("; "))));
     }
+    if !sheet.same.is_empty() {
+        out.push_str(&format!("\nThe same everywhere: {}.\n", escape(&sheet.same.join("; "))));
+    }
     published(&mut out, record);
     if !record.gates.is_empty() {
         out.push_str("\n## Gates\n\n| outcome | gate | observed |\n| --- | --- | --- |\n");

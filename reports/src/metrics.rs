@@ -111,19 +111,19 @@ pub const KNOWN: &[Known] = &[
     row("network_programming_p50", "network programming, p50", "ns", Group::Change, true, false, "Median time, over changes and nodes, from what triggered a change to the end of the sync that wrote it (kubeproxy_network_programming_duration_seconds)."),
     row("network_programming_p90", "network programming, p90", "ns", Group::Change, true, false, "Network programming latency that one change and node in ten exceeds."),
     row("network_programming_p99", "network programming, p99", "ns", Group::Change, true, false, "Network programming latency that one change and node in a hundred exceeds."),
-    row("rules_live_p50", "rules live, p50", "ns", Group::Change, true, false, "Median time, over changes and nodes, from a change to the instant at which the node's kernel has it."),
-    row("rules_live_p90", "rules live, p90", "ns", Group::Change, true, false, "Time to the kernel that one change and node in ten exceeds."),
+    row("rules_live_p50", "rules live, p50", "ns", Group::Change, true, true, "Median time, over changes and nodes, from a change to the instant at which the node's kernel has it."),
+    row("rules_live_p90", "rules live, p90", "ns", Group::Change, true, true, "Time to the kernel that one change and node in ten exceeds."),
     row("rules_live_p99", "rules live, p99", "ns", Group::Change, true, false, "Time to the kernel that one change and node in a hundred exceeds."),
     row("convergence_p50", "convergence, p50", "ns", Group::Change, true, false, "Median time from an endpoint change to its being live on every node."),
-    row("convergence_p90", "convergence, p90", "ns", Group::Change, true, false, "Time that one endpoint change in ten exceeds until it is live on every node."),
+    row("convergence_p90", "convergence, p90", "ns", Group::Change, true, true, "Time that one endpoint change in ten exceeds until it is live on every node."),
     row("convergence_p99", "convergence, p99", "ns", Group::Change, true, false, "Time that one endpoint change in a hundred exceeds until it is live on every node."),
     row("first_service_after", "new node unusable", "ns", Group::Change, true, false, "Longest time from the start of a new node to the end of its first full sync; until then no Service can be reached from it."),
-    row("kube_proxy_cpu", "kube-proxy's CPU", "mcores", Group::Proxy, true, false, "Thousandths of a core that kube-proxy and the tools it runs keep busy on a node, mean over nodes and time."),
+    row("kube_proxy_cpu", "kube-proxy's CPU, cores", "mcores", Group::Proxy, true, false, "Thousandths of a core that kube-proxy and the tools it runs keep busy on a node, mean over nodes and time."),
     row("kube_proxy_memory", "kube-proxy's memory", "bytes", Group::Proxy, true, false, "Largest resident memory of kube-proxy on a node."),
     row("conntrack_deleted", "conntrack entries deleted", "count", Group::Proxy, false, false, "UDP flows that kube-proxy deleted because their endpoint is gone."),
-    row("watch_events", "watch events", "count", Group::Control, false, false, "Events that API servers sent to kube-proxies."),
+    row("watch_events", "watch events", "count", Group::Control, false, true, "Events that API servers sent to kube-proxies."),
     row("watch_bytes", "watch bytes", "bytes", Group::Control, true, false, "Bytes of those events."),
-    row("api_server_cpu", "API servers' CPU", "mcores", Group::Control, true, false, "Thousandths of a core that API servers keep busy with sending them, mean over time."),
+    row("api_server_cpu", "API servers' CPU, cores", "mcores", Group::Control, true, false, "Thousandths of a core that API servers keep busy with sending them, mean over time."),
     row("services", "Services", "count", Group::Size, false, true, "Service ports of the cluster as measuring begins."),
     row("endpoints", "endpoints", "count", Group::Size, false, true, "Their endpoints, together."),
     row("rules", "rules", "count", Group::Size, false, false, "Rules on one node: nftables with the elements of its sets and maps, ipvs with its virtual and real servers."),
@@ -174,6 +174,7 @@ pub const DISTRIBUTIONS: &[Curve] = &[
 #[rustfmt::skip]
 pub const SERIES: &[Curve] = &[
     curve("failures", "failed connections", "Connections that failed, per second."),
+    curve("behind", "how far the last node is behind", "Age of the oldest write that the rules of some live node lack."),
     curve("up_to_date", "nodes up to date", "Share of live nodes whose kernel has every change."),
 ];
 

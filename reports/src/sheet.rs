@@ -21,6 +21,8 @@ pub struct Sheet {
     pub blocks: Vec<Block>,
     /// Labels of metrics that are zero everywhere and therefore have no block.
     pub zero: Vec<String>,
+    /// Labels and figures of metrics that read the same at every swept value in every mode.
+    pub same: Vec<String>,
 }
 
 /// Rows under a common heading.
@@ -82,6 +84,10 @@ impl Sheet {
             (Some(value), Some((point, key))) => axis_value(point, key, *value),
             _ => "-".to_owned(),
         };
+        let (same, differing): (Vec<&str>, Vec<&str>) =
+            names.iter().partition(|name| the_same(grid, name).is_some());
+        let told = |name: &&str| the_same(grid, name).map(|text| format!("{} {text}", metrics::label(name)));
+        let same = same.iter().filter_map(told).collect();
         let block = |name: &&str| {
             let figures: Vec<Vec<Option<&Metric>>> = (0..grid.modes.len())
                 .map(|mode| (0..grid.columns.len()).map(|column| grid.metric(mode, column, name)).collect())
@@ -107,8 +113,9 @@ impl Sheet {
         Sheet {
             corner: grid.axes.iter().map(|axis| metrics::axis_label(axis).to_owned()).collect(),
             heads: grid.columns.iter().map(|column| column.iter().enumerate().map(text).collect()).collect(),
-            blocks: names.iter().map(block).collect(),
+            blocks: differing.iter().map(|name| block(&name)).collect(),
             zero,
+            same,
         }
     }
 
@@ -133,7 +140,7 @@ impl Sheet {
             blocks.last_mut().expect("pushed above").rows.push(row);
         }
         let heads = grid.modes.iter().map(|mode| vec![mode.clone()]).collect();
-        Sheet { corner: vec![String::new()], heads, blocks, zero }
+        Sheet { corner: vec![String::new()], heads, blocks, zero, same: Vec::new() }
     }
 
     /// Whether any cell is marked as best, or as extrapolated.
@@ -163,12 +170,27 @@ fn cell(metric: &Metric) -> Cell {
     Cell { text: human::value(metric.value.get(), &metric.unit), best: false, extrapolated }
 }
 
-fn is_zero(grid: &Grid, name: &str) -> bool {
+/// A metric's figures, of all modes and columns that have it.
+fn figures<'a>(grid: &'a Grid, name: &'a str) -> impl Iterator<Item = &'a Metric> {
     let places =
         (0..grid.modes.len()).flat_map(|mode| (0..grid.columns.len()).map(move |column| (mode, column)));
-    places
-        .filter_map(|(mode, column)| grid.metric(mode, column, name))
-        .all(|metric| metric.value.get() == 0.0)
+    places.filter_map(move |(mode, column)| grid.metric(mode, column, name))
+}
+
+fn is_zero(grid: &Grid, name: &str) -> bool {
+    figures(grid, name).all(|metric| metric.value.get() == 0.0)
+}
+
+/// How all of several figures read, if they read the same and none of them is a guess.
+fn the_same(grid: &Grid, name: &str) -> Option<String> {
+    let mut all = figures(grid, name);
+    let first = cell(all.next()?);
+    let (mut more, mut alike) = (false, !first.extrapolated);
+    for other in all.map(cell) {
+        more = true;
+        alike &= other.text == first.text && !other.extrapolated;
+    }
+    (more && alike).then_some(first.text)
 }
 
 /// The text of the lowest of at least two figures.

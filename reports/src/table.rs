@@ -125,6 +125,10 @@ fn footnotes(out: &mut String, sheet: &Sheet, width: usize) {
         let labels: Vec<_> = sheet.zero.iter().map(|text| clean(text)).collect();
         notes.push(format!("zero everywhere: {}", labels.join("; ")));
     }
+    if !sheet.same.is_empty() {
+        let figures: Vec<_> = sheet.same.iter().map(|text| clean(text)).collect();
+        notes.push(format!("the same everywhere: {}", figures.join("; ")));
+    }
     if !notes.is_empty() {
         line(out, "");
         for text in wrap(&notes.join("   "), width, 0) {

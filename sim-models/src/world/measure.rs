@@ -56,6 +56,7 @@ pub(super) struct Measures {
     /// Versions of the log when measuring began and when it ended.
     versions: (u64, u64),
     up_to_date: Vec<(u64, Fixed)>,
+    behind: Vec<(u64, Fixed)>,
     /// Nodes that joined and have no rules yet, since when.
     joined: BTreeMap<u32, SimTime>,
     /// Longest time of that.
@@ -90,6 +91,7 @@ impl Measures {
             sent_at_end: Sent::default(),
             versions: (0, 0),
             up_to_date: Vec::new(),
+            behind: Vec::new(),
             joined: BTreeMap::new(),
             unusable: None,
         }
@@ -100,9 +102,11 @@ impl Measures {
         self.versions = (version, version);
     }
 
-    /// Takes down the share of nodes that have everything that was written.
-    pub(super) fn sample(&mut self, now: SimTime, up_to_date: f64) {
-        self.up_to_date.push((now.since(self.began).as_ns(), Fixed::new(up_to_date)));
+    /// Takes down the share of nodes that have everything that was written, and the age of the oldest write that one lacks.
+    pub(super) fn sample(&mut self, now: SimTime, up_to_date: f64, behind: SimSpan) {
+        let at = now.since(self.began).as_ns();
+        self.up_to_date.push((at, Fixed::new(up_to_date)));
+        self.behind.push((at, Fixed::new(behind.as_ns() as f64)));
     }
 
     /// A client calls.
@@ -205,6 +209,10 @@ impl Measures {
     /// Share of nodes that have everything, over time.
     pub(super) fn up_to_date(&self) -> &[(u64, Fixed)] {
         &self.up_to_date
+    }
+    /// Age of the oldest write that some live node lacks, over time.
+    pub(super) fn behind(&self) -> &[(u64, Fixed)] {
+        &self.behind
     }
 
     /// Connections opened, closed and failed while measuring.

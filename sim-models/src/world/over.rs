@@ -17,14 +17,18 @@ impl World {
 
     /// Takes down what is shown over time.
     pub(super) fn sample(&mut self, now: SimTime, cx: &mut Context<super::Event>) {
-        let version = self.plane.log().version();
-        let alive = (0..self.hosts.len() as u32).filter(|&node| !self.hosts.is_down(node));
-        let (mut nodes, mut current) = (0u32, 0u32);
-        for node in alive {
+        let log = self.plane.log();
+        let (mut nodes, mut current, mut behind) = (0u32, 0u32, SimSpan::ZERO);
+        for node in (0..self.hosts.len() as u32).filter(|&node| !self.hosts.is_down(node)) {
             nodes += 1;
-            current += u32::from(self.hosts.rules(node).is_some_and(|rules| rules.version == version));
+            let Some(rules) = self.hosts.rules(node) else { continue };
+            if rules.version == log.version() {
+                current += 1;
+            } else {
+                behind = behind.max(now.since(log.of(rules.version + 1).committed));
+            }
         }
-        self.measures.sample(now, f64::from(current) / f64::from(nodes.max(1)));
+        self.measures.sample(now, f64::from(current) / f64::from(nodes.max(1)), behind);
         if !self.ended {
             cx.schedule_after(self.sampling(), super::Event::Sample);
         }
@@ -97,6 +101,7 @@ impl World {
             all.push(Series { name: "connections".into(), unit: "per_s".into(), points: points.collect() });
         }
         all.push(Series { name: "up_to_date".into(), unit: "ratio".into(), points: m.up_to_date().to_vec() });
+        all.push(Series { name: "behind".into(), unit: "ns".into(), points: m.behind().to_vec() });
         all
     }
 
