@@ -39,7 +39,7 @@ fn known() -> Known {
         metrics: list(&METRICS),
         kubernetes_minors: (0, 36),
         distributions: list(&["rules_live", "network_programming", "connection"]),
-        series: list(&["failures", "up_to_date"]),
+        series: list(&["failures", "behind", "up_to_date"]),
         ..Known::default()
     }
 }

@@ -23,6 +23,8 @@ pub struct Tally {
     pub dropped: usize,
     pub counters: usize,
     pub differences: Vec<String>,
+    /// Where flows of all rounds so far were seen: the kernel still tracks them when the next round begins.
+    taken: Taken,
 }
 
 /// One family of a cluster on a node.
@@ -81,7 +83,8 @@ pub fn single_packets(node: &mut Node, backend: Backend, side: &Side, what: &str
     let before = listed(node, backend, side.family);
     let seen = fire(node, &shots);
     let after = listed(node, backend, side.family);
-    let (none, taken) = (Vec::new(), taken(&seen));
+    tally.taken.extend(taken(&seen));
+    let (none, taken) = (Vec::new(), tally.taken.clone());
     let of = |id: u32| seen.get(&id).unwrap_or(&none);
 
     let mut expected = Hits::new();
@@ -193,7 +196,8 @@ pub fn conversations(node: &mut Node, backend: Backend, side: &Side, what: &str,
     let after = listed(node, backend, side.family);
     let mut expected = Hits::new();
     let none = Vec::new();
-    let taken: Taken = steps.iter().flat_map(taken).collect();
+    tally.taken.extend(steps.iter().flat_map(taken));
+    let taken = tally.taken.clone();
     for (episode, shot) in episodes.iter().zip(&firsts) {
         let seen: Vec<_> = steps.iter().map(|step| step.get(&shot.id).unwrap_or(&none)).collect();
         let agrees = |fates: &[Fate]| {
