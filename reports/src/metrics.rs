@@ -117,7 +117,7 @@ pub const KNOWN: &[Known] = &[
     row("convergence_p50", "convergence, p50", "ns", Group::Change, true, false, "Median time from an endpoint change to its being live on every node."),
     row("convergence_p90", "convergence, p90", "ns", Group::Change, true, true, "Time that one endpoint change in ten exceeds until it is live on every node."),
     row("convergence_p99", "convergence, p99", "ns", Group::Change, true, false, "Time that one endpoint change in a hundred exceeds until it is live on every node."),
-    row("first_service_after", "new node unusable", "ns", Group::Change, true, false, "Longest time from the start of a new node to the end of its first full sync; until then no Service can be reached from it."),
+    row("first_service_after", "new node unusable", "ns", Group::Change, true, false, "Longest time from the start of a new node's kube-proxy until its kernel has rules; until then no Service can be reached from it."),
     row("kube_proxy_cpu", "kube-proxy's CPU, cores", "mcores", Group::Proxy, true, false, "Thousandths of a core that kube-proxy and the tools it runs keep busy on a node, mean over nodes and time."),
     row("kube_proxy_memory", "kube-proxy's memory", "bytes", Group::Proxy, true, false, "Largest resident memory of kube-proxy on a node."),
     row("conntrack_deleted", "conntrack entries deleted", "count", Group::Proxy, false, false, "UDP flows that kube-proxy deleted because their endpoint is gone."),
@@ -129,12 +129,12 @@ pub const KNOWN: &[Known] = &[
     row("rules", "rules", "count", Group::Size, false, false, "Rules on one node: nftables with the elements of its sets and maps, ipvs with its virtual and real servers."),
     row("kernel_memory", "kernel memory", "bytes", Group::Size, true, false, "Kernel memory that these rules occupy on one node."),
     row("cpu_utilisation", "CPU utilisation", "ratio", Group::Load, true, false, "Share of the nodes' network CPU that is busy."),
-    row("failed_connections", "failed connections", "count", Group::Load, true, false, "Connections refused, dropped or timed out."),
-    row("failed_refused", "failed: refused", "count", Group::Load, true, false, "Connections refused: by a rule, since the Service had no endpoint, or by a process that was no longer there."),
-    row("failed_unreachable", "failed: unreachable", "count", Group::Load, true, false, "Connections told that the host is unreachable: the pod is gone, its node answers."),
-    row("failed_timed_out", "failed: timed out", "count", Group::Load, true, false, "Connections that nobody answered until the client gave up: the node is gone, or a packet was dropped."),
-    row("failed_reset", "failed: reset", "count", Group::Load, true, false, "Connections that were established and then reset."),
-    row("failed_vanished", "failed: with their node", "count", Group::Load, true, false, "Connections of clients whose own node lost power."),
+    row("failed_connections", "failed connections", "count", Group::Load, true, false, "Connections that failed, and whose client, if it may retry, failed at the last try too."),
+    row("failed_refused", "failed tries: refused", "count", Group::Load, true, false, "Tries of connections that were refused: by a rule, since the Service had no endpoint, or by a process that was no longer there."),
+    row("failed_unreachable", "failed tries: unreachable", "count", Group::Load, true, false, "Tries that were told that the host is unreachable: the pod is gone, its node answers."),
+    row("failed_timed_out", "failed tries: timed out", "count", Group::Load, true, false, "Tries that nobody answered until the client gave up: the node is gone, or a packet was dropped."),
+    row("failed_reset", "failed tries: reset", "count", Group::Load, true, false, "Tries that were established and then reset."),
+    row("failed_vanished", "failed tries: with their node", "count", Group::Load, true, false, "Tries of clients whose own node lost power."),
     row("recovered_connections", "recovered connections", "count", Group::Load, false, false, "Calls that failed at first and succeeded with a later connection."),
     row("retried_connections", "retried connections", "count", Group::Load, true, false, "Connections opened anew by a client whose last one failed."),
     row("services_without_endpoints", "Services without endpoints", "count", Group::Load, false, true, "Service ports that no endpoint can be reached for: connections to them fail."),
@@ -173,7 +173,7 @@ pub const DISTRIBUTIONS: &[Curve] = &[
 /// Every known figure over time; charts show it over x = "time".
 #[rustfmt::skip]
 pub const SERIES: &[Curve] = &[
-    curve("failures", "failed connections", "Connections that failed, per second."),
+    curve("failures", "failed tries", "Tries of connections that failed, per second; a client may try again."),
     curve("behind", "how far the last node is behind", "Age of the oldest write that the rules of some live node lack."),
     curve("up_to_date", "nodes up to date", "Share of live nodes whose kernel has every change."),
 ];

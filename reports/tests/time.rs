@@ -105,7 +105,7 @@ fn figures_over_time_show_what_was_planned_once_and_name_both_variants() {
         "iptables before",
         "iptables after",
         "Time since measuring began (min)",
-        "Failed connections (per second)",
+        "Failed tries (per second)",
     ] {
         assert_eq!(svg.matches(&format!("\n{text}\n")).count(), 1, "{text} in\n{svg}");
     }

@@ -163,6 +163,7 @@ fn world(name: &str, nodes: u32) -> World {
         start_up: SimSpan::from_secs(1),
         list_bytes: 25_000_000,
         measured_from: SimTime::ZERO,
+        churning: false,
     };
     let ids = (0..SERVICES).map(ServiceId);
     World {

@@ -82,7 +82,7 @@ pub static PROXY: Section = Section {
             Kind::Span { min_ns: 1, max_ns: 24 * HOUR },
             "\"30s\"",
             "When a failed sync is tried again, and in ipvs mode the longest time between two. It bounds \
-             min_sync_period; a run does not depend on it, for simulated syncs do not fail.",
+             min_sync_period, and is the beat at which iptables mode looks for its canary.",
         ),
         optional("ipvs", Kind::Table(&IPVS), "What else only ipvs mode reads."),
         optional("conntrack", Kind::Table(&CONNTRACK), "Settings of the node's connection tracking."),

@@ -73,7 +73,7 @@ impl ControlPlane {
             Action::AddServices { count, endpoints } => {
                 for _ in 0..count {
                     let token = self.user_client.take(self.now);
-                    let at = self.api.write(token);
+                    let at = self.api.write(self.now, token);
                     self.later(at, ControlEvent::AddService(AddService { endpoints }));
                 }
             }
@@ -81,7 +81,7 @@ impl ControlPlane {
                 let there = (0..self.service_count()).rev().filter(|&s| self.services[s as usize].there);
                 for service in there.take(count as usize).collect::<Vec<_>>() {
                     let token = self.user_client.take(self.now);
-                    let at = self.api.write(token);
+                    let at = self.api.write(self.now, token);
                     self.later(at, ControlEvent::RemoveService(service));
                 }
             }

@@ -66,12 +66,16 @@ impl ApiServer {
         }
     }
 
-    /// When a write that is asked for at `at` is in etcd.
-    pub fn write(&mut self, at: SimTime) -> SimTime {
-        self.free = self.free.max(at) + ETCD_GAP;
-        let done = self.free + self.fixed + dist::exponential(&mut self.stream, self.random);
-        self.last = self.last.max(done);
+    /// When a write is in etcd that its client sends at `at`, which is `now` or later: then it waits for a token of its own,
+    /// holds up nobody else's meanwhile, and is taken to find etcd idle.
+    pub fn write(&mut self, now: SimTime, at: SimTime) -> SimTime {
         self.writes += 1;
+        let takes = self.fixed + dist::exponential(&mut self.stream, self.random);
+        if at > now {
+            return at + ETCD_GAP + takes;
+        }
+        self.free = self.free.max(at) + ETCD_GAP;
+        self.last = self.last.max(self.free + takes);
         self.last
     }
 
@@ -168,13 +172,20 @@ mod tests {
         let (mut sum, mut last) = (0.0, SimTime::ZERO);
         for i in 0..10_000 {
             let at = SimTime::ZERO + SimSpan::from_ms(100 * i);
-            let done = api.write(at);
+            let done = api.write(at, at);
             assert!(done >= last);
             last = done;
             sum += done.since(at).as_secs_f64() * 1e3;
         }
         assert!((sum / 1e4 - 3.05).abs() < 0.1, "{}", sum / 1e4);
         assert_eq!(api.writes(), 10_000);
+    }
+
+    #[test]
+    fn a_write_that_waits_for_its_clients_token_holds_up_nobody() {
+        let mut api = ApiServer::new(&ControlConfig::default(), 1);
+        assert!(api.write(s(1), s(40)) > s(40));
+        assert!(api.write(s(1), s(1)) < s(2));
     }
 
     #[test]

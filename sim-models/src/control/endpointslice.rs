@@ -144,7 +144,7 @@ impl ControlPlane {
             return self.through(worker);
         }
         let token = self.controller.client.take(self.now);
-        let at = self.api.write(token);
+        let at = self.api.write(self.now, token);
         self.later(at, ControlEvent::Written(worker as u32));
     }
 

@@ -218,7 +218,7 @@ impl ControlPlane {
         }
         controller.marking = true;
         let token = controller.client.take(self.now);
-        let at = self.api.write(token);
+        let at = self.api.write(self.now, token);
         self.later(at, ControlEvent::MarkNotReady);
     }
 
@@ -314,7 +314,7 @@ impl ControlPlane {
         for pod in state.pods.clone() {
             if !self.lives[pod as usize].terminating {
                 let token = self.node_controller.evictions.take(self.now);
-                let at = self.api.write(token);
+                let at = self.api.write(self.now, token);
                 self.later(at, ControlEvent::Pod { pod, step: PodStep::Delete });
             }
         }
@@ -355,7 +355,7 @@ impl ControlPlane {
         }
         let heard = self.now + self.control.watch_fixed;
         if life.terminating {
-            let at = self.api.write(heard);
+            let at = self.api.write(self.now, heard);
             return self.later(at, ControlEvent::Pod { pod, step: PodStep::Remove });
         }
         let service = self.pods.get(PodId(pod)).service.0;

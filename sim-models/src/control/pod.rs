@@ -139,7 +139,7 @@ impl ControlPlane {
 
     /// kubelet writes the pod's status from now on.
     fn status(&mut self, pod: u32, step: PodStep) {
-        let at = self.api.write(self.now);
+        let at = self.api.write(self.now, self.now);
         self.pod_later(at, pod, step);
     }
 
@@ -187,7 +187,7 @@ impl ControlPlane {
                 self.lives[pod as usize].ended = true;
                 self.touch(pod, None);
                 let unplugged = self.now + SANDBOX_STOP;
-                let at = self.api.write(unplugged);
+                let at = self.api.write(self.now, unplugged);
                 self.pod_later(at, pod, PodStep::Remove);
             }
             PodStep::Remove => self.remove(pod),
@@ -276,7 +276,7 @@ impl ControlPlane {
             return;
         }
         if self.pods.get(PodId(pod)).state != Answering::Listening {
-            let at = self.api.write(heard);
+            let at = self.api.write(self.now, heard);
             return self.pod_later(at, pod, PodStep::Remove);
         }
         let shutdown = dist::exponential(&mut self.streams.shutdown, self.pod_config.shutdown);

@@ -73,7 +73,7 @@ impl ControlPlane {
             let start = from;
             for _ in 0..batch {
                 let token = self.replica_client.take(start);
-                let at = self.api.write(token);
+                let at = self.api.write(self.now, token);
                 from = from.max(at);
                 self.later(at, ControlEvent::Create { service, template });
             }
@@ -101,7 +101,7 @@ impl ControlPlane {
         for pod in self.chosen(service, template, count) {
             self.leave(pod);
             let token = self.replica_client.take(self.now);
-            let at = self.api.write(token);
+            let at = self.api.write(self.now, token);
             self.later(at, ControlEvent::Pod { pod, step: PodStep::Delete });
         }
     }

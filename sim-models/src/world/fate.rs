@@ -192,6 +192,10 @@ impl World {
     /// A connection has failed; its client tries again if it may.
     pub(super) fn fail(&mut self, conn: ConnId, why: Failure, now: SimTime, cx: &mut Context<Event>) {
         let c = self.connection(conn).expect("it has just failed");
+        if c.unanswered == 0 {
+            // All its answers are there: what is lost of the closing is not waited for.
+            return self.close(conn, now);
+        }
         let again = c.retries_left > 0 && !self.hosts.is_down(c.client_node);
         let call = Call {
             class: c.class,

@@ -92,6 +92,7 @@ impl World {
             start_up: START_UP,
             list_bytes: plane.list_bytes(),
             measured_from: SimTime::MAX,
+            churning: config.churn.rate > 0.0,
         };
         let mut fleet = Fleet::new(fleet, &services, &state, count);
 

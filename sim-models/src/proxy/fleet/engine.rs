@@ -143,6 +143,8 @@ pub struct FleetConfig {
     pub list_bytes: u64,
     /// Latencies of changes before it are not measured.
     pub measured_from: SimTime,
+    /// Endpoints are replaced all the time: nodes begin somewhere in their min-sync-period, and not all at rest.
+    pub churning: bool,
 }
 
 /// The processes that are started again, a few at a time.
@@ -257,6 +259,10 @@ impl Fleet {
             node.full_due = node.runner.unasked(&intervals);
             node.started = now;
             node.beat = SimTime::from_ns(phase.below(self.config.proxy.sync_period.as_ns().max(1)));
+            if self.config.churning {
+                let left = SimSpan::from_ns(phase.below(intervals.min.as_ns() + 1));
+                node.runner = node.runner.resting(&intervals, left, now);
+            }
             self.start_faults(index, now, cx);
             self.plan(index, now, cx, env);
         }

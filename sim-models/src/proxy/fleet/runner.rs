@@ -92,6 +92,12 @@ impl Runner {
         let left = SimSpan::from_ns(intervals.max.as_ns().saturating_sub(idle.as_ns()));
         Runner { max_at: now + left, ..Runner::new(intervals, now) }
     }
+
+    /// As if a run had ended lately, so that none starts before `left` from `now`.
+    pub fn resting(self, intervals: &Intervals, left: SimSpan, now: SimTime) -> Self {
+        let ready_at = now + left;
+        Runner { ready_at, full_at: ready_at + intervals.min, ..self }
+    }
 }
 
 #[cfg(test)]

@@ -294,3 +294,15 @@ fn failures_are_told_second_by_second() {
         scene.world().measures.failures_by_second().iter().map(|s| s[Failure::Refused as usize]).collect();
     assert_eq!(refused, [1, 0, 3]);
 }
+
+#[test]
+fn what_fails_after_the_last_answer_is_a_connection_that_succeeded() {
+    let mut scene = Scene::new("iptables", 1);
+    scene.call(1, 3);
+    let (world, cx) = scene.simulation.parts();
+    let conn = crate::world::ConnId { slot: 0, generation: 0 };
+    world.connection_mut(conn).expect("it was opened").unanswered = 0;
+    world.fail(conn, Failure::Reset, cx.now(), cx);
+    assert!(world.connections.iter().all(|(_, c)| c.is_none()), "nobody tries again");
+    assert_eq!(world.measures.balance(), (1, 1, 0));
+}

@@ -167,6 +167,7 @@ pub fn simulation(setup: Setup) -> Simulation<Rig> {
         start_up: SimSpan::from_ms(500),
         list_bytes: 100_000,
         measured_from: SimTime::ZERO,
+        churning: false,
     };
     let endpoints = (0..cluster.services.len() as u32)
         .map(|s| cluster.state.endpoints(ServiceId(s)).iter().map(|(pod, _)| *pod).collect())
