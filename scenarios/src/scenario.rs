@@ -63,7 +63,7 @@ impl Scenario {
         let offset = assignment.len() - text.len();
         let at = At { source, start: offset, end: assignment.len() };
         let node = match parse_value(source, text) {
-            Some(node) => Node { at, value: node.value },
+            Some(node) => Node { at, value: node.behind(offset).value },
             None => Node { at, value: Value::Text(text.trim().to_owned()) },
         };
         let parts: Vec<&str> = match path.strip_prefix("sweep.") {

@@ -455,3 +455,11 @@ fn an_override_wins_over_variants() {
         .unwrap_or_else(|d| panic!("{}", d.render(Style::Plain)));
     assert!(plan.points.iter().all(|p| p.config.proxy.kubernetes_minor == 33));
 }
+
+#[test]
+fn a_value_inside_a_list_that_was_set_is_pointed_at_where_it_stands() {
+    let mut scenario = Scenario::parse("s.toml", "").unwrap();
+    scenario.set("proxy.modes=[\"iptables\", \"ipv\"]");
+    let told = Plan::new(&scenario, &known()).unwrap_err().render(Style::Plain);
+    assert!(told.contains("--set:1:26"), "{told}");
+}

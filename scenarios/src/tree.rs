@@ -138,6 +138,24 @@ pub struct Entry {
     pub node: Node,
 }
 
+impl Node {
+    /// The same value where `bytes` more stand before it, with all that is in it.
+    pub fn behind(mut self, bytes: usize) -> Node {
+        let moved = |at: At| At { start: at.start + bytes, end: at.end + bytes, ..at };
+        self.at = moved(self.at);
+        self.value = match self.value {
+            Value::Array(items) => Value::Array(items.into_iter().map(|item| item.behind(bytes)).collect()),
+            Value::Table(table) => {
+                let entry =
+                    |e: Entry| Entry { key_at: moved(e.key_at), node: e.node.behind(bytes), key: e.key };
+                Value::Table(Table { entries: table.entries.into_iter().map(entry).collect() })
+            }
+            plain => plain,
+        };
+        self
+    }
+}
+
 impl Value {
     /// What a message calls this kind of value.
     pub fn kind(&self) -> &'static str {
