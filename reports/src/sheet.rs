@@ -113,7 +113,7 @@ impl Sheet {
         Sheet {
             corner: grid.axes.iter().map(|axis| metrics::axis_label(axis).to_owned()).collect(),
             heads: grid.columns.iter().map(|column| column.iter().enumerate().map(text).collect()).collect(),
-            blocks: differing.iter().map(|name| block(&name)).collect(),
+            blocks: differing.iter().map(block).collect(),
             zero,
             same,
         }

@@ -40,7 +40,8 @@ pub struct Mode {
 }
 
 impl Mode {
-    fn rules(&self, objects: &ProxyObjects, family: Family) -> NodeRules {
+    /// What it writes for these objects.
+    pub fn rules(&self, objects: &ProxyObjects, family: Family) -> NodeRules {
         let mut rules = self.mode.build(objects, &self.config, family);
         if self.config.bare_rules {
             rules.strip_own_additions();

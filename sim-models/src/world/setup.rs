@@ -104,7 +104,7 @@ impl World {
 
         let history = History { log: plane.log(), pods: plane.pods(), services: &services, first: &first };
         let seen = resolve(&objects, Family::Ipv4, &nodes[0].name);
-        let start = start(&seen, &mut book, &mut fleet, history, &config, &profile);
+        let start = start(&seen, &Mode { mode, config: config.proxy.clone() }, &mut fleet, &config, &profile);
         let targets = seen.ports;
         let clients = clients(&config, &targets, nodes.len())?;
         let locality = match clients.is_empty() {
@@ -195,18 +195,18 @@ fn nodes(objects: &Objects, config: &WorldConfig) -> Vec<Node> {
 /// Figures of the first node as it really sees the cluster.
 fn start(
     seen: &ProxyObjects,
-    book: &mut RuleBook,
+    mode: &Mode,
     fleet: &mut Fleet,
-    history: History<'_>,
     config: &WorldConfig,
     profile: &CostProfile,
 ) -> Start {
-    let rules = book.rules(0, RulesId { mode: 0, version: 0, under: None }, history);
+    // Not the view that nodes share, in which every endpoint is local.
+    let rules = mode.rules(seen, Family::Ipv4);
     let stack = Stack::new(&rules, config.seed).unwrap_or_else(|e| panic!("a mode's own rules: {e}"));
     Start {
         services: seen.ports.len() as u64,
         endpoints: seen.ports.iter().map(|p| p.endpoints.reachable.len() as u64).sum(),
-        rules: fleet.modes()[0].mode.rule_count(&rules),
+        rules: mode.mode.rule_count(&rules),
         memory: stack.memory_bytes(u64::from(config.kernel.cores)),
         first_sync: profile.has_sync().then(|| fleet.first_sync().wall),
         change_sync: fleet.change_sync(seen).filter(|_| profile.has_sync()).map(|cost| cost.wall),
